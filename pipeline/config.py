@@ -1,0 +1,168 @@
+"""Every setting, read once: environment `INFERWATCH_*`, then an optional TOML file, then these defaults.
+
+All mistakes are reported together, an unknown name is a mistake, and no secret is ever printed.
+A secret NAME may also be given as NAME_FILE, the path of a file that holds it.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from schemas.event import TimeLimits
+
+PREFIX = "INFERWATCH_"
+CONFIG_FILE = PREFIX + "CONFIG_FILE"
+
+
+class ConfigError(Exception):
+    """Settings that cannot be used; the text lists every mistake, one a line."""
+
+
+class Settings(BaseSettings):
+    """The settings of every process. The field `kafka_bootstrap` is INFERWATCH_KAFKA_BOOTSTRAP."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    # Kafka
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port of one or more brokers, comma-separated")
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="how to talk to the brokers"
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="SASL mechanism, with a SASL_* protocol"
+    )
+    kafka_sasl_username: str = Field("", description="SASL user")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="SASL password")
+    kafka_ssl_cafile: Path | None = Field(None, description="CA certificate(s), PEM; default: the system's")
+    kafka_ssl_certfile: Path | None = Field(None, description="client certificate, PEM")
+    kafka_ssl_keyfile: Path | None = Field(None, description="client key, PEM")
+    topic_prefix: str = Field("", pattern=r"^[a-zA-Z0-9._-]*$", description="put before every topic name")
+    topic_replication: int = Field(1, ge=1, le=32767, description="replicas of topics that we create; 3 in production")
+    group_prefix: str = Field("inferwatch", min_length=1, description="consumer groups are PREFIX-ROLE")
+    session_timeout_ms: int = Field(10_000, ge=6000, le=300_000, description="a silent worker loses its partitions after this")
+
+    # ClickHouse
+    clickhouse_url: str = Field("http://127.0.0.1:8123", description="HTTP(S) address of ClickHouse")
+    clickhouse_database: str = Field("inferwatch", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="database of every table")
+    clickhouse_user: str = Field("default", description="user that the workers insert as")
+    clickhouse_password: SecretStr = Field(SecretStr(""), description="its password")
+    clickhouse_admin_user: str = Field("", description="user for migrations; default: clickhouse_user")
+    clickhouse_admin_password: SecretStr = Field(SecretStr(""), description="its password")
+    clickhouse_reader_user: str = Field("inferwatch_reader", description="user for Grafana and people")
+    clickhouse_reader_password: SecretStr = Field(SecretStr(""), description="its password")
+    clickhouse_ca_file: Path | None = Field(None, description="CA certificate(s) for https, PEM; default: the system's")
+    clickhouse_insert_timeout_s: float = Field(30.0, gt=0, le=600, description="an insert without an answer by then has an unknown outcome")
+
+    # what is accepted, windows, cuts
+    event_age_days_max: int = Field(30, ge=1, le=365, description="older events are refused")
+    event_ahead_s_max: int = Field(60, ge=0, le=3600, description="events further in the future are refused")
+    lateness_ms: int = Field(2000, ge=0, le=600_000, description="a window closes this long after its end, in the log's time")
+    cut_rows_max: int = Field(50_000, ge=1, le=500_000, description="the recorder cuts at this many records of one partition")
+    cut_age_ms: int = Field(400, ge=10, le=60_000, description="the recorder cuts records that waited this long")
+    poll_ms: int = Field(100, ge=1, le=5000, description="pause between polls without a backlog")
+    buffer_mb: int = Field(128, ge=8, le=65_536, description="raw records that one worker holds at most")
+    stall_s: int = Field(300, ge=10, description="a worker with lag but no progress for this long ends itself")
+
+    # how long ClickHouse keeps what
+    ttl_inferences_days: int = Field(30, ge=1, description="single inferences, metadata, heartbeats, dead letters")
+    ttl_windows_days: int = Field(7, ge=1, description="10-second windows")
+    ttl_windows_1m_days: int = Field(90, ge=1, description="1-minute windows")
+    ttl_windows_1h_days: int = Field(730, ge=1, description="1-hour windows; 1-day windows are kept for ever")
+
+    # the process
+    workspace: str = Field("default", min_length=1, max_length=256, description="workspace of demo and produce")
+    web_host: str = Field("127.0.0.1", description="address that /metrics, /healthz and /readyz listen on")
+    web_port: int = Field(6066, ge=1, le=65_535, description="their port")
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    @field_validator("clickhouse_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected http://host:port or https://host:port")
+        if parts.username or parts.password:
+            raise ValueError("put user and password into clickhouse_user and clickhouse_password")
+        return url.rstrip("/")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands in: it has already put environment, files and defaults in order."""
+        return (init_settings,)
+
+    @property
+    def time_limits(self) -> TimeLimits:
+        """How far an event's time may lie from its record's."""
+        return TimeLimits(age_ms_max=self.event_age_days_max * 86_400_000, ahead_ms_max=self.event_ahead_s_max * 1000)
+
+    def topic(self, name: str) -> str:
+        """A topic's name on the broker."""
+        return self.topic_prefix + name
+
+    def group(self, role: str) -> str:
+        """A role's consumer group."""
+        return f"{self.group_prefix}-{role}"
+
+
+def load(environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings from `environ` (default: the process's) over the TOML file that INFERWATCH_CONFIG_FILE names.
+
+    Raises ConfigError with all mistakes, one a line.
+    """
+    environ = os.environ if environ is None else environ
+    mistakes: list[str] = []
+    values: dict[str, Any] = {}
+    where: dict[str, str] = {}  # field -> the name under which the user gave it
+    path = environ.get(CONFIG_FILE)
+    if path:
+        try:
+            for field, value in tomllib.loads(Path(path).read_text()).items():
+                values[field], where[field] = value, f"{path}: {field}"
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            mistakes.append(f"{CONFIG_FILE}: {error}")
+    for name, text in environ.items():
+        if name.startswith(PREFIX) and name != CONFIG_FILE and text != "":
+            field = name.removeprefix(PREFIX).lower()
+            values[field], where[field] = text, name
+    for field in [f for f in values if f.endswith("_file")]:
+        secret = field.removesuffix("_file")
+        if _is_secret(secret):
+            try:
+                values[secret], where[secret] = Path(values.pop(field)).read_text().strip(), where[field]
+            except (OSError, UnicodeDecodeError) as error:
+                mistakes.append(f"{where[field]}: {error}")
+    values |= overrides or {}
+    try:
+        settings = Settings(**values)
+    except ValidationError as invalid:
+        for error in invalid.errors(include_input=False, include_url=False):
+            field = str(error["loc"][0]) if error["loc"] else ""
+            what = "no such setting" if error["type"] == "extra_forbidden" else error["msg"]
+            mistakes.append(f"{where.get(field, field)}: {what}")
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return settings
+
+
+def to_environ(settings: Settings) -> dict[str, str]:
+    """The settings as INFERWATCH_* variables, secrets included: what a child process is started with."""
+    out = {}
+    for field, value in settings:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
+        if text:
+            out[PREFIX + field.upper()] = text
+    return out
+
+
+def _is_secret(field: str) -> bool:
+    info = Settings.model_fields.get(field)
+    return info is not None and info.annotation is SecretStr

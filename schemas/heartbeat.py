@@ -1,0 +1,39 @@
+"""A device saying that it lives: topic inference.heartbeats, schema version 1."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from schemas.event import Label, Name
+from schemas.rejection import Reason, Rejected, decode_or_reject
+
+SCHEMA_VERSION = 1
+TIME_MS_MAX = 4_102_444_800_000  # year 2100: what a DateTime64 column holds with room to spare
+
+
+class Heartbeat(msgspec.Struct, gc=False, frozen=True):
+    """One beat. `interval_ms` is the promise: the next one comes by then."""
+
+    device_id: Name
+    workspace: Name
+    sent_at_ms: Annotated[int, Meta(ge=0, le=TIME_MS_MAX)]
+    interval_ms: Annotated[int, Meta(ge=1, le=7 * 86_400_000)]
+    schema: int = SCHEMA_VERSION
+    server_id: Label | None = None
+    version: Label | None = None
+    tags: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=100)] | None = None
+    boot_id: Label | None = None  # changes when the device restarts
+    status: Literal["up", "stopping"] | None = None
+    expected_downtime_ms: Annotated[int, Meta(ge=0, le=366 * 86_400_000)] | None = None
+
+
+_decode_json = msgspec.json.Decoder(Heartbeat).decode
+
+
+def decode(raw: bytes | None) -> Heartbeat | Rejected:
+    """The heartbeat in `raw`, or why it is refused. Never raises."""
+    beat = decode_or_reject(_decode_json, raw)
+    if isinstance(beat, Heartbeat) and beat.schema != SCHEMA_VERSION:
+        return Rejected(Reason.UNKNOWN_SCHEMA, "schema")
+    return beat

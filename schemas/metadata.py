@@ -1,0 +1,34 @@
+"""A value added to an inference afterwards (a label, a verdict): topic inference.metadata, schema version 1."""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from schemas.event import Id, MetadataValue, Name
+from schemas.heartbeat import TIME_MS_MAX
+from schemas.rejection import Reason, Rejected, decode_or_reject
+
+SCHEMA_VERSION = 1
+
+
+class InferenceMetadata(msgspec.Struct, gc=False, frozen=True):
+    """One field of one inference; the latest `sent_at_ms` wins."""
+
+    workspace: Name
+    inference_id: Id  # the event_id of the inference
+    field: Annotated[str, Meta(min_length=1, max_length=100)]
+    value: MetadataValue
+    sent_at_ms: Annotated[int, Meta(ge=0, le=TIME_MS_MAX)]
+    schema: int = SCHEMA_VERSION
+
+
+_decode_json = msgspec.json.Decoder(InferenceMetadata).decode
+
+
+def decode(raw: bytes | None) -> InferenceMetadata | Rejected:
+    """The metadata in `raw`, or why it is refused. Never raises."""
+    value = decode_or_reject(_decode_json, raw)
+    if isinstance(value, InferenceMetadata) and value.schema != SCHEMA_VERSION:
+        return Rejected(Reason.UNKNOWN_SCHEMA, "schema")
+    return value

@@ -1,0 +1,38 @@
+"""Every Kafka topic: its name, its partitions, how long it keeps what."""
+
+from dataclasses import dataclass
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic as we create it. `key` says what its records are keyed by, in words."""
+
+    name: str  # without the configurable prefix
+    key: str
+    partitions: int
+    retention_ms: int | None  # None: compacted, kept for ever
+    record_bytes_max: int = 1_200_000  # 1 MiB of value plus key and headers
+
+    def settings(self) -> dict[str, str]:
+        """The broker's settings for this topic."""
+        cleanup = {"cleanup.policy": "compact"}
+        if self.retention_ms is not None:
+            cleanup = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+        return {
+            **cleanup,
+            "message.timestamp.type": "LogAppendTime",
+            "max.message.bytes": str(self.record_bytes_max),
+        }
+
+
+EVENTS = Topic("inference.events", "device_id", 8, 3 * DAY_MS)
+HEARTBEATS = Topic("inference.heartbeats", "device_id", 4, 3 * DAY_MS)
+METADATA = Topic("inference.metadata", "inference_id", 4, 3 * DAY_MS)
+AGGREGATES = Topic("inference.aggregates", "workspace/model", 8, 3 * DAY_MS, record_bytes_max=4_000_000)
+ALERTS = Topic("inference.alerts", "fingerprint", 4, 30 * DAY_MS)
+RULES = Topic("inference.rules", "rule_id", 1, None)
+DETECTOR_STATE = Topic("inference.detector-state", "internal", 8, None, record_bytes_max=4_000_000)
+
+TOPICS = (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS, RULES, DETECTOR_STATE)
