@@ -1,4 +1,4 @@
-"""Every setting, read once: environment `INFERWATCH_*`, then an optional TOML file, then these defaults.
+"""Every setting, read once: environment `INFERWATCH_*` over an optional TOML file over these defaults.
 
 All mistakes are reported together, an unknown name is a mistake, and no secret is ever printed.
 A secret NAME may also be given as NAME_FILE, the path of a file that holds it.
@@ -7,6 +7,7 @@ A secret NAME may also be given as NAME_FILE, the path of a file that holds it.
 import os
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -45,11 +46,15 @@ class Settings(BaseSettings):
     topic_prefix: str = Field("", pattern=r"^[a-zA-Z0-9._-]*$", description="put before every topic name")
     topic_replication: int = Field(1, ge=1, le=32767, description="replicas of topics that we create; 3 in production")
     group_prefix: str = Field("inferwatch", min_length=1, description="consumer groups are PREFIX-ROLE")
-    session_timeout_ms: int = Field(10_000, ge=6000, le=300_000, description="a silent worker loses its partitions after this")
+    session_timeout_ms: int = Field(
+        10_000, ge=6000, le=300_000, description="a silent worker loses its partitions after this"
+    )
 
     # ClickHouse
     clickhouse_url: str = Field("http://127.0.0.1:8123", description="HTTP(S) address of ClickHouse")
-    clickhouse_database: str = Field("inferwatch", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="database of every table")
+    clickhouse_database: str = Field(
+        "inferwatch", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="database of every table"
+    )
     clickhouse_user: str = Field("default", description="user that the workers insert as")
     clickhouse_password: SecretStr = Field(SecretStr(""), description="its password")
     clickhouse_admin_user: str = Field("", description="user for migrations; default: clickhouse_user")
@@ -57,13 +62,19 @@ class Settings(BaseSettings):
     clickhouse_reader_user: str = Field("inferwatch_reader", description="user for Grafana and people")
     clickhouse_reader_password: SecretStr = Field(SecretStr(""), description="its password")
     clickhouse_ca_file: Path | None = Field(None, description="CA certificate(s) for https, PEM; default: the system's")
-    clickhouse_insert_timeout_s: float = Field(30.0, gt=0, le=600, description="an insert without an answer by then has an unknown outcome")
+    clickhouse_insert_timeout_s: float = Field(
+        30.0, gt=0, le=600, description="an insert without an answer by then has an unknown outcome"
+    )
 
     # what is accepted, windows, cuts
     event_age_days_max: int = Field(30, ge=1, le=365, description="older events are refused")
     event_ahead_s_max: int = Field(60, ge=0, le=3600, description="events further in the future are refused")
-    lateness_ms: int = Field(2000, ge=0, le=600_000, description="a window closes this long after its end, in the log's time")
-    cut_rows_max: int = Field(50_000, ge=1, le=500_000, description="the recorder cuts at this many records of one partition")
+    lateness_ms: int = Field(
+        2000, ge=0, le=600_000, description="a window closes this long after its end, in the log's time"
+    )
+    cut_rows_max: int = Field(
+        50_000, ge=1, le=500_000, description="the recorder cuts at this many records of one partition"
+    )
     cut_age_ms: int = Field(400, ge=10, le=60_000, description="the recorder cuts records that waited this long")
     poll_ms: int = Field(100, ge=1, le=5000, description="pause between polls without a backlog")
     buffer_mb: int = Field(128, ge=8, le=65_536, description="raw records that one worker holds at most")
@@ -86,7 +97,7 @@ class Settings(BaseSettings):
     @classmethod
     def _is_http(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # or raises
             raise ValueError("expected http://host:port or https://host:port")
         if parts.username or parts.password:
             raise ValueError("put user and password into clickhouse_user and clickhouse_password")
@@ -94,7 +105,7 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, **_: Any
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Only what `load` hands in: it has already put environment, files and defaults in order."""
         return (init_settings,)
@@ -114,52 +125,84 @@ class Settings(BaseSettings):
 
 
 def load(environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings from `environ` (default: the process's) over the TOML file that INFERWATCH_CONFIG_FILE names.
+    """The settings: `overrides` over `environ` (default: the process's) over the file INFERWATCH_CONFIG_FILE.
 
-    Raises ConfigError with all mistakes, one a line.
+    An empty text, wherever it stands, means "not given". Raises ConfigError with all mistakes, one a line.
     """
     environ = os.environ if environ is None else environ
     mistakes: list[str] = []
-    values: dict[str, Any] = {}
-    where: dict[str, str] = {}  # field -> the name under which the user gave it
-    path = environ.get(CONFIG_FILE)
-    if path:
-        try:
-            for field, value in tomllib.loads(Path(path).read_text()).items():
-                values[field], where[field] = value, f"{path}: {field}"
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            mistakes.append(f"{CONFIG_FILE}: {error}")
-    for name, text in environ.items():
-        if name.startswith(PREFIX) and name != CONFIG_FILE and text != "":
-            field = name.removeprefix(PREFIX).lower()
-            values[field], where[field] = text, name
-    for field in [f for f in values if f.endswith("_file")]:
-        secret = field.removesuffix("_file")
-        if _is_secret(secret):
-            try:
-                values[secret], where[secret] = Path(values.pop(field)).read_text().strip(), where[field]
-            except (OSError, UnicodeDecodeError) as error:
-                mistakes.append(f"{where[field]}: {error}")
-    values |= overrides or {}
+    given = _from_file(environ.get(CONFIG_FILE), mistakes)
+    given |= _from_variables(environ, mistakes)
+    given |= {field: _Given(value, field) for field, value in (overrides or {}).items()}
     try:
-        settings = Settings(**values)
+        settings = Settings(**{field: one.value for field, one in given.items() if one.value != ""})
     except ValidationError as invalid:
-        for error in invalid.errors(include_input=False, include_url=False):
-            field = str(error["loc"][0]) if error["loc"] else ""
-            what = "no such setting" if error["type"] == "extra_forbidden" else error["msg"]
-            mistakes.append(f"{where.get(field, field)}: {what}")
+        for mistake in invalid.errors(include_input=False, include_url=False):
+            field = str(mistake["loc"][0]) if mistake["loc"] else ""
+            what = "no such setting" if mistake["type"] == "extra_forbidden" else mistake["msg"]
+            mistakes.append(f"{given[field].name if field in given else field}: {what}")
     if mistakes:
         raise ConfigError("\n".join(mistakes))
     return settings
 
 
 def to_environ(settings: Settings) -> dict[str, str]:
-    """The settings as INFERWATCH_* variables, secrets included: what a child process is started with."""
-    out = {}
+    """The settings as INFERWATCH_* variables, secrets included: what a child process is started with.
+
+    Every variable is there, if need be empty, so that laid over any environment it gives these settings.
+    """
+    out = {CONFIG_FILE: ""}
     for field, value in settings:
-        text = value.get_secret_value() if isinstance(value, SecretStr) else "" if value is None else str(value)
-        if text:
-            out[PREFIX + field.upper()] = text
+        variable = PREFIX + field.upper()
+        if isinstance(value, SecretStr):
+            out[variable], out[variable + "_FILE"] = value.get_secret_value(), ""
+        else:
+            out[variable] = "" if value is None else str(value)
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A value and the name under which the user gave it."""
+
+    value: Any
+    name: str
+
+
+def _from_file(path: str | None, mistakes: list[str]) -> dict[str, _Given]:
+    if not path:
+        return {}
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        mistakes.append(f"{CONFIG_FILE}: {error}")
+        return {}
+    return _with_secrets({field: _Given(value, f"{path}: {field}") for field, value in table.items()}, mistakes)
+
+
+def _from_variables(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, _Given]:
+    given = {
+        name.removeprefix(PREFIX).lower(): _Given(text, name)
+        for name, text in environ.items()
+        if name.startswith(PREFIX) and name != CONFIG_FILE and text != ""
+    }
+    return _with_secrets(given, mistakes)
+
+
+def _with_secrets(given: dict[str, _Given], mistakes: list[str]) -> dict[str, _Given]:
+    """What one source gives, with the secret itself in place of each secret_file."""
+    out: dict[str, _Given] = {}
+    for field, one in given.items():
+        secret = field.removesuffix("_file")
+        if secret == field or not _is_secret(secret) or one.value == "":
+            out.setdefault(field, one)
+        elif secret in given and given[secret].value != "":
+            mistakes.append(f"{one.name}: {given[secret].name} is given too")
+        else:
+            try:
+                out[secret] = _Given(Path(one.value).read_text(encoding="utf-8").rstrip("\r\n"), one.name)
+            except (OSError, ValueError, TypeError) as error:
+                mistakes.append(f"{one.name}: {error}")
     return out
 
 

@@ -16,7 +16,10 @@ LATENCY_MS_MAX = 86_400_000.0  # one day: what is longer is a broken clock, not 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 Label = Annotated[str, Meta(max_length=256)]
+Tag = Annotated[str, Meta(max_length=100)]
+Tags = Annotated[list[Tag], Meta(max_length=100)]
 MetadataValue = Annotated[str, Meta(max_length=1000)] | int | float | bool
+Metadata = Annotated[dict[Annotated[str, Meta(max_length=100)], MetadataValue], Meta(max_length=100)]
 
 
 class Prediction(msgspec.Struct, gc=False, frozen=True):
@@ -57,8 +60,8 @@ class InferenceEvent(msgspec.Struct, gc=False, frozen=True):
     predictions: list[Prediction] = []
     error: Annotated[str, Meta(max_length=10_000)] | None = None
     image: Image | None = None
-    metadata: Annotated[dict[Annotated[str, Meta(max_length=100)], MetadataValue], Meta(max_length=100)] | None = None
-    tags: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=100)] | None = None
+    metadata: Metadata | None = None
+    tags: Tags | None = None
     source: Label | None = None
     deployment: Label | None = None
     server_version: Label | None = None
@@ -71,12 +74,12 @@ class TimeLimits(msgspec.Struct, frozen=True):
     ahead_ms_max: int = 60_000  # an open future window holds the low-water mark back, so this stays small
 
 
-decode_json = msgspec.json.Decoder(InferenceEvent).decode  # raises; `decode` does not
+_decode_json = msgspec.json.Decoder(InferenceEvent).decode
 
 
 def decode(raw: bytes | None, broker_time_ms: int, limits: TimeLimits) -> InferenceEvent | Rejected:
     """The event in `raw`, or why it is refused. Never raises. A function of its arguments alone."""
-    event = decode_or_reject(decode_json, raw)
+    event = decode_or_reject(_decode_json, raw)
     if isinstance(event, Rejected):
         return event
     return check(event, broker_time_ms, limits) or event

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.event import Label, Name
+from schemas.event import Label, Name, Tags
 from schemas.rejection import Reason, Rejected, decode_or_reject
 
 SCHEMA_VERSION = 1
@@ -22,7 +22,7 @@ class Heartbeat(msgspec.Struct, gc=False, frozen=True):
     schema: int = SCHEMA_VERSION
     server_id: Label | None = None
     version: Label | None = None
-    tags: Annotated[list[Annotated[str, Meta(max_length=100)]], Meta(max_length=100)] | None = None
+    tags: Tags | None = None
     boot_id: Label | None = None  # changes when the device restarts
     status: Literal["up", "stopping"] | None = None
     expected_downtime_ms: Annotated[int, Meta(ge=0, le=366 * 86_400_000)] | None = None

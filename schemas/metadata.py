@@ -1,4 +1,4 @@
-"""A value added to an inference afterwards (a label, a verdict): topic inference.metadata, schema version 1."""
+"""A value added to an inference afterwards (a label, a verdict): topic inference.metadata, version 1."""
 
 from typing import Annotated
 

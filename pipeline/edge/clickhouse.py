@@ -48,3 +48,17 @@ def connect(settings: Settings, role: Role, *, database: str | None = None, **op
             f"ClickHouse at {settings.clickhouse_url} (user {user}): {first}; "
             "check INFERWATCH_CLICKHOUSE_URL, user and password, and that the server runs"
         ) from error
+
+
+def ask(client: Client, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    """The rows of a query. Raises ClickHouseUnavailable, in one line, whatever is wrong."""
+    try:
+        return [tuple(row) for row in client.query(sql, parameters=parameters).result_rows]
+    except (ClickHouseError, OSError) as error:
+        raise ClickHouseUnavailable(f"ClickHouse refused a query: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its name if it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -4,12 +4,22 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
-from aiokafka.structs import TopicPartition
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    TopicAlreadyExistsError,
+    UnknownMemberIdError,
+    for_code,
+)
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings
 from schemas.topics import TOPICS
@@ -81,22 +91,130 @@ async def create_topics(settings: Settings) -> list[str]:
 
 async def ends(settings: Settings, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
     """(first offset, next offset) of every partition of `topics` (full names); a missing topic is left out."""
+    async with admin(settings) as client, _answering(settings):
+        # A consumer knows the partitions of no topic that it is not subscribed to.
+        described = await client.describe_topics(list(topics))
+    partitions = sorted(TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"])
+    if not partitions:
+        return {}
     consumer = AIOKafkaConsumer(**client_options(settings))
     try:
         await asyncio.wait_for(consumer.start(), 10)
-        there = await consumer.topics()
-        partitions = [
-            TopicPartition(topic, p)
-            for topic in topics
-            if topic in there
-            for p in sorted(consumer.partitions_for_topic(topic) or ())
-        ]
-        if not partitions:
-            return {}
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
         return {tp: (first[tp], end[tp]) for tp in partitions}
     except (KafkaError, TimeoutError, OSError) as error:
         raise KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap} does not answer: {error!r}") from error
+    finally:
+        await consumer.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A consumer group as its coordinator sees it."""
+
+    state: str  # Stable, Empty, PreparingRebalance, ...; Dead: there is none
+    member_count: int
+
+
+async def committed(settings: Settings, role: str) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What a role's group has committed, without joining it."""
+    async with admin(settings) as client, _answering(settings):
+        found = await client.list_consumer_group_offsets(settings.group(role))
+        return {tp: position for tp, position in found.items() if position.offset >= 0}
+
+
+async def group(settings: Settings, role: str) -> Group:
+    """The state of a role's group."""
+    async with admin(settings) as client, _answering(settings):
+        # One group a request: aiokafka reads the second one of an answer wrongly.
+        (response,) = await client.describe_consumer_groups([settings.group(role)])
+        described = response.to_object()["groups"][0]
+        return Group(described["state"], len(described["members"]))
+
+
+async def topic_settings(settings: Settings, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The broker's settings of every topic (full names); a missing topic is left out."""
+    async with admin(settings) as client, _answering(settings):
+        wanted = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in topics]
+        out: dict[str, dict[str, str]] = {}
+        for response in await client.describe_configs(wanted):
+            for resource in response.to_object()["resources"]:
+                if resource["error_code"] == 0:
+                    entries = resource["config_entries"]
+                    out[resource["resource_name"]] = {e["config_names"]: e["config_value"] for e in entries}
+        return out
+
+
+async def brokers(settings: Settings) -> list[str]:
+    """host:port of every broker of the cluster."""
+    async with admin(settings) as client, _answering(settings):
+        return [f"{b['host']}:{b['port']}" for b in (await client.describe_cluster())["brokers"]]
+
+
+async def first_since(
+    settings: Settings, partitions: Sequence[TopicPartition], time_ms: int
+) -> dict[TopicPartition, tuple[int, int]]:
+    """(offset, broker time in ms) of the first record not older than `time_ms`; a partition without one is left out."""
+    async with _consumer(settings) as consumer:
+        found = await consumer.offsets_for_times(dict.fromkeys(partitions, time_ms))
+        return {tp: (at.offset, at.timestamp) for tp, at in found.items() if at is not None}
+
+
+async def read(
+    settings: Settings, partition: TopicPartition, start: int, end: int, timeout_s: float = 10
+) -> tuple[list[ConsumerRecord], int]:
+    """The records of [start, end) that the broker has, and the offset up to which it was asked (time may run out)."""
+    records: list[ConsumerRecord] = []
+    if start >= end:
+        return records, start
+    async with _consumer(settings) as consumer:
+        consumer.assign([partition])
+        consumer.seek(partition, start)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        at = start
+        while at < end and asyncio.get_running_loop().time() < deadline:
+            for record in (await consumer.getmany(timeout_ms=200)).get(partition, ()):
+                if record.offset < end:
+                    records.append(record)
+            at = await consumer.position(partition)  # also past what holds no record for us
+        return records, min(at, end)
+
+
+async def commit_for_empty_group(
+    settings: Settings, role: str, partition: TopicPartition, offset: int, metadata: str
+) -> None:
+    """Sets a group's position from outside. Raises GroupInUseError while the group has a member: the broker refuses it."""
+    async with _consumer(settings, group_id=settings.group(role)) as consumer:
+        consumer.assign([partition])  # by hand: the commit carries no generation
+        try:
+            await consumer.commit({partition: OffsetAndMetadata(offset, metadata)})
+        except (CommitFailedError, UnknownMemberIdError, IllegalGenerationError, RebalanceInProgressError) as error:
+            raise GroupInUseError(
+                f"the consumer group {settings.group(role)} has members; stop the {role} workers first"
+            ) from error
+
+
+class GroupInUseError(Exception):
+    """A position that only an empty group may be given; the text says what to do."""
+
+
+@asynccontextmanager
+async def _answering(settings: Settings) -> AsyncIterator[None]:
+    """What a broker's silence or refusal becomes."""
+    try:
+        yield
+    except (KafkaError, TimeoutError, OSError) as error:
+        raise KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap} does not answer: {error!r}") from error
+
+
+@asynccontextmanager
+async def _consumer(settings: Settings, **options: Any) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer of no group (unless `options` say so), without a partition."""
+    consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False, **options)
+    try:
+        async with _answering(settings):
+            await asyncio.wait_for(consumer.start(), 10)
+            yield consumer
     finally:
         await consumer.stop()

@@ -1,0 +1,74 @@
+# Everything a newcomer types. Needs make, a shell and Python >= 3.11; all else goes into .venv.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+.PHONY: help install demo test test-fast lint format schemas constraints bench clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One that works: new enough, and able to make an environment. `make PYTHON=/path/to/python3` asks for another.
+PYTHON ?=
+PYTHONS := $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3 python)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+export PYTHONUNBUFFERED := 1
+# More for the program behind a target: make demo ARGS="--for 60s", make test-fast ARGS="-k ledger".
+ARGS ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
+
+install: $(VENV)/.installed ## a .venv with the command inferwatch and all that its tests need
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@for python in $(PYTHONS); do \
+	  if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
+	    echo "installing into $(VENV) with $$("$$python" --version); the first time this takes a minute or two"; \
+	    exec "$$python" -m venv $(VENV); \
+	  fi; \
+	done; \
+	echo "Python 3.11 or newer with venv is needed; tried: $(PYTHONS)." >&2; \
+	echo "Install one (Debian, Ubuntu: python3 and python3-venv) or say make PYTHON=/path/to/python3" >&2; \
+	exit 1
+	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: install ## the whole thing: real Kafka, real ClickHouse, a real model; stop it with Ctrl-C
+	$(BIN)/inferwatch demo $(ARGS)
+
+test: install ## all tests; real Kafka and ClickHouse included
+	$(BIN)/python -m pytest -m "not integration" --durations=5 $(ARGS)
+	$(BIN)/python -m pytest -m integration --durations=10 -v $(ARGS)
+
+test-fast: install ## the tests that need no engine
+	$(BIN)/python -m pytest -m "not integration" $(ARGS)
+
+lint: install ## ruff, mypy, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: install ## the code as ruff writes it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schemas: install ## schemas/json from the structs
+	$(BIN)/python -m schemas.json_schema
+
+bench: install ## what an event costs, and how long it takes
+	$(BIN)/python -m tests.performance $(ARGS)
+
+# Newest versions that pyproject.toml allows, resolved in an environment of their own.
+constraints: install ## constraints.txt anew
+	rm -rf $(VENV)-new
+	$(BIN)/python -m venv $(VENV)-new
+	$(VENV)-new/bin/python -m pip install -q -e '.[dev]'
+	@{ sed -n '/^#/p' constraints.txt; $(VENV)-new/bin/python -m pip freeze --exclude-editable; } > $(VENV)-new/constraints.txt
+	@mv $(VENV)-new/constraints.txt constraints.txt
+	rm -rf $(VENV)-new
+	@echo "constraints.txt is written; run make test"
+
+clean: ## removes .venv, caches and built packages; no data
+	rm -rf $(VENV) $(VENV)-new build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,5 @@
+"""`python -m agents` is `inferwatch`."""
+
+from agents.main import main
+
+main()

@@ -1,0 +1,108 @@
+"""The aggregator: inference.events -> closed windows on inference.aggregates."""
+
+from dataclasses import dataclass
+
+import faust
+
+from agents.app import Folding, Role, host, make_app
+from pipeline.config import Settings
+from pipeline.core.aggregation import Cut, Observed, PartitionAggregator
+from pipeline.core.ledger import AggregatorName
+from pipeline.core.publication import records
+from pipeline.core.tables import Records
+from pipeline.core.windows import LogClock, closed_through
+from pipeline.edge import clock, metrics
+from pipeline.edge.aggregates import AggregatesTopic
+from pipeline.edge.partitions import Partition, Partitions
+from schemas.topics import AGGREGATES, EVENTS
+
+FOLD_RECORDS_MAX = 5000  # about 15 ms: so long do the worker's other tasks wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    machine: PartitionAggregator
+    records: Records
+
+
+def _observe(fold: _Fold) -> Observed:
+    r = fold.records
+    return fold.machine.observe(r.offsets, r.times_ms, r.values)
+
+
+class Aggregator:
+    """The role's work on one partition after another."""
+
+    def __init__(self, settings: Settings, app: faust.App) -> None:
+        """Registers the folding agent with the app."""
+        self._settings = settings
+        self._fold = Folding(app, "aggregate", _observe)
+        self.topic = AggregatesTopic(settings, settings.topic(AGGREGATES.name))
+
+    async def work(self, partition: Partition) -> None:
+        """One partition, from its committed name until it is revoked."""
+        name = await self._restore(partition)
+        machine = PartitionAggregator(name, self._settings.time_limits)
+        log_clock = LogClock()
+        partition.seek(name.low)
+        while machine.named is not None and machine.next_offset < machine.named.to_offset:
+            if partition.leaving:
+                return
+            await partition.wait(1.0)
+            await self._observe(partition, machine, log_clock, until=machine.named.to_offset)
+        if machine.named is not None:
+            cut = machine.cut(0, 0)
+            assert cut is not None
+            await self._send(partition, cut)
+            metrics.CUTS_REDONE.labels(partition.topic).inc()
+        while not partition.leaving:
+            await partition.wait(self._settings.poll_ms / 1000)
+            await self._observe(partition, machine, log_clock, until=None)
+            now_ms = clock.now_ms()
+            log_time_ms = log_clock.time_ms(now_ms, partition.idle_s() * 1000)
+            through_ms = closed_through(log_time_ms, self._settings.lateness_ms)
+            if through_ms > machine.closed_ms and (cut := machine.cut(through_ms, await self.topic.partitions())):
+                await partition.commit(cut.name.low, cut.name.metadata())
+                await self._send(partition, cut)
+                for start_ms, _, _ in cut.windows[-1:]:
+                    metrics.CLOSE_DELAY_SECONDS.observe(max(0, clock.now_ms() - start_ms - 10_000) / 1000)
+        done = machine.done_name()
+        await partition.commit(done.low, done.metadata())
+
+    async def _observe(
+        self, partition: Partition, machine: PartitionAggregator, log_clock: LogClock, until: int | None
+    ) -> None:
+        for fetched in await partition.take(FOLD_RECORDS_MAX, until):
+            observed = await self._fold(_Fold(machine, fetched.records))
+            for reason, count in observed.refused.items():
+                metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
+            log_clock.observe(fetched.records.times_ms, fetched.create_time, clock.now_ms())
+            partition.done_time_ms = fetched.records.times_ms[-1]
+
+    async def _send(self, partition: Partition, cut: Cut) -> None:
+        source = partition.tp.partition
+        await self.topic.send(source, records(cut, source), partition.alive)
+        metrics.CUTS.labels(partition.topic).inc()
+
+    async def _restore(self, partition: Partition) -> AggregatorName:
+        """What is committed, checked against the log. Raises GapError and ForeignMetadataError."""
+        committed = await partition.committed()
+        first, end = await partition.ends()
+        if committed is not None:
+            name = AggregatorName.parse(committed.offset, committed.metadata)
+        else:
+            # Committed offsets expire when a group is empty for a week; what is out says how far it had come.
+            last = await self.topic.last_link(partition.tp.partition)
+            name = AggregatorName.begin(first) if last is None else last
+        partition.check_log("aggregator", name.low, name.to_offset, (first, end))
+        return name
+
+
+def make(settings: Settings) -> tuple[faust.App, Role]:
+    """The aggregator's app."""
+    app = make_app("aggregator", settings)
+    aggregator = Aggregator(settings, app)
+    work = {settings.topic(EVENTS.name): aggregator.work}
+    role = Role("aggregator", Partitions(settings, settings.group("aggregator"), work), (aggregator.topic,))
+    host(app, role)
+    return app, role

@@ -1,0 +1,190 @@
+"""The recorder: records of every topic -> rows in ClickHouse, each exactly once."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import faust
+import structlog
+
+from agents.app import Folding, Role, host, make_app
+from pipeline.config import Settings
+from pipeline.core import tables
+from pipeline.core.ledger import Position, RecorderName, Verdict
+from pipeline.core.tables import Recorded, Records
+from pipeline.edge import clock, metrics
+from pipeline.edge.inserts import Attempt, Writer
+from pipeline.edge.partitions import Partition, Partitions, join
+from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, METADATA
+
+log = structlog.get_logger()
+
+TOKENS_KEPT_MS = 3_600_000  # what ClickHouse surely remembers; older names are judged by the data alone
+IDLE_S = 1.0  # then a finished cut does not stay named
+DELAYS_SAMPLED = 20  # of a cut's records
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where the records of a topic go: how to make rows of them, and which tables say how far it had come."""
+
+    record: Callable[[Records, Mapping[int, Position]], Recorded]
+    table: str
+
+
+@dataclass(slots=True)
+class _State:
+    """How far a partition has come."""
+
+    next_offset: int
+    chain: Mapping[int, Position] = field(default_factory=dict)
+    verify_below: int = 0  # ClickHouse has rows up to here that no committed name accounts for
+
+
+class Recorder:
+    """The role's work on one partition after another."""
+
+    def __init__(self, settings: Settings, app: faust.App) -> None:
+        """Registers the folding agent with the app."""
+        self._settings = settings
+        self.writer = Writer(settings)
+        limits = settings.time_limits
+        self.routes = {
+            settings.topic(EVENTS.name): Route(lambda r, _: tables.record_events(r, limits), "inferences"),
+            settings.topic(HEARTBEATS.name): Route(lambda r, _: tables.record_heartbeats(r), "device_heartbeats"),
+            settings.topic(METADATA.name): Route(lambda r, _: tables.record_metadata(r), "inference_metadata"),
+            settings.topic(AGGREGATES.name): Route(tables.record_aggregates, "model_windows_1d"),
+        }
+        self._fold: Folding[Callable[[], Recorded], Recorded] = Folding(app, "record", lambda make: make())
+
+    async def work(self, partition: Partition) -> None:
+        """One partition, from its committed name until it is revoked."""
+        name, state = await self._restore(partition)
+        partition.seek(state.next_offset)
+        if not name.is_empty:
+            redone = await self._redo(partition, name, state)
+            if not redone:
+                return
+        named = False
+        while not partition.leaving:
+            if not await partition.wait(IDLE_S):
+                if named and not partition.leaving:
+                    await self._commit(partition, state, state.next_offset)
+                    named = False
+                continue
+            await self._ripen(partition)
+            taken = await partition.take(self._settings.cut_rows_max)
+            if taken:
+                attempt = Attempt.AGAIN_OLD if state.next_offset < state.verify_below else Attempt.FIRST
+                await self._record(partition, state, join(taken), attempt, None)
+                named = True
+        if named:
+            await self._commit(partition, state, state.next_offset)
+
+    async def _ripen(self, partition: Partition) -> None:
+        """Waits until there is enough for a cut, or it has waited long enough."""
+        since = time.monotonic()
+        settings = self._settings
+        while (
+            not partition.leaving
+            and partition.pending_records < settings.cut_rows_max
+            and not partition.is_full
+            and (left_s := settings.cut_age_ms / 1000 - (time.monotonic() - since)) > 0
+        ):
+            await asyncio.sleep(min(left_s, 0.05))
+
+    async def _redo(self, partition: Partition, name: RecorderName, state: _State) -> bool:
+        """Makes the named cut again, exactly; False if the partition is revoked before it is read."""
+        taken = []
+        while partition.next_offset < name.to_offset:
+            if partition.leaving:
+                return False
+            await partition.wait(IDLE_S)
+            taken += await partition.take(self._settings.cut_rows_max, until=name.to_offset)
+        old = clock.now_ms() - name.named_at_ms > TOKENS_KEPT_MS
+        attempt = Attempt.AGAIN_OLD if old else Attempt.AGAIN
+        await self._record(partition, state, join(taken), attempt, name)
+        metrics.CUTS_REDONE.labels(partition.topic).inc()
+        return True
+
+    async def _record(
+        self, partition: Partition, state: _State, records: Records, attempt: Attempt, name: RecorderName | None
+    ) -> None:
+        """Names a cut (unless it is named) while its rows are made, then puts them in."""
+        route = self.routes[partition.topic]
+        to_offset = records.offsets[-1] + 1
+        making = self._fold(partial(route.record, records, state.chain))
+        if name is None:
+            _, recorded = await asyncio.gather(self._commit(partition, state, to_offset), making)
+        else:
+            recorded = await making
+        first, topic = state.next_offset, partition.topic
+        token = f"{topic}:{partition.tp.partition}:{first}-{to_offset}:{records.times_ms[0]}"
+        for rows in recorded.tables:
+            await self.writer.put(rows, token, attempt, partition.alive)
+        state.next_offset, state.chain = to_offset, recorded.chain or state.chain
+        partition.done_time_ms = records.times_ms[-1]
+        self._count(partition, records, recorded)
+
+    def _count(self, partition: Partition, records: Records, recorded: Recorded) -> None:
+        metrics.CUTS.labels(partition.topic).inc()
+        for reason, count in recorded.refused.items():
+            metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
+        for verdict, count in recorded.verdicts.items():
+            metrics.CHAIN.labels(verdict.value).inc(count)
+        if recorded.verdicts[Verdict.GAP]:
+            log.error("chain_gap", topic=partition.topic, partition=partition.tp.partition, offset=records.offsets[0])
+        if self.routes[partition.topic].table == "inferences":
+            now_ms = clock.now_ms()
+            for time_ms in records.times_ms[:: max(1, len(records.times_ms) // DELAYS_SAMPLED)]:
+                metrics.EVENT_TO_ROW_SECONDS.observe(max(0, now_ms - time_ms) / 1000)
+
+    async def _commit(self, partition: Partition, state: _State, to_offset: int) -> None:
+        name = RecorderName(state.next_offset, to_offset, clock.now_ms(), state.chain)
+        await partition.commit(name.from_offset, name.metadata())
+
+    async def _restore(self, partition: Partition) -> tuple[RecorderName, _State]:
+        """What is committed, checked against the log and the tables. Raises GapError and ForeignMetadataError."""
+        committed = await partition.committed()
+        first, end = await partition.ends()
+        if committed is None:
+            # Committed offsets expire when a group is empty for a week; the tables say how far it had come.
+            recorded = await self._recorded_to(partition, 0)
+            start = first if recorded is None else recorded + 1
+            name = RecorderName(start, start, 0)
+        else:
+            name = RecorderName.parse(committed.offset, committed.metadata)
+        partition.check_log("recorder", name.from_offset, name.to_offset, (first, end))
+        # Should Kafka have lost a commit, or somebody turned it back, the tables know more than it.
+        ahead = await self._recorded_to(partition, name.to_offset)
+        return name, _State(name.from_offset, name.chain, 0 if ahead is None else ahead + 1)
+
+    async def _recorded_to(self, partition: Partition, least: int) -> int | None:
+        """The highest offset >= `least` that ClickHouse has of a partition; None if it has none."""
+        number, topic = partition.tp.partition, partition.topic
+        table = self.routes[topic].table
+        if table == "model_windows_1d":
+            sql = (
+                f"SELECT maxOrNull(source[{number}]) FROM model_windows_1d "
+                f"WHERE mapContains(source, {number}) AND source[{number}] >= {least}"
+            )
+        else:
+            there = f"kafka_partition = {number} AND kafka_offset >= {least}"
+            sql = (
+                f"SELECT maxOrNull(o) FROM (SELECT maxOrNull(kafka_offset) AS o FROM {table} WHERE {there} UNION ALL "
+                f"SELECT maxOrNull(kafka_offset) FROM dead_letters WHERE kafka_topic = '{topic}' AND {there})"
+            )
+        (line,) = await self.writer.query(sql, partition.alive)
+        return None if line == r"\N" else int(line)
+
+
+def make(settings: Settings) -> tuple[faust.App, Role]:
+    """The recorder's app."""
+    app = make_app("recorder", settings)
+    recorder = Recorder(settings, app)
+    work = dict.fromkeys(recorder.routes, recorder.work)
+    role = Role("recorder", Partitions(settings, settings.group("recorder"), work), (recorder.writer,))
+    host(app, role)
+    return app, role

@@ -1,0 +1,48 @@
+"""The operator's command line: every verb, and how errors end (one line on stderr, a documented exit code)."""
+
+import sys
+
+import typer
+from rich.console import Console
+
+from pipeline.cli import migrate, produce, up
+from pipeline.config import ConfigError
+from pipeline.edge.clickhouse import ClickHouseUnavailable
+from pipeline.edge.embedded import EmbeddedError
+from pipeline.edge.kafka import KafkaUnavailable
+from pipeline.edge.migrations import MigrationError
+
+app = typer.Typer(
+    name="inferwatch",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Model monitoring: every inference an event, exact windows in ClickHouse.\n\n"
+    "Exit codes: 0 ok, 1 what was asked about is not right, 2 wrong usage or settings, "
+    "3 Kafka, ClickHouse or something else outside is not there.",
+)
+
+# What a person can do something about: one line on stderr instead of a traceback.
+_EXIT_CODES: dict[type[Exception], int] = {
+    ConfigError: 2,
+    KafkaUnavailable: 3,
+    ClickHouseUnavailable: 3,
+    EmbeddedError: 3,
+    MigrationError: 1,
+}
+
+app.command("up")(up.up)
+app.command("migrate")(migrate.migrate)
+app.command("produce")(produce.produce)
+
+
+def run() -> None:
+    """Runs a verb and ends the process."""
+    try:
+        app()
+    except tuple(_EXIT_CODES) as error:
+        code = next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
+        Console(stderr=True).print(f"inferwatch: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(code)

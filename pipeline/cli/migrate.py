@@ -1,0 +1,33 @@
+"""inferwatch migrate: ClickHouse's tables, views, retention and users, as this version wants them."""
+
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+
+from pipeline import config
+from pipeline.edge.migrations import known_migrations
+from pipeline.edge.migrations import migrate as migrate_database
+from pipeline.edge.users import ensure_users
+
+
+def migrate(
+    users: Annotated[
+        bool, typer.Option("--users", help="also create or update the users for writing and for reading")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="what was done, as JSON on standard output")] = False,
+) -> None:
+    """Create or update the tables and views in ClickHouse. Safe to run again, and by two at once."""
+    settings = config.load()
+    applied = migrate_database(settings)
+    about_users = ensure_users(settings) if users else []
+    if as_json:
+        done = {"database": settings.clickhouse_database, "applied": applied, "users": about_users}
+        typer.echo(orjson.dumps(done).decode())
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for line in applied or [f"{settings.clickhouse_database} is up to date ({len(known_migrations())} migrations)"]:
+        console.print(line)
+    for line in about_users:
+        console.print(line)

@@ -1,0 +1,120 @@
+"""`inferwatch up`: everything on this machine, by one command, until it is stopped."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from pipeline.edge.embedded import Progress as Step
+from pipeline.edge.embedded.stack import Stack
+
+ROLES = ("aggregator", "recorder")
+Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="default: a free one, the same the next time")]
+
+
+def up(
+    data_dir: Annotated[Path, typer.Option(help="where everything is kept")] = Path("inferwatch-data"),
+    kafka_port: Port = None,
+    clickhouse_port: Port = None,
+    clickhouse_native_port: Port = None,
+    web_port_base: Annotated[
+        int | None,
+        typer.Option(min=1, max=65_000, help="/metrics of the first worker; the others follow (default: free ones)"),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print problems only")] = False,
+) -> None:
+    """Starts Kafka, ClickHouse and the workers here, and keeps them running until Ctrl-C.
+
+    What runs where is written to DATA_DIR/endpoints.json once everything is ready; logs are in DATA_DIR/logs.
+    The same directory finds all its data again the next time.
+    """
+    told = {"kafka": kafka_port, "clickhouse_http": clickhouse_port, "clickhouse_native": clickhouse_native_port}
+    if web_port_base is not None:
+        told |= {role: web_port_base + number for number, role in enumerate(ROLES)}
+    ports = {name: port for name, port in told.items() if port is not None}
+    asyncio.run(run(data_dir, ports, quiet=quiet))
+
+
+async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
+    """Starts the stack, stays until SIGINT or SIGTERM, stops it. A second signal stops it at once."""
+    out, problems = Console(quiet=quiet), Console(stderr=True)
+    steps = Steps(out)
+    stack = Stack(
+        data_dir,
+        roles=ROLES,
+        ports=ports,
+        progress=steps,
+        notice=lambda text: problems.print(f"[yellow]![/] {text}", highlight=False, soft_wrap=True),
+    )
+    asked = asyncio.Event()
+
+    def on_signal() -> None:
+        if asked.is_set():
+            stack.kill()
+        asked.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, on_signal)
+    with steps.shown:
+        starting = asyncio.ensure_future(stack.start())
+        waiting = asyncio.ensure_future(asked.wait())
+        await asyncio.wait([starting, waiting], return_when=asyncio.FIRST_COMPLETED)
+        if asked.is_set():
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+    if not asked.is_set():
+        await starting  # raises what went wrong
+        out.print(addresses(stack))
+        await waiting
+    out.print("stopping: workers, ClickHouse, Kafka …")
+    await stack.stop()
+
+
+def addresses(stack: Stack) -> Table:
+    """What runs where, for people."""
+    here = stack.endpoints()
+    table = Table(title="inferwatch is up", title_justify="left", show_header=False, title_style="bold green")
+    table.add_row("Kafka", here["kafka"])
+    table.add_row("ClickHouse (HTTP)", here["clickhouse"]["http"])
+    table.add_row("for Grafana and people", f"user {here['reader']['user']}, database {here['reader']['database']}")
+    for role, worker in here["workers"].items():
+        table.add_row(f"{role} metrics", worker["metrics"])
+    table.add_row("all of this, with passwords", str(stack.endpoints_file))
+    table.add_row("logs", str(stack.directory / "logs"))
+    table.add_row("to stop", f"Ctrl-C, or kill {os.getpid()}")
+    return table
+
+
+class Steps:
+    """The steps of starting: bars on a terminal, else one line for each step that is done."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._tasks: dict[str, TaskID] = {}
+        self.shown = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+
+    def __call__(self, step: Step) -> None:
+        """The stack's progress callback; any thread may call it."""
+        total = step.total or None
+        if step.step not in self._tasks:
+            self._tasks[step.step] = self.shown.add_task(step.step, total=total, detail="")
+        self.shown.update(self._tasks[step.step], completed=step.done, total=total, detail=step.detail)
+        if not self._console.is_terminal and step.done == step.total > 0:
+            self._console.print(f"{step.step} {step.detail}".rstrip())

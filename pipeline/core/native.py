@@ -1,0 +1,163 @@
+"""Columns in ClickHouse's Native format: what an insert's body is made of, and how to take some of its rows.
+
+A block is: number of columns, number of rows, then for each column its name, its type and its data.
+Strings may be sent to LowCardinality columns as they are.
+https://clickhouse.com/docs/interfaces/formats/Native
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.tally import Ints, ragged_entries
+
+_DTYPES = {
+    "UInt8": "<u1", "UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8", "Int32": "<i4", "Int64": "<i8",
+    "Float32": "<f4", "Float64": "<f8", "DateTime": "<u4", "DateTime64(3)": "<i8",
+}  # fmt: skip
+
+
+class Column(Protocol):
+    """A column of a block."""
+
+    @property
+    def type(self) -> str:
+        """Its type in ClickHouse."""
+
+    def data(self) -> bytes:
+        """Its values as ClickHouse reads them."""
+
+    def take(self, rows: Ints) -> "Column":
+        """These rows, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Numbers of a fixed size; `DateTime` in seconds, `DateTime64(3)` in milliseconds."""
+
+    type: str
+    values: npt.NDArray[np.generic]
+
+    def data(self) -> bytes:
+        """The values, little-endian."""
+        return self.values.astype(_DTYPES[self.type], copy=False).tobytes()
+
+    def take(self, rows: Ints) -> "Numbers":
+        """These rows, in this order."""
+        return Numbers(self.type, self.values[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class NullableNumbers:
+    """Numbers that may be unknown: `known` is a mask of shape (rows,)."""
+
+    inner: Numbers
+    known: npt.NDArray[np.bool_]
+
+    @property
+    def type(self) -> str:
+        """Nullable of the inner type."""
+        return f"Nullable({self.inner.type})"
+
+    def data(self) -> bytes:
+        """The mask of nulls, then the values."""
+        return (~self.known).tobytes() + self.inner.data()
+
+    def take(self, rows: Ints) -> "NullableNumbers":
+        """These rows, in this order."""
+        return NullableNumbers(self.inner.take(rows), self.known[rows])
+
+
+@dataclass(frozen=True, slots=True)
+class Strings:
+    """Texts, or bytes as they are."""
+
+    values: Sequence[str | bytes]
+    type: str = "String"
+
+    def data(self) -> bytes:
+        """Each value with its length before it."""
+        return b"".join(map(_prefixed, self.values))
+
+    def take(self, rows: Ints) -> "Strings":
+        """These rows, in this order."""
+        return Strings([self.values[row] for row in rows.tolist()])
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Arrays: row i has the next sizes[i] of `values`."""
+
+    sizes: Ints
+    values: Column
+
+    @property
+    def type(self) -> str:
+        """Array of the inner type."""
+        return f"Array({self.values.type})"
+
+    def data(self) -> bytes:
+        """Where each row ends, then all values."""
+        return np.cumsum(self.sizes).astype("<u8").tobytes() + self.values.data()
+
+    def take(self, rows: Ints) -> "Lists":
+        """These rows, in this order."""
+        return Lists(self.sizes[rows], self.values.take(ragged_entries(self.sizes, rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class Maps:
+    """Maps: row i has the next sizes[i] of `keys` and `values`."""
+
+    sizes: Ints
+    keys: Column
+    values: Column
+
+    @property
+    def type(self) -> str:
+        """Map of the inner types."""
+        return f"Map({self.keys.type}, {self.values.type})"
+
+    def data(self) -> bytes:
+        """Where each row ends, all keys, all values."""
+        return np.cumsum(self.sizes).astype("<u8").tobytes() + self.keys.data() + self.values.data()
+
+    def take(self, rows: Ints) -> "Maps":
+        """These rows, in this order."""
+        entries = ragged_entries(self.sizes, rows)
+        return Maps(self.sizes[rows], self.keys.take(entries), self.values.take(entries))
+
+
+def block(columns: Mapping[str, Column], rows: int) -> bytes:
+    """One block in Native format. All columns have `rows` rows."""
+    parts = [_varint(len(columns)), _varint(rows)]
+    for name, column in columns.items():
+        parts += (_prefixed(name), _prefixed(column.type), column.data())
+    return b"".join(parts)
+
+
+@lru_cache(maxsize=1 << 16)
+def _short(value: str | bytes) -> bytes:
+    encoded = value if isinstance(value, bytes) else value.encode()
+    return _varint(len(encoded)) + encoded
+
+
+def _prefixed(value: str | bytes) -> bytes:
+    # Names recur and are short; what is long is met once, and is not worth keeping.
+    if len(value) <= 64:
+        return _short(value)
+    encoded = value if isinstance(value, bytes) else value.encode()
+    return _varint(len(encoded)) + encoded
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)

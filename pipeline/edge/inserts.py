@@ -1,0 +1,244 @@
+"""The recorder's inserts: each named cut once, whatever ClickHouse answers or does not.
+
+A token alone is not enough: a ClickHouse that is killed between logging a token and publishing the part acknowledges
+the repeat and drops it. So an insert is believed only if its first attempt was acknowledged cleanly. After anything
+else the data are asked, and exactly what is missing is put back under a further token. A late first attempt can do no
+harm then: its token is spent.
+
+This is why the HTTP here is our own: clickhouse-connect repeats a broken insert by itself, and does not tell.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import aiohttp
+import numpy as np
+import structlog
+
+from pipeline.config import Settings
+from pipeline.core.native import Maps, Numbers, Strings
+from pipeline.core.tables import TableRows
+from pipeline.core.tally import Ints
+from pipeline.edge import clickhouse, metrics
+
+log = structlog.get_logger()
+
+CONCURRENT_MAX = 8  # inserts under way at once, of one worker
+WAIT_S_FIRST, WAIT_S_MAX = 0.1, 10.0
+
+# Not a matter of time: the table, the rights or the data are wrong, and will be at the next attempt.
+# https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
+_REFUSED_CODES = frozenset(
+    {6, 10, 16, 20, 26, 27, 33, 36, 44, 46, 47, 50, 53, 60, 62, 70, 72, 73, 81, 117, 130, 192, 193, 194, 349, 497, 516}
+)
+
+# The tables behind a Null table, and the seconds their window_start is floored to.
+_WINDOW_TARGETS = {"": 10, "_1m": 60, "_1h": 3600, "_1d": 86_400}
+
+
+class Outcome(Enum):
+    """What an attempt to insert came to."""
+
+    DONE = "done"
+    NOT_SENT = "not_sent"  # no connection: nothing can have arrived
+    UNKNOWN = "unknown"  # it may have happened, in whole or in part
+    REFUSED = "refused"  # for ever
+
+
+class InsertRefusedError(Exception):
+    """ClickHouse will never take this insert: a broken promise of our own, or a setting."""
+
+
+class Attempt(Enum):
+    """Whether somebody may have made this cut before."""
+
+    FIRST = "first"
+    AGAIN = "again"
+    AGAIN_OLD = "again_old"  # so long ago that the tokens may be forgotten; but nothing can be under way any more
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An outcome and ClickHouse's words."""
+
+    outcome: Outcome
+    text: str = ""
+
+
+class Writer:
+    """Puts rows into ClickHouse as the writer user. One a process; `reachable` says how the last attempt went."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is opened before `start`."""
+        self._settings = settings
+        self._session: aiohttp.ClientSession | None = None
+        self._slots = asyncio.Semaphore(CONCURRENT_MAX)
+        self.reachable = True
+
+    async def start(self) -> None:
+        """Opens the connection pool."""
+        user, password = clickhouse.credentials(self._settings, "writer")
+        secure = self._settings.clickhouse_url.startswith("https")
+        context = ssl.create_default_context(cafile=self._settings.clickhouse_ca_file) if secure else None
+        self._session = aiohttp.ClientSession(
+            timeout=aiohttp.ClientTimeout(total=self._settings.clickhouse_insert_timeout_s, connect=5),
+            connector=aiohttp.TCPConnector(limit=2 * CONCURRENT_MAX, keepalive_timeout=2, ssl=context or True),
+            headers={"X-ClickHouse-User": user, "X-ClickHouse-Key": password},
+        )
+
+    async def stop(self) -> None:
+        """Closes the pool."""
+        if self._session:
+            await self._session.close()
+
+    async def put(self, rows: TableRows, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+        """Returns when the rows are in their table (and in all that it feeds), once.
+
+        Waits as long as that takes; `alive` is called after each attempt. Raises InsertRefusedError.
+        """
+        clean = False
+        if attempt is not Attempt.AGAIN_OLD:
+            clean = await self._insert(rows, token, alive)
+        mending = 0
+        while attempt is not Attempt.FIRST or not clean:
+            mending += 1
+            clean = True
+            for missing in await self._missing(rows, alive):
+                log.warning("rows_missing", table=missing.table, rows=len(missing), token=token)
+                clean = await self._insert(missing, f"{token}:r{mending}", alive) and clean
+                metrics.ROWS_MENDED.labels(missing.table).inc(len(missing))
+            attempt = Attempt.FIRST
+
+    async def _insert(self, rows: TableRows, token: str, alive: Callable[[], None]) -> bool:
+        """Inserts until acknowledged; whether the first attempt that was sent was."""
+        names = ", ".join(f"`{name}`" for name in rows.columns)
+        params = {
+            "query": f"INSERT INTO {rows.table} ({names}) FORMAT Native",
+            "insert_deduplication_token": token,
+            "insert_deduplicate": "1",
+            "deduplicate_blocks_in_dependent_materialized_views": "1",
+            "async_insert": "0",
+            "wait_end_of_query": "1",
+        }
+        body = rows.native()
+        clean, wait_s = True, WAIT_S_FIRST
+        while True:
+            started = time.monotonic()
+            async with self._slots:
+                answer = await self._post(params, body)
+            metrics.INSERT_SECONDS.labels(rows.table).observe(time.monotonic() - started)
+            metrics.INSERTS.labels(rows.table, answer.outcome.value).inc()
+            alive()
+            match answer.outcome:
+                case Outcome.DONE:
+                    metrics.INSERT_ROWS.labels(rows.table).inc(len(rows))
+                    return clean
+                case Outcome.REFUSED:
+                    raise InsertRefusedError(f"ClickHouse refuses rows for {rows.table}: {answer.text}")
+                case Outcome.UNKNOWN:
+                    clean = False
+                case Outcome.NOT_SENT:
+                    pass
+            log.warning("insert_retry", table=rows.table, token=token, outcome=answer.outcome.value, said=answer.text)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, WAIT_S_MAX)
+
+    async def _post(self, params: dict[str, str], body: bytes) -> Answer:
+        assert self._session is not None, "start() first"
+        params = params | {"database": self._settings.clickhouse_database}
+        try:
+            async with self._session.post(self._settings.clickhouse_url + "/", params=params, data=body) as response:
+                text = (await response.read()).decode(errors="replace")
+                answer = _classify(response.status, response.headers.get("X-ClickHouse-Exception-Code"), text)
+        except aiohttp.ClientConnectorError as error:
+            answer = Answer(Outcome.NOT_SENT, str(error))
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            answer = Answer(Outcome.UNKNOWN, repr(error))
+        self.reachable = answer.outcome is Outcome.DONE
+        return answer
+
+    async def query(self, sql: str, alive: Callable[[], None]) -> list[str]:
+        """The lines that ClickHouse answers, as TabSeparated. Asks until it does. Raises InsertRefusedError."""
+        wait_s = WAIT_S_FIRST
+        while True:
+            answer = await self._post({"default_format": "TabSeparated"}, sql.encode())
+            alive()
+            if answer.outcome is Outcome.DONE:
+                return answer.text.splitlines()
+            if answer.outcome is Outcome.REFUSED:
+                raise InsertRefusedError(f"ClickHouse refuses to answer: {answer.text}")
+            log.warning("query_retry", outcome=answer.outcome.value, said=answer.text)
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, WAIT_S_MAX)
+
+    async def _missing(self, rows: TableRows, alive: Callable[[], None]) -> list[TableRows]:
+        """What of `rows` is in none of the tables where it should be, table by table."""
+        if not rows.table.endswith("_in"):
+            return _some([rows.take(np.flatnonzero(~np.isin(rows.offsets, await self._offsets_in(rows, alive))))])
+        found = []
+        for suffix, seconds in _WINDOW_TARGETS.items():
+            target = floored(rows, rows.table.removesuffix("_in") + suffix, seconds)
+            starts = _numbers(target, "window_start")
+            there = await self._windows_in(target, alive)
+            found.append(target.take(np.flatnonzero(~np.isin(starts, there))))
+        return _some(found)
+
+    async def _offsets_in(self, rows: TableRows, alive: Callable[[], None]) -> list[int]:
+        times, partition = _numbers(rows, "kafka_time"), _numbers(rows, "kafka_partition")[0]
+        # The time too: a topic that was made anew has the same offsets again.
+        where = (
+            f"kafka_partition = {partition} AND kafka_offset BETWEEN {rows.offsets[0]} AND {rows.offsets[-1]} "
+            f"AND kafka_time BETWEEN fromUnixTimestamp64Milli(toInt64({times.min()})) "
+            f"AND fromUnixTimestamp64Milli(toInt64({times.max()}))"
+        )
+        if "kafka_topic" in rows.columns:
+            topics = rows.columns["kafka_topic"]
+            assert isinstance(topics, Strings)
+            where += f" AND kafka_topic = '{topics.values[0]!s}'"
+        return [int(line) for line in await self.query(f"SELECT kafka_offset FROM {rows.table} WHERE {where}", alive)]
+
+    async def _windows_in(self, rows: TableRows, alive: Callable[[], None]) -> list[int]:
+        """The windows whose rows of this cut are in: an insert is atomic within a table partition, so in a window."""
+        starts, source = _numbers(rows, "window_start"), rows.columns["source"]
+        assert isinstance(source, Maps)
+        assert isinstance(source.keys, Numbers)
+        assert isinstance(source.values, Numbers)
+        partition, last_offset = source.keys.values[0], source.values.values[0]
+        is_in = f"max(mapContains(source, {partition}) AND source[{partition}] >= {last_offset})"
+        lines = await self.query(
+            f"SELECT toUnixTimestamp(window_start) FROM {rows.table} "
+            f"WHERE window_start BETWEEN toDateTime({starts.min()}) AND toDateTime({starts.max()}) "
+            f"GROUP BY window_start HAVING {is_in}",
+            alive,
+        )
+        return [int(line) for line in lines]
+
+
+def floored(rows: TableRows, table: str, seconds: int) -> TableRows:
+    """The rows as the materialized view of a rollup makes them."""
+    starts = _numbers(rows, "window_start")
+    columns = {**rows.columns, "window_start": Numbers("DateTime", starts - starts % seconds)}
+    return TableRows(table, columns, rows.offsets)
+
+
+def _numbers(rows: TableRows, name: str) -> Ints:
+    column = rows.columns[name]
+    assert isinstance(column, Numbers)
+    return column.values.astype(np.int64, copy=False)
+
+
+def _some(tables: list[TableRows]) -> list[TableRows]:
+    return [rows for rows in tables if len(rows)]
+
+
+def _classify(status: int, exception_code: str | None, text: str) -> Answer:
+    if status == 200 and exception_code is None:
+        return Answer(Outcome.DONE, text)
+    said = text.strip().splitlines()[0][:300] if text.strip() else f"HTTP {status}"
+    if exception_code and exception_code.isdigit() and int(exception_code) in _REFUSED_CODES:
+        return Answer(Outcome.REFUSED, said)
+    return Answer(Outcome.UNKNOWN, said)

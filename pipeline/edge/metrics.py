@@ -1,0 +1,47 @@
+"""Every metric of the workers, declared once. Labels come from closed sets; those known in advance start at 0."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from pipeline.core.ledger import Verdict
+from schemas.rejection import Reason
+
+_DELAYS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 3600)
+_INSERTS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+RECORDS = Counter("inferwatch_records_total", "Records that were read.", ["topic"])
+BYTES = Counter("inferwatch_bytes_total", "Bytes of their values.", ["topic"])
+REFUSED = Counter("inferwatch_refused_total", "Records that were refused, by reason.", ["topic", "reason"])
+CUTS = Counter("inferwatch_cuts_total", "Cuts that were made.", ["topic"])
+CUTS_REDONE = Counter("inferwatch_cuts_redone_total", "Named cuts that were made again.", ["topic"])
+CUTS_FENCED = Counter("inferwatch_cuts_fenced_total", "Cuts dropped: the partition is not ours any more.", ["topic"])
+COMMITS = Counter("inferwatch_commits_total", "OffsetCommit requests; each names one cut or more.")
+COMMIT_SECONDS = Histogram("inferwatch_commit_seconds", "Time of an OffsetCommit.", buckets=_INSERTS)
+CHAIN = Counter("inferwatch_chain_records_total", "Records of aggregates, by what the chain said.", ["verdict"])
+INSERTS = Counter("inferwatch_inserts_total", "Attempts to insert, by outcome.", ["table", "outcome"])
+INSERT_SECONDS = Histogram("inferwatch_insert_seconds", "Time of an attempt to insert.", ["table"], buckets=_INSERTS)
+INSERT_ROWS = Counter("inferwatch_insert_rows_total", "Rows that were inserted.", ["table"])
+ROWS_MENDED = Counter("inferwatch_rows_mended_total", "Rows missing after an unclean insert, put back.", ["table"])
+LAG_RECORDS = Gauge("inferwatch_lag_records", "Records of a partition that are not done yet.", ["topic", "partition"])
+LAG_SECONDS = Gauge("inferwatch_lag_seconds", "Age of the oldest record that is not done yet.", ["topic", "partition"])
+PARTITIONS = Gauge("inferwatch_partitions", "Partitions of this worker, by state.", ["state"])
+REBALANCES = Counter("inferwatch_rebalances_total", "Assignments that this worker was given.")
+BUFFERED_BYTES = Gauge("inferwatch_buffered_bytes", "Raw records that wait in this worker.")
+CLOSE_DELAY_SECONDS = Histogram(
+    "inferwatch_window_close_delay_seconds", "From the end of a window to the record that holds it.", buckets=_DELAYS
+)
+EVENT_TO_ROW_SECONDS = Histogram(
+    "inferwatch_event_to_row_seconds", "From an event's broker timestamp to its row.", buckets=_DELAYS
+)
+
+for _verdict in Verdict:
+    CHAIN.labels(_verdict.value)
+for _state in ("assigned", "restoring", "failed"):
+    PARTITIONS.labels(_state)
+
+
+def watch_topic(topic: str) -> None:
+    """Starts a topic's counters at 0: a counter that never moved reads 0, not absent."""
+    for counter in (RECORDS, BYTES, CUTS, CUTS_REDONE, CUTS_FENCED):
+        counter.labels(topic)
+    for reason in Reason:
+        REFUSED.labels(topic, reason.value)

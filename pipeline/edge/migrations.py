@@ -1,0 +1,183 @@
+"""Brings a database to the tables and views that this code knows: numbered SQL files, forward only, each recorded.
+
+Every statement may run twice and by two at once. In the SQL a setting's name in braces stands for its value, and a
+statement that says {each_window} stands for four: for '' (10 s), _1m, _1h and _1d. Retention follows the settings, on
+every run.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from importlib import resources
+
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from pipeline.config import Settings
+from pipeline.edge.clickhouse import ClickHouseUnavailable, connect
+
+EACH_WINDOW = ("", "_1m", "_1h", "_1d")
+
+_FILE = re.compile(r"(\d{4})_\w+\.sql")
+_COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
+_END = re.compile(r";\s*$", re.MULTILINE)
+_NAME = re.compile(r"\{(\w+)\}")
+_TTL = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+).*^TTL (.+) \+ toIntervalDay\((\d+)\)$", re.MULTILINE | re.DOTALL)
+_DAYS = re.compile(r"\bTTL .*toIntervalDay\((\d+)\)")
+
+_RECORD = """
+CREATE TABLE IF NOT EXISTS schema_migrations
+(
+    version    UInt32,
+    name       String,
+    checksum   String,
+    applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')
+)
+ENGINE = ReplacingMergeTree ORDER BY version
+"""
+
+
+class MigrationError(Exception):
+    """The database cannot be brought to what this code knows; the text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One SQL file."""
+
+    version: int
+    name: str
+    text: str
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 of the file, before any setting is filled in."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def statements(self, settings: Settings) -> list[str]:
+        """The SQL to run, in order. Raises MigrationError for a name that is no setting."""
+        found = [s.strip() for s in _END.split(_COMMENT.sub("", self.text)) if s.strip()]
+        repeated = [
+            s.replace("{each_window}", window)
+            for s in found
+            for window in (EACH_WINDOW if "{each_window}" in s else ("",))
+        ]
+        return [_NAME.sub(lambda name: self._value(settings, name[1]), s) for s in repeated]
+
+    def _value(self, settings: Settings, name: str) -> str:
+        if name not in Settings.model_fields:
+            raise MigrationError(f"{self.name}: {{{name}}} is no setting")
+        return str(getattr(settings, name))
+
+
+def known_migrations() -> tuple[Migration, ...]:
+    """The migrations that came with this code, in order."""
+    found = sorted(
+        (file for file in resources.files("schemas.clickhouse").iterdir() if _FILE.fullmatch(file.name)),
+        key=lambda file: file.name,
+    )
+    known = tuple(
+        Migration(int(file.name[:4]), file.name.removesuffix(".sql"), file.read_text("utf-8")) for file in found
+    )
+    assert [m.version for m in known] == list(range(1, len(known) + 1)), "numbers without a gap, each once"
+    return known
+
+
+def missing_migrations(known: Sequence[Migration], recorded: Mapping[int, str]) -> list[Migration]:
+    """What is still to be applied, where `recorded` is version -> checksum.
+
+    Raises MigrationError if the database has a version that is unknown here, or one whose file has changed since.
+    """
+    newer = max(recorded, default=0)
+    if newer > len(known):
+        raise MigrationError(
+            f"the database is at migration {newer}, this version of inferwatch knows {len(known)}: "
+            "use the newer inferwatch that migrated it"
+        )
+    for migration in known:
+        if recorded.get(migration.version, migration.checksum) != migration.checksum:
+            raise MigrationError(
+                f"{migration.name} was applied with another content than it has now "
+                "(its checksum in schema_migrations differs): install the version that it came from, "
+                "or put a change into a new migration"
+            )
+    return [m for m in known if m.version not in recorded]
+
+
+def migrate(settings: Settings, known: Sequence[Migration] | None = None) -> list[str]:
+    """Bring the database to `known` (default: what came with this code); a line for each thing done now.
+
+    Raises MigrationError or ClickHouseUnavailable. What was applied until then stays; the next run goes on there.
+    """
+    known = known_migrations() if known is None else known
+    with explained(settings.clickhouse_database):
+        _create_database(settings)
+        with closing(connect(settings, "admin")) as client:
+            client.command(_RECORD)
+            applied = [
+                _apply(client, migration, settings) for migration in missing_migrations(known, _recorded(client))
+            ]
+            return applied + _follow_retention(client, settings, known)
+
+
+@contextmanager
+def explained(what: str) -> Iterator[None]:
+    """What ClickHouse answers in here becomes one line that begins with `what`."""
+    try:
+        yield
+    except OperationalError as error:
+        raise ClickHouseUnavailable(f"{what}: {_first_line(error)}") from error
+    except ClickHouseError as error:
+        raise MigrationError(f"{what}: {_first_line(error)}") from error
+
+
+def _create_database(settings: Settings) -> None:
+    name = settings.clickhouse_database
+    with closing(connect(settings, "admin", database="default")) as client:
+        # Asked first: a user who may do everything inside one database may not say CREATE DATABASE, even to no effect.
+        there = client.query("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name})
+        if not there.result_rows:
+            client.command(f"CREATE DATABASE IF NOT EXISTS `{name}`")
+
+
+def _apply(client: Client, migration: Migration, settings: Settings) -> str:
+    with explained(migration.name):
+        for statement in migration.statements(settings):
+            client.command(statement)
+        client.insert(
+            "schema_migrations",
+            [[migration.version, migration.name, migration.checksum]],
+            ["version", "name", "checksum"],
+            settings={"async_insert": 0},
+        )
+    return migration.name
+
+
+def _recorded(client: Client) -> dict[int, str]:
+    rows = client.query("SELECT version, argMin(checksum, applied_at) FROM schema_migrations GROUP BY version")
+    return {int(version): str(checksum) for version, checksum in rows.result_rows}
+
+
+def _follow_retention(client: Client, settings: Settings, known: Sequence[Migration]) -> list[str]:
+    """Set the TTL of each table that has another one than the settings say; one line for each."""
+    tables = client.query("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
+    engines = {str(name): str(engine) for name, engine in tables.result_rows}
+    changed = []
+    for table, column, days in (
+        ttl for migration in known for statement in migration.statements(settings) for ttl in _TTL.findall(statement)
+    ):
+        now = _DAYS.search(engines.get(table, ""))
+        if table in engines and (now is None or now[1] != days):
+            # Not materialized: that would rewrite every part at once. Parts take it up as they merge.
+            client.command(
+                f"ALTER TABLE {table} MODIFY TTL {column} + toIntervalDay({days})",
+                settings={"materialize_ttl_after_modify": 0},
+            )
+            changed.append(f"{table} is kept for {days} days")
+    return changed
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]

@@ -1,0 +1,63 @@
+"""The users in ClickHouse: a writer for the workers, a reader for Grafana and people. The admin makes both."""
+
+import hashlib
+from contextlib import closing
+
+from pipeline.config import Settings
+from pipeline.edge.clickhouse import connect, credentials
+from pipeline.edge.migrations import explained
+
+# readonly = 2: Grafana and our own client set settings of their own, which 1 refuses.
+_READER_LIMITS = (
+    "SETTINGS readonly = 2 READONLY, max_execution_time = 30 MAX 120, max_memory_usage = 1000000000 MAX 1000000000"
+)
+_FROM_FILES = {"users_xml", "users.xml", "ldap"}
+
+
+def ensure_users(settings: Settings) -> list[str]:
+    """Create the writer and the reader, or give them their password, limits and rights; one line about each.
+
+    Raises MigrationError if the admin may not, ClickHouseUnavailable if ClickHouse is not there.
+    """
+    statements, report = statements_for_users(settings)
+    with explained("users"), closing(connect(settings, "admin", database="default")) as client:
+        kinds = client.query("SELECT type FROM system.user_directories").result_rows
+        if all(str(kind) in _FROM_FILES for (kind,) in kinds):
+            return ["users are managed by files here (users.xml): nothing changed"]
+        for statement in statements:
+            client.command(statement)
+    return report
+
+
+def statements_for_users(settings: Settings) -> tuple[list[str], list[str]]:
+    """The SQL, and what to say once it has run."""
+    database = f"`{settings.clickhouse_database}`"
+    statements, report = [], []
+    admin, (writer, writer_password) = credentials(settings, "admin")[0], credentials(settings, "writer")
+    if admin == writer:
+        report.append(f"writer: {writer} is the admin (set INFERWATCH_CLICKHOUSE_ADMIN_USER to keep them apart)")
+    else:
+        statements += [*_user(writer, writer_password), f"GRANT SELECT, INSERT ON {database}.* TO {_quoted(writer)}"]
+        report.append(f"writer: {writer} may insert and select")
+    reader, reader_password = credentials(settings, "reader")
+    if not reader_password:
+        report.append("reader: not created, it has no password (INFERWATCH_CLICKHOUSE_READER_PASSWORD)")
+    elif reader in (admin, writer):
+        report.append(f"reader: {reader} is also the writer or the admin (set INFERWATCH_CLICKHOUSE_READER_USER)")
+    else:
+        statements += [
+            *_user(reader, reader_password, _READER_LIMITS),
+            f"GRANT SELECT ON {database}.* TO {_quoted(reader)}",
+        ]
+        report.append(f"reader: {reader} may select")
+    return statements, report
+
+
+def _user(name: str, password: str, limits: str = "") -> list[str]:
+    # Only the hash goes over the wire, into the query log and into error texts.
+    how = f"IDENTIFIED WITH sha256_hash BY '{hashlib.sha256(password.encode()).hexdigest()}' {limits}".rstrip()
+    return [f"CREATE USER IF NOT EXISTS {_quoted(name)} {how}", f"ALTER USER {_quoted(name)} {how}"]
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"

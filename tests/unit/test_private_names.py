@@ -1,0 +1,109 @@
+"""What we use of other packages without their promise. Each is pinned; here is what a new version must still have."""
+
+import inspect
+import tomllib
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+PYPROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def pins() -> dict[str, str]:
+    """Every package that pyproject.toml pins to one version."""
+    project = PYPROJECT["project"]
+    required = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
+    return dict(requirement.split("==") for requirement in required if "==" in requirement)
+
+
+@pytest.mark.parametrize(
+    ("package", "pinned"),
+    [("faust-streaming", "0.15.3"), ("aiokafka", "0.14.0"), ("chdb-core", "26.9.0"), ("jgo", "3.2.0")],
+)
+def test_the_version_looked_at_here_is_pinned_and_installed(package: str, pinned: str) -> None:
+    assert pins()[package] == version(package) == pinned
+
+
+def test_nothing_else_is_pinned_in_pyproject() -> None:
+    assert sorted(pins()) == ["aiokafka", "chdb-core", "faust-streaming", "jgo"]
+
+
+def test_aiokafkas_coordinator_holds_generation_member_id_and_commit_lock() -> None:
+    from aiokafka.consumer.group_coordinator import GroupCoordinator
+
+    source = inspect.getsource(GroupCoordinator.__init__)
+    for line in (
+        "self.generation = OffsetCommitRequest.DEFAULT_GENERATION_ID",
+        "self.member_id = JoinGroupRequest.UNKNOWN_MEMBER_ID",
+        "self._commit_lock = asyncio.Lock()",
+    ):
+        assert line in source
+
+
+def test_aiokafkas_consumer_holds_its_coordinator() -> None:
+    from aiokafka import AIOKafkaConsumer
+
+    assert "self._coordinator = GroupCoordinator(" in inspect.getsource(AIOKafkaConsumer.start)
+
+
+@pytest.mark.parametrize(
+    ("method", "parameters"),
+    [
+        ("_do_commit_offsets", ["self", "assignment", "offsets"]),
+        ("ensure_coordinator_known", ["self"]),
+        ("fetch_committed_offsets", ["self", "partitions"]),
+    ],
+)
+def test_aiokafkas_coordinator_has_these_coroutines(method: str, parameters: list[str]) -> None:
+    from aiokafka.consumer.group_coordinator import GroupCoordinator
+
+    function = getattr(GroupCoordinator, method)
+    assert inspect.iscoroutinefunction(function)
+    assert list(inspect.signature(function).parameters) == parameters
+
+
+def test_aiokafkas_commit_sends_the_generation_it_finds_and_raises_when_refused() -> None:
+    """Our commit puts the generation of the assignment in place, under the lock, and reads the errors."""
+    from aiokafka.consumer.group_coordinator import GroupCoordinator
+
+    source = inspect.getsource(GroupCoordinator._do_commit_offsets)
+    before_first_await = source[: source.index("await ")]
+    assert before_first_await.index("self.generation,") < before_first_await.index("self.member_id,")
+    for error in ("IllegalGenerationError", "UnknownMemberIdError"):
+        assert f"Errors.{error}" in source
+    assert "raise first_error" in source
+
+
+def test_fausts_own_kafka_can_stay_off() -> None:
+    from faust.app.base import App, BootStrategy
+
+    assert BootStrategy.enable_kafka is True
+    for method in (BootStrategy._should_enable_kafka_consumer, BootStrategy._should_enable_kafka_producer):
+        assert "return self.enable_kafka" in inspect.getsource(method)
+    assert App.BootStrategy is BootStrategy
+
+
+def test_fausts_app_takes_services_and_makes_channels() -> None:
+    from faust import App
+
+    assert list(inspect.signature(App.service).parameters) == ["self", "cls"]
+    assert "maxsize" in inspect.signature(App.channel).parameters
+
+
+def test_fausts_channels_wait_until_the_flow_is_resumed() -> None:
+    from faust import App
+    from mode.utils.queues import FlowControlEvent
+
+    assert list(inspect.signature(FlowControlEvent.resume).parameters) == ["self"]
+    app = App("test", broker="kafka://unused")
+    assert isinstance(app.flow_control, FlowControlEvent)
+    assert not app.flow_control.is_active()
+
+
+def test_chdbs_engine_is_one_module_beside_its_package() -> None:
+    spec = find_spec("chdb")  # found, not imported: importing it loads pandas and pyarrow
+    assert spec is not None
+    [folder] = spec.submodule_search_locations or []
+    assert (Path(folder) / "_chdb.abi3.so").is_file()
