@@ -13,7 +13,8 @@ from pipeline.core.tables import Records
 from pipeline.core.windows import LogClock, closed_through
 from pipeline.edge import clock, metrics
 from pipeline.edge.aggregates import AggregatesTopic
-from pipeline.edge.partitions import Partition, Partitions
+from pipeline.edge.partition import Partition
+from pipeline.edge.partitions import Partitions
 from schemas.topics import AGGREGATES, EVENTS
 
 FOLD_RECORDS_MAX = 5000  # about 15 ms: so long do the worker's other tasks wait

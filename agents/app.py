@@ -112,13 +112,8 @@ def host(app: faust.App, role: Role) -> None:
                 await output.start()
 
         @Service.task
-        async def _fetch(self) -> None:
-            await role.partitions.start()
-            await role.partitions.fetch_forever()
-
-        @Service.task
-        async def _commit(self) -> None:
-            await role.partitions.commit_forever()
+        async def _work(self) -> None:
+            await role.partitions.run_forever()
 
         async def on_stop(self) -> None:
             await role.partitions.stop()

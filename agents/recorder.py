@@ -11,12 +11,16 @@ import structlog
 
 from agents.app import Folding, Role, host, make_app
 from pipeline.config import Settings
-from pipeline.core import tables
+from pipeline.core.device_rows import record_heartbeats, record_metadata
+from pipeline.core.inference_rows import record_events
 from pipeline.core.ledger import Position, RecorderName, Verdict
 from pipeline.core.tables import Recorded, Records
+from pipeline.core.window_rows import record_aggregates
 from pipeline.edge import clock, metrics
+from pipeline.edge.fetched import join
 from pipeline.edge.inserts import Attempt, Writer
-from pipeline.edge.partitions import Partition, Partitions, join
+from pipeline.edge.partition import Partition
+from pipeline.edge.partitions import Partitions
 from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, METADATA
 
 log = structlog.get_logger()
@@ -52,10 +56,10 @@ class Recorder:
         self.writer = Writer(settings)
         limits = settings.time_limits
         self.routes = {
-            settings.topic(EVENTS.name): Route(lambda r, _: tables.record_events(r, limits), "inferences"),
-            settings.topic(HEARTBEATS.name): Route(lambda r, _: tables.record_heartbeats(r), "device_heartbeats"),
-            settings.topic(METADATA.name): Route(lambda r, _: tables.record_metadata(r), "inference_metadata"),
-            settings.topic(AGGREGATES.name): Route(tables.record_aggregates, "model_windows_1d"),
+            settings.topic(EVENTS.name): Route(lambda r, _: record_events(r, limits), "inferences"),
+            settings.topic(HEARTBEATS.name): Route(lambda r, _: record_heartbeats(r), "device_heartbeats"),
+            settings.topic(METADATA.name): Route(lambda r, _: record_metadata(r), "inference_metadata"),
+            settings.topic(AGGREGATES.name): Route(record_aggregates, "model_windows_1d"),
         }
         self._fold: Folding[Callable[[], Recorded], Recorded] = Folding(app, "record", lambda make: make())
 

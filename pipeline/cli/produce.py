@@ -1,6 +1,7 @@
 """inferwatch produce: realistic detection events at a chosen rate, for trials, benchmarks and proofs."""
 
 import asyncio
+import logging
 import signal
 import time
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipeline.edge.publish import publishing
 
 _REFRESH_S = 0.25
 _RATE_OVER_S = 3.0
+_SILENT_AFTER = 8  # refreshes without an acknowledgement
 
 
 def produce(
@@ -76,6 +78,7 @@ def produce(
 async def _produce(
     settings: config.Settings, spec: WorkloadSpec, pace: Pace, verify: Path | None, as_json: bool
 ) -> None:
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the progress line tells when Kafka is silent
     progress_console = Console(stderr=True)
     await create_topics(settings)
     with progress_console.status("drawing the pool of events"):
@@ -114,7 +117,7 @@ class _Counts(ProgressColumn):
         fields = task.fields
         return Text(
             f"sent {fields['sent']:,}  {fields['rate']:,.0f}/s  acknowledged {fields['acknowledged']:,}  "
-            f"in flight {fields['in_flight']:,}"
+            f"in flight {fields['in_flight']:,}{'  Kafka does not answer' if fields['silent'] else ''}"
         )
 
 
@@ -125,12 +128,12 @@ async def _show(load: Load, pace: Pace, console: Console) -> None:
     if total is not None:
         columns += [BarColumn(bar_width=20), TextColumn("left"), TimeRemainingColumn()]
     start = time.monotonic()
-    seen: list[tuple[float, int]] = []
+    seen: list[tuple[float, int, int]] = []  # (time, sent, acknowledged)
     with Progress(*columns, console=console, refresh_per_second=4, transient=True) as progress:
-        task = progress.add_task("", total=total, sent=0, rate=0, acknowledged=0, in_flight=0)
+        task = progress.add_task("", total=total, sent=0, rate=0, acknowledged=0, in_flight=0, silent=False)
         while True:
             now = time.monotonic()
-            seen = [*(point for point in seen if now - point[0] <= _RATE_OVER_S), (now, load.sent)]
+            seen = [*(point for point in seen if now - point[0] <= _RATE_OVER_S), (now, load.sent, load.acknowledged)]
             rate = (seen[-1][1] - seen[0][1]) / max(seen[-1][0] - seen[0][0], _REFRESH_S)
             done = load.sent if pace.seconds is None else now - start
             progress.update(
@@ -140,6 +143,7 @@ async def _show(load: Load, pace: Pace, console: Console) -> None:
                 rate=rate,
                 acknowledged=load.acknowledged,
                 in_flight=load.in_flight,
+                silent=load.in_flight and len(seen) > _SILENT_AFTER and seen[-1][2] == seen[-_SILENT_AFTER][2],
             )
             await asyncio.sleep(_REFRESH_S)
 

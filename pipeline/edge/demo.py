@@ -69,6 +69,14 @@ class Demo:
         """The one that falls silent: the last with the degraded model."""
         return [device for device in self.devices if device.model_id == DEGRADED][-1]
 
+    def spans_ms(self) -> dict[str, list[tuple[int, int]]]:
+        """By the name of each phase: when it was played, half-open."""
+        out: dict[str, list[tuple[int, int]]] = {}
+        ends = [*(played.start_ms for played in self.played[1:]), self.end_ms]
+        for played, end_ms in zip(self.played, ends, strict=True):
+            out.setdefault(played.phase.name, []).append((played.start_ms, end_ms))
+        return out
+
     def story(self) -> str:
         """What is happening, for a person."""
         return self.played[-1].phase.text.format(model=DEGRADED, device=self.silenced.device_id)
@@ -103,7 +111,7 @@ class Demo:
         self.played.append(Played(phase, now_ms()))
         for device in self.devices:
             device.silent = phase.one_silent and device is self.silenced
-            if not device.silent and not device.boot_id or device.silent:
+            if device.silent or not device.boot_id:
                 device.boot_id = uuid.uuid4().hex[:8]  # a device that comes back has been restarted
 
     async def _infer(self, device: Device) -> None:

@@ -1,4 +1,4 @@
-"""The demo's real job: two classifiers of handwritten digits, trained in seconds on images that scikit-learn brings along.
+"""The demo's real job: two classifiers of handwritten digits, trained in seconds on images of scikit-learn's own.
 
 What a camera sees (clean, noisy or dark) is drawn once for every held-out image, kept as a PNG, and classified live.
 """

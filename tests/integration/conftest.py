@@ -1,4 +1,4 @@
-"""What every integration test stands on: one Kafka and one ClickHouse for the session, a world of its own for each test.
+"""What integration tests stand on: one Kafka and one ClickHouse for the session, a world of its own for each test.
 
     def test_it(world: Settings, kafka: Server, clickhouse: Server) -> None: ...
 

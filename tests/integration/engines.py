@@ -171,7 +171,7 @@ def docker_answers() -> bool:
     if (told := os.environ.get("TEST_ENGINES", "")) in ("embedded", "containers"):
         return told == "containers"
     try:
-        import docker
+        import docker  # type: ignore[import-untyped]
         import testcontainers.core.container  # noqa: F401
     except ImportError:
         return False

@@ -112,7 +112,7 @@ def test_a_database_that_is_newer_than_the_code_is_refused(empty: Settings) -> N
 def test_a_failing_statement_is_named_and_the_next_run_goes_on_there(empty: Settings, client: Client) -> None:
     broken = Migration(2, "0002_more", "CREATE TABLE IF NOT EXISTS a (x UInt8) ENGINE = Null;\nCREATE NONSENSE;\n")
     first = known_migrations()[0]
-    with pytest.raises(MigrationError, match="^0002_more: .*NONSENSE"):
+    with pytest.raises(MigrationError, match=r"^0002_more: .*NONSENSE"):
         migrate(empty, [first, broken])
     assert recorded(client, empty) == [(1, first.name)]
     repaired = Migration(2, "0002_more", broken.text.replace("CREATE NONSENSE", "SELECT 1"))
@@ -176,7 +176,7 @@ def test_the_writer_writes_the_reader_reads_and_neither_does_more(engines: Engin
         writer.command(window)
         assert reader.query("SELECT inference_count FROM model_stats_1d").result_rows == [(3,)]
         for client, statement in ((writer, "DROP TABLE inferences"), (reader, window), (reader, "TRUNCATE inferences")):
-            with pytest.raises(ClickHouseError, match="Not enough privileges|Cannot execute query in readonly mode"):
+            with pytest.raises(ClickHouseError, match=r"Not enough privileges|Cannot execute query in readonly mode"):
                 client.command(statement)
 
 

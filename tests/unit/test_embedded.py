@@ -1,11 +1,11 @@
 """What surrounds the embedded servers: jars, Java, ports, the data directory, child processes and their reasons."""
 
+import asyncio
 import fcntl
 import hashlib
 import http.server
 import json
 import os
-import signal
 import socket
 import stat
 import subprocess
@@ -250,11 +250,11 @@ def test_endpoints_have_exactly_the_names_that_were_agreed() -> None:
     }
 
 
-async def test_a_directory_in_use_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
+def test_a_directory_in_use_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
     lock = directory.DirectoryLock(tmp_path)
     lock.acquire()
     with pytest.raises(EmbeddedError, match=f"data directory already in use by pid {os.getpid()}: {tmp_path}"):
-        await Stack(tmp_path, settings=load({})).start()
+        asyncio.run(Stack(tmp_path, settings=load({})).start())
     lock.release()
     directory.DirectoryLock(tmp_path).acquire()
 
@@ -377,7 +377,7 @@ def test_logs_are_appended_and_rotated_when_large(tmp_path: Path) -> None:
 # --- the supervisor, over programs of a few lines
 
 
-async def test_the_stack_stops_workers_before_clickhouse_before_kafka(tmp_path: Path) -> None:
+def test_the_stack_stops_workers_before_clickhouse_before_kafka(tmp_path: Path) -> None:
     order = tmp_path / "order"
     text = (
         "import signal, sys, time\n"
@@ -392,7 +392,6 @@ async def test_the_stack_stops_workers_before_clickhouse_before_kafka(tmp_path: 
     stack.kafka = named["kafka"]  # type: ignore[assignment]
     stack.clickhouse = named["clickhouse"]  # type: ignore[assignment]
     stack.workers = {"recorder": named["recorder"]}  # type: ignore[dict-item]
-    await stack.stop()
+    asyncio.run(stack.stop())
     assert [line.split()[-1] for line in order.read_text().splitlines()] == ["recorder", "clickhouse", "kafka"]
     assert [program.child.returncode for program in named.values()] == [0, 0, 0]
-    assert signal.SIGKILL == 9

@@ -29,7 +29,7 @@ def engine_file() -> Path | None:
 
 def _run(data: Path, read_end: int, ended: int, problems: list[str]) -> None:
     """Blocks for the life of the server."""
-    wait = f"SELECT count() FROM file('/dev/fd/{read_end}', 'LineAsString', 'l String') FORMAT Null"  # noqa: S608
+    wait = f"SELECT count() FROM file('/dev/fd/{read_end}', 'LineAsString', 'l String') FORMAT Null"
     sql = f"SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; {wait}"
     try:
         file = str(engine_file())

@@ -175,7 +175,7 @@ class Stack:
         wait_s = 0.5
         while True:
             started = time.monotonic()
-            while engine.alive:  # noqa: ASYNC110 - a process has no event
+            while engine.alive:
                 await asyncio.sleep(_POLL_S)
             if time.monotonic() - started >= HEALTHY_S:
                 wait_s = 0.5

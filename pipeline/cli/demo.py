@@ -1,0 +1,191 @@
+"""inferwatch demo: everything on this machine, and real inferences to look at."""
+
+import asyncio
+import logging
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+
+from pipeline.cli.demo_view import WINDOWS_SHOWN, live_view, summary
+from pipeline.cli.duration import seconds
+from pipeline.cli.up import ROLES, Steps, addresses
+from pipeline.config import Settings
+from pipeline.core.phases import schedule
+from pipeline.edge.audit import Audit
+from pipeline.edge.clickhouse import ClickHouseUnavailable
+from pipeline.edge.clock import now_ms
+from pipeline.edge.demo import Demo
+from pipeline.edge.demo_stats import FIRST_QUERY, DemoStats, Window
+from pipeline.edge.digits import train
+from pipeline.edge.embedded.stack import Stack
+from pipeline.edge.publish import publishing
+
+POLL_S = 2.0
+ARRIVAL_S = 45.0  # windows close 2 s after their end, an idle partition a little later
+
+
+def demo(
+    data_dir: Annotated[Path, typer.Option(help="where everything is kept, for up and for the next demo, too")] = Path(
+        "inferwatch-data"
+    ),
+    for_: Annotated[str | None, typer.Option("--for", help="end after a time, like 60s; default: at Ctrl-C")] = None,
+    devices: Annotated[int, typer.Option(min=1, max=100, help="cameras; they run two models in turn")] = 6,
+    degrade_after: Annotated[str, typer.Option(help="when the cameras of one model begin to fail")] = "20s",
+    keep: Annotated[bool, typer.Option("--keep", help="in the end, keep everything running until Ctrl-C")] = False,
+) -> None:
+    """Start everything, run a real classifier on real images, watch its confidence drop, and prove the counts.
+
+    Exit code 1 if the audit at the end finds anything wrong.
+    """
+    total_s, degrade_after_s = (seconds(for_) if for_ else None), seconds(degrade_after)
+    if total_s is not None and total_s <= degrade_after_s:
+        raise typer.BadParameter("--for must be longer than --degrade-after")
+    logging.getLogger("aiokafka").setLevel(
+        logging.CRITICAL
+    )  # it would write over the picture; failures are told anyway
+    clean = asyncio.run(_Run(data_dir, total_s, degrade_after_s, devices, keep=keep).run())
+    raise typer.Exit(0 if clean else 1)
+
+
+class _Run:
+    """One demo, from the first start to the last stop."""
+
+    def __init__(
+        self, data_dir: Path, total_s: float | None, degrade_after_s: float, device_count: int, *, keep: bool
+    ) -> None:
+        self._console = Console()
+        self._total_s, self._degrade_after_s, self._device_count, self._keep = (
+            total_s,
+            degrade_after_s,
+            device_count,
+            keep,
+        )
+        self._steps = Steps(self._console)
+        self._problem = ""
+        self._windows: dict[str, list[Window]] = {}
+        self._stop = asyncio.Event()
+        self._stack = Stack(data_dir, roles=ROLES, progress=self._steps, notice=self._notice)
+
+    async def run(self) -> bool:
+        """Whether all was well."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+        try:
+            if not await self._start():
+                return True
+            return await self._play()
+        finally:
+            self._console.print("stopping: workers, ClickHouse, Kafka …")
+            await self._stack.stop()
+
+    def _on_signal(self) -> None:
+        if self._stop.is_set():
+            self._stack.kill()
+        self._stop.set()
+
+    def _notice(self, text: str) -> None:
+        self._problem = text
+        self._console.print(f"! {text}", style="yellow", markup=False, highlight=False)
+
+    async def _start(self) -> bool:
+        """Starts the stack; False when it was stopped before it was up."""
+        with self._steps.shown:
+            starting, stopped = asyncio.create_task(self._stack.start()), asyncio.create_task(self._stop.wait())
+            await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if self._stop.is_set():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+                return False
+            stopped.cancel()
+        await starting
+        self._console.print(addresses(self._stack))
+        return True
+
+    async def _play(self) -> bool:
+        settings = self._stack.settings
+        with self._console.status("training two classifiers on scikit-learn's digits"):
+            digits = await asyncio.to_thread(train, self._stack.directory / "images")
+        async with publishing(settings) as publisher:
+            phases = schedule(self._degrade_after_s, self._total_s)
+            demo = Demo(settings, digits, publisher, phases, self._device_count)
+            stats = await asyncio.to_thread(DemoStats, settings, now_ms())
+            try:
+                await self._watch(demo, stats)
+                await self._sum_up(demo, stats)
+            finally:
+                stats.close()
+        clean = await self._audit(settings, demo.start_ms)
+        if self._keep:
+            self._stop.clear()
+            self._console.print(addresses(self._stack))
+            self._console.print("everything keeps running; Ctrl-C stops it")
+            await self._stop.wait()
+        return clean
+
+    async def _watch(self, demo: Demo, stats: DemoStats) -> None:
+        """The picture, until the run is over."""
+        start = time.monotonic()
+        run = asyncio.create_task(demo.run(self._stop, self._total_s))
+        poll = asyncio.create_task(self._poll(stats))
+        told = 0
+        await asyncio.sleep(0)  # the run enters its first phase
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while not run.done():
+                left_s = None if self._total_s is None else self._total_s - (time.monotonic() - start)
+                if self._console.is_terminal:
+                    live.update(live_view(demo, self._windows, self._problem, left_s), refresh=True)
+                elif len(demo.played) > told:
+                    told = len(demo.played)
+                    self._console.print(f"{demo.played[-1].phase.name}: {demo.story()}")
+                await asyncio.wait({run}, timeout=0.25)
+        poll.cancel()
+        await asyncio.gather(poll, return_exceptions=True)
+        await run
+
+    async def _poll(self, stats: DemoStats) -> None:
+        while True:
+            try:
+                self._windows = await asyncio.to_thread(stats.windows, WINDOWS_SHOWN)
+                self._problem = ""
+            except ClickHouseUnavailable as error:  # the supervisor is bringing it back
+                self._problem = str(error)
+            await asyncio.sleep(POLL_S)
+
+    async def _sum_up(self, demo: Demo, stats: DemoStats) -> None:
+        """Waits until the last windows are in ClickHouse, then tells what is there."""
+        published = sum(demo.published.values())
+        deadline = time.monotonic() + ARRIVAL_S
+        with self._console.status(f"{published:,} inferences published; waiting for the last windows to close"):
+            while True:
+                totals = await asyncio.to_thread(stats.totals)
+                if sum(inferences for _, inferences in totals.values()) >= published or time.monotonic() > deadline:
+                    break
+                await asyncio.sleep(0.5)
+        spans = demo.spans_ms()
+        phases = {name: await asyncio.to_thread(stats.stretches, spans[name]) for name in spans}
+        overall = await asyncio.to_thread(stats.stretches, [(demo.start_ms, demo.end_ms)])
+        self._console.print(summary(totals, overall, phases))
+        self._console.print(f"{published:,} inferences were published.")
+        where = self._stack.endpoints_file
+        self._console.print(f"\nA first query, with the reader's login in {where}:", soft_wrap=True)
+        query = FIRST_QUERY.format(database=self._stack.settings.clickhouse_database)
+        self._console.print(query, style="cyan", highlight=False)
+        self._console.print(
+            f"(inferwatch up --data-dir {self._stack.directory} brings everything back)\n", soft_wrap=True
+        )
+
+    async def _audit(self, settings: Settings, since_ms: int) -> bool:
+        with self._console.status("auditing"):
+            report = await asyncio.to_thread(Audit(settings, wait_s=ARRIVAL_S, since_ms=since_ms).run)
+        for check in report.checks:
+            mark = "[green]ok[/]" if check.ok else "[red]wrong[/]"
+            self._console.print(f"audit: {mark} {check.name}: {check.summary}", highlight=False)
+            for finding in check.findings:
+                self._console.print(f"    {finding.text}", markup=False, highlight=False)
+        return report.ok

@@ -1,0 +1,86 @@
+"""What the demo shows on a terminal: what happens, what ClickHouse says of it, and in the end the sums."""
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.edge.clock import now_ms
+from pipeline.edge.demo import BEAT_S, Demo, Device
+from pipeline.edge.demo_stats import Stretch, Window
+
+WINDOWS_SHOWN = 30
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: Sequence[float | None]) -> str:
+    """One character per value of 0..1; a gap where there is none."""
+    return "".join(" " if v is None else _BARS[min(int(v * len(_BARS)), len(_BARS) - 1)] for v in values)
+
+
+def live_view(
+    demo: Demo, windows: Mapping[str, Sequence[Window]], problem: str, left_s: float | None
+) -> RenderableType:
+    """The whole picture, as of now."""
+    phase = demo.played[-1].phase
+    colour = "green" if phase.name in ("healthy", "recovered") else "red"
+    story = Text.assemble((f" {phase.name} ", f"bold white on {colour}"), f"  {demo.story()}")
+    end = "Ctrl-C ends it" if left_s is None else f"{max(left_s, 0):.0f} s left"
+    parts: list[RenderableType] = [story, _models(demo, windows), _devices(demo.devices)]
+    if problem:
+        parts.append(Text(problem, style="yellow"))
+    return Panel(Group(*parts), title="inferwatch demo", subtitle=end)
+
+
+def _models(demo: Demo, windows: Mapping[str, Sequence[Window]]) -> Table:
+    table = Table(expand=True, box=None, pad_edge=False)
+    for heading in ("model", "published", "in ClickHouse: last window", "confidence", "p95", "confidence by window"):
+        table.add_column(heading, justify="left" if heading in ("model", "confidence by window") else "right")
+    for model_id, published in sorted(demo.published.items()):
+        seen = windows.get(model_id, ())
+        cells = ["-", "-", "-"]
+        if seen:
+            last = seen[-1]
+            age_s = (now_ms() - last.start_ms) // 1000
+            cells = [
+                f"{last.inference_count} inferences, {age_s} s ago",
+                "-" if last.confidence_mean is None else f"{last.confidence_mean:.3f}",
+                "-" if last.latency_p95_ms is None else f"{last.latency_p95_ms:.2f} ms",
+            ]
+        table.add_row(model_id, f"{published:,}", *cells, sparkline([window.confidence_mean for window in seen]))
+    return table
+
+
+def _devices(devices: Sequence[Device]) -> Text:
+    """Each device and its last heartbeat; red when one is overdue."""
+    text = Text("last heartbeat  ", style="dim")
+    for device in devices:
+        if device.last_beat_ms is None:
+            continue
+        age_s = (now_ms() - device.last_beat_ms) / 1000
+        text.append(f"{device.device_id} {age_s:.0f} s   ", style="bold red" if age_s > 2 * BEAT_S else "green")
+    return text
+
+
+def summary(
+    totals: Mapping[str, tuple[int, int]], overall: Mapping[str, Stretch], phases: Mapping[str, Mapping[str, Stretch]]
+) -> Table:
+    """Per model, all from ClickHouse: counts, p95, and confidence and correctness in each phase."""
+    table = Table(
+        title="What ClickHouse has of it",
+        caption="by phase: mean confidence (share of right answers)",
+        title_justify="left",
+    )
+    table.add_column("model")
+    for heading in ("windows", "inferences", "p95 latency", *phases):
+        table.add_column(heading, justify="right")
+    for model_id, (window_count, inference_count) in totals.items():
+        of = overall.get(model_id)
+        cells = [f"{window_count}", f"{inference_count:,}", f"{of.latency_p95_ms:.2f} ms" if of else "-"]
+        for stretches in phases.values():
+            part = stretches.get(model_id)
+            cells.append(f"{part.confidence_mean:.2f} ({part.correct_share:.0%})" if part else "-")
+        table.add_row(model_id, *cells)
+    return table

@@ -1,0 +1,152 @@
+"""inferwatch topics: the Kafka topics, how far each role has read them, and what to do when records were lost."""
+
+import asyncio
+from enum import StrEnum
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline import config
+from pipeline.core.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
+from pipeline.edge import kafka
+from pipeline.edge.standings import accept_gap as accept
+from pipeline.edge.standings import standing_of, standings
+from schemas.topics import TOPICS
+
+app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, accept a gap.")
+
+
+class Role(StrEnum):
+    """The roles that keep positions."""
+
+    AGGREGATOR = AGGREGATOR
+    RECORDER = RECORDER
+
+
+@app.command()
+def create(
+    as_json: Annotated[bool, typer.Option("--json", help="the names of those created, as JSON")] = False,
+) -> None:
+    """Create the topics that are missing. Those that are there stay as they are (see inferwatch doctor)."""
+    created = asyncio.run(kafka.create_topics(config.load()))
+    if as_json:
+        typer.echo(orjson.dumps({"created": created}).decode())
+        return
+    for line in [f"created {name}" for name in created] or ["all topics are there"]:
+        typer.echo(line)
+
+
+@app.command("list")
+def list_(
+    partitions: Annotated[bool, typer.Option("--partitions", help="a line for every partition")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="every partition, as JSON")] = False,
+) -> None:
+    """List the topics: offsets on the broker, and how many records each role has still to take."""
+    settings = config.load()
+    names = [settings.topic(topic.name) for topic in TOPICS]
+    logs = asyncio.run(kafka.ends(settings, names))
+    standing = {(s.role, s.topic, s.partition): s for s in standings(settings)}
+    if as_json:
+        rows = [
+            {
+                "topic": tp.topic,
+                "partition": tp.partition,
+                "first_offset": first,
+                "next_offset": end,
+                "roles": {
+                    role: {"offset": s.next_offset if s.name else None, "lag": s.lag, "problem": _problem(s)}
+                    for role in READS
+                    if (s := standing.get((role, tp.topic, tp.partition)))
+                },
+            }
+            for tp, (first, end) in logs.items()
+        ]
+        typer.echo(orjson.dumps(rows).decode())
+        return
+    table = Table(box=None, pad_edge=False)
+    table.add_column("topic")
+    offsets = ("partition", "first", "next") if partitions else ("partitions",)
+    for heading in (*offsets, "records"):
+        table.add_column(heading, justify="right")
+    for role in READS:
+        table.add_column(f"{role} lag", justify="right")
+    for name in names:
+        mine = [(tp.partition, *ends) for tp, ends in logs.items() if tp.topic == name]
+        if not mine:
+            table.add_row(escape(name), "[red]missing[/]")
+        elif partitions:
+            for partition, first, end in mine:
+                lags = [_lag([s] if (s := standing.get((role, name, partition))) else []) for role in READS]
+                table.add_row(escape(name), str(partition), f"{first}", f"{end}", f"{end - first:,}", *lags)
+        else:
+            of_role = [[s for (r, topic, _), s in standing.items() if (r, topic) == (role, name)] for role in READS]
+            count = sum(end - first for _, first, end in mine)
+            table.add_row(escape(name), str(len(mine)), f"{count:,}", *map(_lag, of_role))
+    console = Console()
+    console.print(table)
+    for s in standing.values():
+        if s.problem:
+            console.print(f"[red]{s.role}[/] {escape(s.topic)} partition {s.partition}: {s.problem.value}")
+
+
+@app.command("accept-gap")
+def accept_gap(
+    role: Annotated[Role, typer.Option(help="whose position to move")],
+    topic: Annotated[str, typer.Argument(help="with or without the prefix")],
+    partition: Annotated[int, typer.Argument(min=0)],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Accept that records left Kafka before a role had read them: it goes on at the start of what is there.
+
+    Only for a partition that stands still for that reason, and only while no worker of the role runs.
+    """
+    settings = config.load()
+    standing = standing_of(settings, role.value, {topic, settings.topic(topic)}, partition)
+    if standing is None:
+        raise typer.BadParameter(f"the {role.value} reads no partition {partition} of {topic}")
+    if standing.problem is Problem.FOREIGN or (standing.problem is None and standing.name is not None):
+        why = standing.problem.value if standing.problem else "nothing is missing"
+        typer.echo(f"{standing.topic} partition {partition}: {why}; there is nothing to accept", err=True)
+        raise typer.Exit(1)
+    typer.echo(_loss(standing))
+    if not yes:
+        typer.confirm(f"Let the {role.value} go on at offset {standing.log.start}?", abort=True)
+    try:
+        accept(settings, standing)
+    except kafka.GroupInUseError as error:
+        typer.echo(f"inferwatch: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"accepted: the {role.value} goes on at offset {standing.log.start}; start its workers")
+
+
+def _loss(s: Standing) -> str:
+    where = f"{s.topic} partition {s.partition}"
+    if s.name is None:
+        return (
+            f"{where}: nothing is committed for the {s.role}; {len(s.log):,} records from offset {s.log.start} on will "
+            "be read, what was there before is lost to it unless it is recorded"
+        )
+    if s.problem is Problem.GAP:
+        return (
+            f"{where}: the {s.role} is done up to offset {s.next_offset}, the log starts at {s.log.start}: "
+            f"{s.lost:,} offsets ({s.next_offset}..{s.log.start - 1}) are lost to it"
+        )
+    return (
+        f"{where}: the {s.role} is done up to offset {s.next_offset}, the log ends at {s.log.end}: the topic was made "
+        f"anew, or its end was lost; {len(s.log):,} records that are there now will be read"
+    )
+
+
+def _problem(s: Standing) -> str | None:
+    return s.problem.value if s.problem else None
+
+
+def _lag(found: list[Standing]) -> str:
+    if not found:
+        return ""
+    lag = f"{sum(s.lag for s in found):,}"
+    return f"[red]{lag} (stands still)[/]" if any(s.problem for s in found) else lag

@@ -1,0 +1,107 @@
+"""inference.aggregates -> model_windows_in and class_windows_in, which feed the window tables and their rollups."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.ledger import Chain, Position, Verdict
+from pipeline.core.native import Column, Maps, NullableNumbers, Numbers, Strings
+from pipeline.core.tables import Recorded, Records, TableRows, dead_letters
+from pipeline.core.tally import Ints
+from schemas import aggregate
+from schemas.rejection import Rejected
+
+
+def record_aggregates(records: Records, positions: Mapping[int, Position]) -> Recorded:
+    """inference.aggregates -> model_windows and class_windows, each link of the chain once."""
+    chain, verdicts = Chain(positions), Counter[Verdict]()
+    taken: list[tuple[int, aggregate.AggregateRecord]] = []
+    refused: list[tuple[int, Rejected]] = []
+    for position, raw in enumerate(records.values):
+        record = aggregate.decode(raw)
+        if isinstance(record, Rejected):
+            refused.append((position, record))
+            continue
+        verdict = chain.observe(record.source, Position(*record.start), Position(*record.end))
+        verdicts[verdict] += 1
+        if verdict is not Verdict.REPEAT:
+            taken.append((records.offsets[position], record))
+    source = records.partition, records.offsets[-1]
+    tables = [_model_windows(taken, *source), _class_windows(taken, *source)]
+    if refused:
+        tables.append(dead_letters(records, refused))
+    reasons = Counter(rejected.reason for _, rejected in refused)
+    return Recorded(tuple(t for t in tables if len(t)), reasons, verdicts, chain.snapshot())
+
+
+_Taken = Sequence[tuple[int, aggregate.AggregateRecord]]
+
+
+def _model_windows(taken: _Taken, partition: int, last_offset: int) -> TableRows:
+    parts = [(offset, record.models) for offset, record in taken]
+    latency_known = _ints(parts, "latency_count") > 0
+    columns: dict[str, Column] = {
+        **_key_columns(parts, "workspace", "model_id", "device_id"),
+        **{name: Numbers("UInt64", _ints(parts, name)) for name in _MODEL_COUNTS},
+        "latency_us_sum": Numbers("UInt64", _ints(parts, "latency_us_sum")),
+        "latency_us_min": NullableNumbers(Numbers("UInt64", _ints(parts, "latency_us_min")), latency_known),
+        "latency_us_max": NullableNumbers(Numbers("UInt64", _ints(parts, "latency_us_max")), latency_known),
+        "latency_histogram": _histogram_maps(parts, "latency_histogram"),
+        **_confidence_columns(parts),
+    }
+    return _window_rows("model_windows_in", columns, parts, partition, last_offset)
+
+
+_MODEL_COUNTS = ("inference_count", "error_count", "empty_count", "detection_count", "latency_count")
+
+
+def _class_windows(taken: _Taken, partition: int, last_offset: int) -> TableRows:
+    parts = [(offset, record.classes) for offset, record in taken]
+    columns = _key_columns(parts, "workspace", "model_id", "class_name")
+    columns["class"] = columns.pop("class_name")
+    columns |= {name: Numbers("UInt64", _ints(parts, name)) for name in ("detection_count", "inference_count")}
+    return _window_rows("class_windows_in", columns | _confidence_columns(parts), parts, partition, last_offset)
+
+
+_Parts = Sequence[tuple[int, Any]]
+
+
+def _window_rows(table: str, columns: dict[str, Column], parts: _Parts, partition: int, last_offset: int) -> TableRows:
+    sizes = [len(part.window_start_s) for _, part in parts]
+    count = sum(sizes)
+    one = np.ones(count, np.int64)
+    # Every row says which cut it came with, so that a table can be asked whether the cut is in.
+    columns["source"] = Maps(one, Numbers("UInt16", one * partition), Numbers("UInt64", one * last_offset))
+    return TableRows(table, columns, np.repeat(np.array([offset for offset, _ in parts], np.int64), sizes))
+
+
+def _key_columns(parts: _Parts, *names: str) -> dict[str, Column]:
+    return {
+        **{name: Strings([text for _, part in parts for text in getattr(part, name)]) for name in names},
+        "window_start": Numbers("DateTime", _ints(parts, "window_start_s")),
+    }
+
+
+def _confidence_columns(parts: _Parts) -> dict[str, Column]:
+    known = _ints(parts, "detection_count") > 0
+    return {
+        "confidence_ppm_sum": Numbers("UInt64", _ints(parts, "confidence_ppm_sum")),
+        "confidence_ppm_min": NullableNumbers(Numbers("UInt32", _ints(parts, "confidence_ppm_min")), known),
+        "confidence_ppm_max": NullableNumbers(Numbers("UInt32", _ints(parts, "confidence_ppm_max")), known),
+        "confidence_histogram": _histogram_maps(parts, "confidence_histogram"),
+    }
+
+
+def _histogram_maps(parts: _Parts, name: str) -> Maps:
+    histograms = [getattr(part, name) for _, part in parts]
+    sizes, keys, counts = (
+        np.array([n for h in histograms for n in getattr(h, field_)], np.int64)
+        for field_ in ("sizes", "keys", "counts")
+    )
+    return Maps(sizes, Numbers("Int32", keys), Numbers("UInt64", counts))
+
+
+def _ints(parts: _Parts, name: str) -> Ints:
+    return np.array([number for _, part in parts for number in getattr(part, name)], np.int64)

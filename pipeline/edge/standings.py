@@ -1,0 +1,56 @@
+"""Where every role stands on the broker, asked without joining a group; and the one way to move it by hand."""
+
+import asyncio
+from collections.abc import Iterable
+
+from aiokafka.structs import TopicPartition
+
+from pipeline.config import Settings
+from pipeline.core.audit import Span
+from pipeline.core.standing import AGGREGATOR, READS, Standing, accepted, judge
+from pipeline.edge import kafka
+from pipeline.edge.aggregates import AggregatesTopic
+from pipeline.edge.clock import now_ms
+from schemas.topics import AGGREGATES
+
+
+def standings(settings: Settings, roles: Iterable[str] = tuple(READS)) -> list[Standing]:
+    """Every role in every partition that it reads, by role, topic, partition; a missing topic is left out."""
+    return asyncio.run(_standings(settings, tuple(roles)))
+
+
+def standing_of(settings: Settings, role: str, topics: set[str], partition: int) -> Standing | None:
+    """A role in one partition of one of `topics`; None if it does not read it.
+
+    Where nothing is committed any more, the aggregator's last record says how far it had come.
+    """
+    found = [s for s in standings(settings, [role]) if s.topic in topics and s.partition == partition]
+    if not found:
+        return None
+    (standing,) = found
+    if role == AGGREGATOR and standing.name is None and standing.problem is None:
+        last = asyncio.run(AggregatesTopic(settings, settings.topic(AGGREGATES.name)).last_link(partition))
+        if last is not None:
+            return judge(role, standing.topic, partition, standing.log, (last.low, last.metadata()))
+    return standing
+
+
+def accept_gap(settings: Settings, standing: Standing) -> None:
+    """Lets a role go on at the start of the log. Raises GroupInUseError while a worker of the role runs."""
+    name = accepted(standing, now_ms())
+    offset = standing.log.start
+    partition = TopicPartition(standing.topic, standing.partition)
+    asyncio.run(kafka.commit_for_empty_group(settings, standing.role, partition, offset, name.metadata()))
+
+
+async def _standings(settings: Settings, roles: tuple[str, ...]) -> list[Standing]:
+    names = {role: [settings.topic(topic.name) for topic in READS[role]] for role in roles}
+    logs = await kafka.ends(settings, sorted({name for wanted in names.values() for name in wanted}))
+    out = []
+    for role in roles:
+        committed = await kafka.committed(settings, role)
+        for tp in sorted(tp for tp in logs if tp.topic in names[role]):
+            at = committed.get(tp)
+            found = None if at is None else (at.offset, at.metadata)
+            out.append(judge(role, tp.topic, tp.partition, Span(*logs[tp]), found))
+    return out
