@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 from schemas.rejection import Reason, Rejected, decode_or_reject
 
 SCHEMA_VERSION = 1
+TIME_MS_MAX = 4_102_444_800_000  # year 2100: what ClickHouse's time columns hold with room to spare
 LATENCY_MS_MAX = 86_400_000.0  # one day: what is longer is a broken clock, not a latency
 
 Id = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -89,6 +90,7 @@ def check(event: InferenceEvent, broker_time_ms: int, limits: TimeLimits) -> Rej
     """What types and bounds cannot say."""
     if event.schema != SCHEMA_VERSION:
         return Rejected(Reason.UNKNOWN_SCHEMA, "schema")
-    if not -limits.age_ms_max <= event.event_time_ms - broker_time_ms <= limits.ahead_ms_max:
+    lead_ms = event.event_time_ms - broker_time_ms
+    if not (0 <= event.event_time_ms <= TIME_MS_MAX and -limits.age_ms_max <= lead_ms <= limits.ahead_ms_max):
         return Rejected(Reason.OUT_OF_RANGE, "event_time_ms")
     return None

@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from schemas.event import Label, Name, Tags
+from schemas.event import TIME_MS_MAX, Label, Name, Tags
 from schemas.rejection import Reason, Rejected, decode_or_reject
 
 SCHEMA_VERSION = 1
-TIME_MS_MAX = 4_102_444_800_000  # year 2100: what a DateTime64 column holds with room to spare
 
 
 class Heartbeat(msgspec.Struct, gc=False, frozen=True):

@@ -5,8 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from schemas.event import Id, MetadataValue, Name
-from schemas.heartbeat import TIME_MS_MAX
+from schemas.event import TIME_MS_MAX, Id, MetadataValue, Name
 from schemas.rejection import Reason, Rejected, decode_or_reject
 
 SCHEMA_VERSION = 1

@@ -59,12 +59,10 @@ class _Run:
         self, data_dir: Path, total_s: float | None, degrade_after_s: float, device_count: int, *, keep: bool
     ) -> None:
         self._console = Console()
-        self._total_s, self._degrade_after_s, self._device_count, self._keep = (
-            total_s,
-            degrade_after_s,
-            device_count,
-            keep,
-        )
+        self._total_s = total_s
+        self._degrade_after_s = degrade_after_s
+        self._device_count = device_count
+        self._keep = keep
         self._steps = Steps(self._console)
         self._problem = ""
         self._windows: dict[str, list[Window]] = {}
@@ -175,7 +173,7 @@ class _Run:
         where = self._stack.endpoints_file
         self._console.print(f"\nA first query, with the reader's login in {where}:", soft_wrap=True)
         query = FIRST_QUERY.format(database=self._stack.settings.clickhouse_database)
-        self._console.print(query, style="cyan", highlight=False)
+        self._console.print(query, style="cyan", highlight=False, soft_wrap=True)
         self._console.print(
             f"(inferwatch up --data-dir {self._stack.directory} brings everything back)\n", soft_wrap=True
         )
@@ -185,7 +183,7 @@ class _Run:
             report = await asyncio.to_thread(Audit(settings, wait_s=ARRIVAL_S, since_ms=since_ms).run)
         for check in report.checks:
             mark = "[green]ok[/]" if check.ok else "[red]wrong[/]"
-            self._console.print(f"audit: {mark} {check.name}: {check.summary}", highlight=False)
+            self._console.print(f"audit: {mark} {check.name}: {check.summary}", highlight=False, soft_wrap=True)
             for finding in check.findings:
                 self._console.print(f"    {finding.text}", markup=False, highlight=False)
         return report.ok

@@ -67,20 +67,22 @@ def _devices(devices: Sequence[Device]) -> Text:
 def summary(
     totals: Mapping[str, tuple[int, int]], overall: Mapping[str, Stretch], phases: Mapping[str, Mapping[str, Stretch]]
 ) -> Table:
-    """Per model, all from ClickHouse: counts, p95, and confidence and correctness in each phase."""
-    table = Table(
-        title="What ClickHouse has of it",
-        caption="by phase: mean confidence (share of right answers)",
-        title_justify="left",
+    """All from ClickHouse, a column for each model: counts, p95, and how sure and how right it was in each phase."""
+    table = Table(title="What ClickHouse has of it", title_justify="left")
+    table.add_column("")
+    for model_id in totals:
+        table.add_column(model_id, justify="right")
+    table.add_row("windows of 10 s", *(f"{windows:,}" for windows, _ in totals.values()))
+    table.add_row("inferences", *(f"{inferences:,}" for _, inferences in totals.values()))
+    table.add_row(
+        "p95 latency", *(_told(overall.get(m), "{0.latency_p95_ms:.2f} ms") for m in totals), end_section=True
     )
-    table.add_column("model")
-    for heading in ("windows", "inferences", "p95 latency", *phases):
-        table.add_column(heading, justify="right")
-    for model_id, (window_count, inference_count) in totals.items():
-        of = overall.get(model_id)
-        cells = [f"{window_count}", f"{inference_count:,}", f"{of.latency_p95_ms:.2f} ms" if of else "-"]
-        for stretches in phases.values():
-            part = stretches.get(model_id)
-            cells.append(f"{part.confidence_mean:.2f} ({part.correct_share:.0%})" if part else "-")
-        table.add_row(model_id, *cells)
+    table.add_row("mean confidence (right answers)", style="dim")
+    for name, stretches in phases.items():
+        cells = (_told(stretches.get(m), "{0.confidence_mean:.3f} ({0.correct_share:.0%})") for m in totals)
+        table.add_row(f"  {name}", *cells)
     return table
+
+
+def _told(stretch: Stretch | None, form: str) -> str:
+    return "-" if stretch is None else form.format(stretch)

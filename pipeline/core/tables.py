@@ -10,6 +10,7 @@ import numpy as np
 from pipeline.core.ledger import Position, Verdict
 from pipeline.core.native import Column, Numbers, Strings, block
 from pipeline.core.tally import Ints
+from schemas.event import TIME_MS_MAX
 from schemas.rejection import Reason, Rejected
 
 DEAD_LETTER_BYTES_MAX = 64 << 10  # what is kept of a refused record's value
@@ -72,7 +73,7 @@ class RowsOf:
         return {
             "kafka_partition": Numbers("UInt16", partition),
             "kafka_offset": Numbers("UInt64", np.array(self.records.offsets, np.int64)[taken]),
-            "kafka_time": Numbers("DateTime64(3)", np.array(self.records.times_ms, np.int64)[taken]),
+            "kafka_time": Numbers("DateTime64(3)", _kept_times(self.records)[taken]),
         }
 
     def recorded(self, table: str, columns: Mapping[str, Column], **more: Any) -> Recorded:
@@ -96,9 +97,14 @@ def dead_letters(records: Records, refused: Sequence[tuple[int, Rejected]]) -> T
         "kafka_topic": Strings([records.topic] * len(refused)),
         "kafka_partition": Numbers("UInt16", np.full(len(refused), records.partition)),
         "kafka_offset": Numbers("UInt64", offsets),
-        "kafka_time": Numbers("DateTime64(3)", np.array(records.times_ms, np.int64)[positions]),
+        "kafka_time": Numbers("DateTime64(3)", _kept_times(records)[positions]),
         "key": Strings([records.keys[position] or b"" for position, _ in refused]),
         "value": Strings([value[:DEAD_LETTER_BYTES_MAX] for value in values]),
         "value_bytes": Numbers("UInt64", np.array([len(value) for value in values])),
     }
     return TableRows("dead_letters", columns, offsets)
+
+
+def _kept_times(records: Records) -> Ints:
+    """Broker timestamps that a column can hold: on a topic with CreateTime they are whatever a producer says."""
+    return np.clip(np.array(records.times_ms, np.int64), 0, TIME_MS_MAX)

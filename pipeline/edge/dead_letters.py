@@ -84,7 +84,7 @@ def find(client: Client, selection: Selection, *, value_bytes_max: int = 0) -> l
     rows = ask(
         client,
         f"SELECT {_COLUMNS}, base64Encode(substring(value, 1, {value_bytes_max})) FROM dead_letters WHERE {where} "
-        f"ORDER BY dead_letters.kafka_time DESC, kafka_topic, kafka_partition, kafka_offset DESC {limit}",
+        f"ORDER BY kafka_time DESC, kafka_topic, kafka_partition, kafka_offset DESC {limit}",
         parameters,
     )
     return [_dead_letter(row) for row in rows]
@@ -96,7 +96,7 @@ def get(settings: Settings, client: Client, topics: Sequence[str], partition: in
         client,
         f"SELECT {_COLUMNS}, base64Encode(value) FROM dead_letters WHERE kafka_topic IN {{topics:Array(String)}} "
         "AND kafka_partition = {partition:UInt16} AND kafka_offset = {offset:UInt64} "
-        "ORDER BY dead_letters.kafka_time DESC LIMIT 1",
+        "ORDER BY kafka_time DESC LIMIT 1",
         {"topics": list(topics), "partition": partition, "offset": offset},
     )
     if not rows:
@@ -120,7 +120,7 @@ def count_to_replay(client: Client, selection: Selection) -> tuple[int, int, int
 
 
 def replay(settings: Settings, client: Client, selection: Selection, on_lot: Callable[[int], None]) -> Replayed:
-    """Sends them to their topic again, with their key, oldest offsets first. `on_lot` is told how many are done with."""
+    """Sends them to their topic again, with their key, in order. `on_lot` is told how many are done with."""
     return asyncio.run(_replay(settings, client, selection, on_lot))
 
 
@@ -201,7 +201,7 @@ def _lots(client: Client, selection: Selection) -> Iterator[list[DeadLetter]]:
         rows = ask(
             client,
             f"SELECT {_COLUMNS}, base64Encode(value) FROM dead_letters WHERE {where} AND {_NOT_REPLAYED} AND {beyond} "
-            f"ORDER BY kafka_topic, kafka_partition, kafka_offset, dead_letters.kafka_time LIMIT {count}",
+            f"ORDER BY kafka_topic, kafka_partition, kafka_offset, kafka_time LIMIT {count}",
             parameters,
         )
         if not rows:
@@ -227,7 +227,7 @@ def _mark(client: Client, sent: Sequence[tuple[DeadLetter, RecordMetadata]]) -> 
 
 
 def _where(selection: Selection) -> tuple[str, dict[str, object]]:
-    parts = ["dead_letters.kafka_time >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')"]
+    parts = ["kafka_time >= fromUnixTimestamp64Milli({since_ms:Int64}, 'UTC')"]
     parameters: dict[str, object] = {"since_ms": selection.since_ms}
     if selection.reason is not None:
         parts.append("reason = {reason:String}")

@@ -148,6 +148,8 @@ class Partition:
             if rest is not None:
                 self._inbox.appendleft(rest)
             if head is None:
+                if until is not None and self.next_offset < until and not taken:
+                    raise GapError(f"{self.topic}/{self.tp.partition}: {self.next_offset}..{until - 1} are gone")
                 break
             taken.append(head)
             count += len(head.records.offsets)

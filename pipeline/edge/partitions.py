@@ -162,6 +162,9 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 batches = await self.consumer.getmany(timeout_ms=self._settings.poll_ms, max_records=POLL_RECORDS_MAX)
             except kafka_errors.ConsumerStoppedError:
                 return
+            except kafka_errors.OffsetOutOfRangeError as error:
+                self.fail(error)  # the log was cut under us; after a restart the ledger says what is missing
+                continue
             except (kafka_errors.IllegalStateError, kafka_errors.KafkaError) as error:
                 # NoOffsetForPartition: fetched before our seek. Others: the broker is away, and the client tries on.
                 log.debug("fetch_failed", error=repr(error))

@@ -40,7 +40,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         if isinstance(server, Container):
             server.remove()
         else:
-            server.stop()
+            server.kill9()  # nobody needs its data any more
     shutil.rmtree(directory)
 
 
