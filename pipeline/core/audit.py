@@ -103,14 +103,13 @@ def runs(offsets: Iterable[int]) -> list[Span]:
     return out
 
 
-def complete_through_ms(names: Mapping[int, AggregatorName | None], logs: Mapping[int, Span]) -> int:
-    """The end of the last window that no partition still adds to, but for late events. 0: there is none.
+def through_by_partition(names: Mapping[int, AggregatorName | None], logs: Mapping[int, Span]) -> dict[int, int]:
+    """By partition: the end of the last window that it adds to no more, but for late events. 0: none.
 
     `names` as committed, None without one; `logs` the offsets on the broker. A partition that never held a record
-    and has no name holds nothing back.
+    and has no name holds nothing back, and is left out.
     """
-    through = [name.through_ms if name else 0 for p in logs if (name := names.get(p)) or logs[p].end > 0]
-    return min(through, default=0)
+    return {p: name.through_ms if name else 0 for p in logs if (name := names.get(p)) or logs[p].end > 0}
 
 
 def slices(rows: Mapping[int, int], size_s: int, rows_max: int) -> list[Span]:

@@ -19,13 +19,14 @@ from pipeline.core.audit import (
     Report,
     Span,
     ceil_to,
-    complete_through_ms,
     differences,
     iso,
     slices,
+    through_by_partition,
 )
 from pipeline.core.ledger import AggregatorName, RecorderName
 from pipeline.core.sent import Sent
+from pipeline.core.windows import WINDOW_MS
 from pipeline.edge import kafka
 from pipeline.edge.audit_offsets import audit_offsets
 from pipeline.edge.audit_sent import audit_sent
@@ -41,6 +42,7 @@ from pipeline.edge.audit_sql import (
     periods,
 )
 from pipeline.edge.clickhouse import ask, connect
+from pipeline.edge.clock import now_ms
 from schemas import topics
 
 DAY_S = 86_400
@@ -83,7 +85,8 @@ class Audit:
             lag = [self._lag(events, "events", logs)]
             recorded = recorder_offsets(self.settings, events)
             checks = [audit_offsets(self.settings, client, logs, recorded, self.since_ms, self.tell)]
-            through_ms = self._complete_through_ms(events, logs)
+            closed, through_ms = self._closed(events, logs)
+            lag.append(closed)
             lag.append(self._lag(aggregates, "aggregates", _logs(self.settings, aggregates)))
             checks += self._windows(client, through_ms)
             if self.sent is not None:
@@ -105,11 +108,9 @@ class Audit:
             self.tell(f"waiting for {total:,} {what} that are not recorded yet")
             time.sleep(RECHECK_S)
         count = sum(map(len, logs.values()))
+        where = {p: f"{topic} partition {p}, from offset {recorded.get(p, log.start)}" for p, log in logs.items()}
         findings = tuple(
-            Finding(
-                f"{topic} partition {p}: {lag:,} records from offset {recorded.get(p, logs[p].start)} on are not recorded",
-                {"topic": topic, "partition": p, "behind": lag},
-            )
+            Finding(f"{where[p]}: {lag:,} records are not recorded", {"topic": topic, "partition": p, "behind": lag})
             for p, lag in behind.items()
             if lag
         )
@@ -118,18 +119,32 @@ class Audit:
         )
         return Check(f"{what} recorded", summary, count, total, findings[:FINDINGS_MAX])
 
-    def _complete_through_ms(self, events: str, logs: dict[int, Span]) -> int:
-        """Waits, if there is a file of what was sent, until its windows are complete."""
-        wanted = 0
+    def _closed(self, events: str, logs: dict[int, Span]) -> tuple[Check, int]:
+        """Waits until the windows that had ended are closed; through when all partitions are."""
+        due_ms = now_ms() // WINDOW_MS * WINDOW_MS
         if self.sent is not None and self.sent.cells:
-            wanted = max(cell.window_start_ms for cell in self.sent.cells) + 10_000
+            due_ms = max(due_ms, max(cell.window_start_ms for cell in self.sent.cells) + WINDOW_MS)
         deadline = time.monotonic() + self.wait_s
         while True:
-            through_ms = complete_through_ms(aggregator_names(self.settings, events), logs)
-            if through_ms >= wanted or time.monotonic() >= deadline:
-                return through_ms
-            self.tell(f"waiting for the windows until {iso(wanted)} to close")
+            through = through_by_partition(aggregator_names(self.settings, events), logs)
+            behind = {p: through_ms for p, through_ms in through.items() if through_ms < due_ms}
+            if not behind or time.monotonic() >= deadline:
+                break
+            self.tell(f"waiting for the windows until {iso(due_ms)} to close")
             time.sleep(RECHECK_S)
+        findings = tuple(
+            Finding(
+                f"{events} partition {p}: {f'closed through {iso(through_ms)}' if through_ms else 'no window is closed'}, "
+                f"should be through {iso(due_ms)}",
+                {"partition": p, "through_ms": through_ms, "due_ms": due_ms},
+            )
+            for p, through_ms in sorted(behind.items())
+        )
+        through_ms = min(through.values(), default=0)
+        summary = f"all through {iso(through_ms)}" if through else "there are no events"
+        if behind:
+            summary = f"the aggregator is behind in {len(behind)} of {len(through)} partitions"
+        return Check("windows closed", summary, len(through), len(behind), findings[:FINDINGS_MAX]), through_ms
 
     def _not_before_s(self, client: Client) -> int:
         """The first second of which ClickHouse keeps both rows and windows."""

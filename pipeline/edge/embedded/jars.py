@@ -179,7 +179,8 @@ class _Counted:
                 self._tell()
 
     def _tell(self) -> None:
-        self._progress(Progress(STEP, self._done, self._total, f"{self._bytes / 1e6:.0f} MB"))
+        detail = f"{self._done} of {self._total}, {self._bytes / 1e6:.0f} MB"
+        self._progress(Progress(STEP, self._done, self._total, detail))
 
 
 @contextmanager

@@ -94,6 +94,7 @@ class EmbeddedKafka(Engine):
         if not (data / "meta.properties").exists():
             progress(Progress("Kafka's storage"))
             self._format()
+            progress(Progress("Kafka's storage", 1, 1))
 
     def _format(self) -> None:
         cluster_id = (

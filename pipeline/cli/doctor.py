@@ -1,0 +1,45 @@
+"""inferwatch doctor: is everything set up, reachable and keeping up? One line each, and what to do."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pipeline import config
+from pipeline.config import ConfigError
+from pipeline.edge.doctor import Line, examine
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="the lines as JSON on standard output")] = False,
+) -> None:
+    """Check settings, Kafka, topics, ClickHouse, tables, users, workers and clocks; say what to do.
+
+    Exit code 0: all is well. 1: something is not.
+    """
+    lines: list[Line] = []
+    console = Console()
+    for line in _lines():
+        lines.append(line)
+        if not as_json:
+            mark = "[green]ok[/]   " if line.ok else "[red]wrong[/]"
+            console.print(f"{mark}  [bold]{escape(line.name)}[/]: {escape(line.text)}", highlight=False, soft_wrap=True)
+    wrong = sum(not line.ok for line in lines)
+    if as_json:
+        report = {"ok": not wrong, "lines": [{"name": i.name, "ok": i.ok, "text": i.text} for i in lines]}
+        typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+    raise typer.Exit(1 if wrong else 0)
+
+
+def _lines() -> Iterator[Line]:
+    try:
+        settings = config.load()
+    except ConfigError as error:
+        for mistake in str(error).splitlines():
+            yield Line("settings", False, mistake)
+        return
+    yield Line("settings", True, "read without a mistake")
+    yield from examine(settings)
