@@ -5,11 +5,15 @@ import sys
 import typer
 from rich.console import Console
 
-from pipeline.cli import migrate, produce, up
+from pipeline.cli import audit, dead_letters, demo, doctor, migrate, produce, topics, up
 from pipeline.config import ConfigError
+from pipeline.core.ledger import ForeignMetadataError
 from pipeline.edge.clickhouse import ClickHouseUnavailable
+from pipeline.edge.dead_letters import NoSuchDeadLetterError
+from pipeline.edge.digits import DigitsError
 from pipeline.edge.embedded import EmbeddedError
-from pipeline.edge.kafka import KafkaUnavailable
+from pipeline.edge.kafka import GroupInUseError, KafkaUnavailable
+from pipeline.edge.load import PublishError
 from pipeline.edge.migrations import MigrationError
 
 app = typer.Typer(
@@ -30,12 +34,22 @@ _EXIT_CODES: dict[type[Exception], int] = {
     KafkaUnavailable: 3,
     ClickHouseUnavailable: 3,
     EmbeddedError: 3,
+    PublishError: 3,
     MigrationError: 1,
+    ForeignMetadataError: 1,
+    GroupInUseError: 1,
+    NoSuchDeadLetterError: 1,
+    DigitsError: 1,
 }
 
 app.command("up")(up.up)
+app.command("demo")(demo.demo)
 app.command("migrate")(migrate.migrate)
+app.add_typer(topics.app, name="topics")
 app.command("produce")(produce.produce)
+app.command("audit")(audit.audit)
+app.command("doctor")(doctor.doctor)
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 def run() -> None:

@@ -67,6 +67,8 @@ class _Run:
         self._problem = ""
         self._windows: dict[str, list[Window]] = {}
         self._stop = asyncio.Event()
+        self._signals = 0
+        self._task: asyncio.Task[bool] | None = None
         self._stack = Stack(data_dir, roles=ROLES, progress=self._steps, notice=self._notice)
 
     async def run(self) -> bool:
@@ -74,18 +76,25 @@ class _Run:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal)
+        self._task = asyncio.current_task()
         try:
-            if not await self._start():
-                return True
-            return await self._play()
+            return await self._play() if await self._start() else True
+        except asyncio.CancelledError:
+            if self._signals < 2:  # not by us
+                raise
+            return True
         finally:
             self._console.print("stopping: workers, ClickHouse, Kafka …")
             await self._stack.stop()
 
     def _on_signal(self) -> None:
-        if self._stop.is_set():
-            self._stack.kill()
+        """Asked once: ends the run and sums up. Twice: stops at once, in order. Three times: at all costs."""
+        self._signals += 1
         self._stop.set()
+        if self._signals == 2 and self._task:
+            self._task.cancel()
+        elif self._signals > 2:
+            self._stack.kill()
 
     def _notice(self, text: str) -> None:
         self._problem = text

@@ -150,7 +150,14 @@ class PartitionAggregator:
     @property
     def low(self) -> int:
         """Where a restart must begin to read so that nothing pending is missed."""
+        if self._reading_again:
+            return self._done.low
         return min((w.first_offset for w in self._open.values()), default=self._done.from_offset)
+
+    @property
+    def _reading_again(self) -> bool:
+        """After a restart, until all is read that was read before: what is pending is not all known yet."""
+        return self.next_offset < self._done.from_offset
 
     def has_pending(self, through_ms: int) -> bool:
         """Whether a cut through then would hold a row."""
@@ -188,7 +195,7 @@ class PartitionAggregator:
             open_window.add(events if mine.all() else _select(events, mine, of_detections))
 
     def cut(self, through_ms: int, targets: int) -> Cut | None:
-        """Names the next cut and takes its content; None if it would neither hold nor close anything.
+        """Names the next cut and takes its content; None if it would neither hold nor close anything, or too soon.
 
         While a committed name is still to be made again, that is what is cut, whatever is asked for.
         """
@@ -197,6 +204,8 @@ class PartitionAggregator:
             name, self.named = self.named, None
         else:
             through_ms = max(through_ms, self.closed_ms)
+            if self._reading_again:
+                return None
             if through_ms == self.closed_ms and not self.has_pending(through_ms):
                 return None
             done = self._done

@@ -27,7 +27,7 @@ WAYS = (
     Way("confidence above 1", Reason.OUT_OF_RANGE),
     Way("no model_id", Reason.MISSING_FIELD),
     Way("predictions is a number", Reason.WRONG_TYPE),
-    Way("two hours ahead", Reason.OUT_OF_RANGE),
+    Way("days ahead", Reason.OUT_OF_RANGE),
     Way("over 1 MiB", Reason.TOO_LARGE),
 )
 _HUGE = len(WAYS) - 1
@@ -63,8 +63,8 @@ def broken(way: Way, good: bytes, time_ms: int) -> bytes | None:
             return good.replace(b'"model_id":', b'"was":', 1)
         case "predictions is a number":
             return good.replace(b'"predictions":', b'"predictions":7,"was":', 1)
-        case "two hours ahead":
-            return good.replace(b'"event_time_ms":', b'"event_time_ms":%d,"was":' % (time_ms + 7_200_000), 1)
+        case "days ahead":  # also of a late event, which may be two days old
+            return good.replace(b'"event_time_ms":', b'"event_time_ms":%d,"was":' % (time_ms + 4 * 86_400_000), 1)
         case "over 1 MiB":
             return good[:-1] + b',"padding":"' + b"x" * RECORD_BYTES_MAX + b'"}'
         case _:

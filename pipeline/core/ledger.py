@@ -161,21 +161,29 @@ class Chain:
 
 
 def _pack(chain: Mapping[int, Position]) -> str:
+    # Times as distances from the latest: sources keep pace, so these are short, and some 240 sources fit.
+    latest_ms = max((position.through_ms for position in chain.values()), default=0)
+    numbers = [latest_ms] if chain else []
+    for source, (epoch, offset, through_ms, part) in sorted(chain.items()):
+        numbers += (source, epoch, offset, latest_ms - through_ms, part)
     out = bytearray()
-    for source, position in sorted(chain.items()):
-        for number in (source, *position):
-            while number > 127:
-                out.append(number & 127 | 128)
-                number >>= 7
-            out.append(number)
-    return base64.urlsafe_b64encode(out).decode()
+    for number in numbers:
+        while number > 127:
+            out.append(number & 127 | 128)
+            number >>= 7
+        out.append(number)
+    return base64.b64encode(out, b"-_").decode()
 
 
 def _unpack(text: str) -> dict[int, Position]:
-    numbers = list(_varints(base64.urlsafe_b64decode(text)))
-    if len(numbers) % 5:
+    numbers = list(_varints(base64.b64decode(text, b"-_", validate=True)))
+    if len(numbers) % 5 != (1 if numbers else 0):
         raise ValueError("torn chain")
-    return {numbers[i]: Position(*numbers[i + 1 : i + 5]) for i in range(0, len(numbers), 5)}
+    chain: dict[int, Position] = {}
+    for i in range(1, len(numbers), 5):
+        source, epoch, offset, behind_ms, part = numbers[i : i + 5]
+        chain[source] = Position(epoch, offset, numbers[0] - behind_ms, part)
+    return chain
 
 
 def _varints(packed: bytes) -> Iterator[int]:
@@ -186,3 +194,5 @@ def _varints(packed: bytes) -> Iterator[int]:
         if byte < 128:
             yield number
             number = shift = 0
+    if shift:
+        raise ValueError("torn number")

@@ -225,26 +225,24 @@ class _Tails:
     def __init__(self, rng: np.random.Generator, spec: WorkloadSpec, streams: Sequence[Stream]) -> None:
         self.each = max(8, POOL // len(streams))
         self.first_error = self.each * len(streams)
-        self._rng, self._spec = rng, spec
-        self._classes = class_names(spec.classes)
-        self._confidence = rng.uniform(4, 12, spec.classes), rng.uniform(1, 4, spec.classes)  # beta's a and b
+        self._spec = spec
+        counts = rng.choice(len(DETECTIONS), self.first_error, p=DETECTIONS)
+        detections, ppm = _detections(rng, spec.classes, int(counts.sum()))
+        ends = np.cumsum(counts)
+        bounds = list(zip((ends - counts).tolist(), ends.tolist(), strict=True))
         self.text: list[bytes] = []
-        detections: list[int] = []
-        sums: list[int] = []
         for index, stream in enumerate(streams):
-            wrap = self._wrapping(index, stream)
-            for count in rng.choice(len(DETECTIONS), self.each, p=DETECTIONS).tolist():
-                predictions, ppm = self._predictions(count)
-                self.text.append(wrap[0] + orjson.dumps(predictions) + wrap[1])
-                detections.append(count)
-                sums.append(ppm)
+            before, after = self._wrapping(index, stream)
+            for start, end in bounds[index * self.each : (index + 1) * self.each]:
+                self.text.append(before + orjson.dumps(detections[start:end]) + after)
         for index, stream in enumerate(streams):
-            wrap = self._wrapping(index, stream)
+            before, after = self._wrapping(index, stream)
             for i in range(PER_ERROR_POOL):
-                self.text.append(wrap[0] + b'[],"error":' + orjson.dumps(ERRORS[i % len(ERRORS)]) + wrap[1])
-        zeros = [0] * (len(self.text) - len(detections))
-        self.detection_count = np.array(detections + zeros)
-        self.confidence_ppm_sum = np.array(sums + zeros)
+                self.text.append(before + b'[],"error":' + orjson.dumps(ERRORS[i % len(ERRORS)]) + after)
+        errors = np.zeros(PER_ERROR_POOL * len(streams), np.int64)
+        sums = np.concatenate([[0], np.cumsum(ppm)])
+        self.detection_count = np.concatenate([counts, errors])
+        self.confidence_ppm_sum = np.concatenate([sums[ends] - sums[ends - counts], errors])
 
     def draw(self, rng: np.random.Generator, stream: Ints, is_error: Ints) -> Ints:
         """A tail for each event."""
@@ -266,17 +264,17 @@ class _Tails:
         }
         return b"," + orjson.dumps(before)[1:-1] + b',"predictions":', b"," + orjson.dumps(after)[1:]
 
-    def _predictions(self, count: int) -> tuple[list[dict[str, object]], int]:
-        """`count` detections, and the sum of their confidences in ppm."""
-        rng = self._rng
-        # Squared: some classes are seen far more often than others.
-        classes = (rng.random(count) ** 2 * len(self._classes)).astype(int)
-        sure = rng.beta(self._confidence[0][classes], self._confidence[1][classes])
-        ten_thousandths = np.rint(sure * 10_000).astype(int).tolist()
-        centres = rng.uniform((40, 40), (600, 440), (count, 2)).round(1).tolist()
-        sizes = rng.integers(20, 300, (count, 2)).tolist()
-        predictions: list[dict[str, object]] = [
-            {"class": self._classes[c], "confidence": t / 10_000, "x": x, "y": y, "width": w, "height": h}
-            for c, t, (x, y), (w, h) in zip(classes.tolist(), ten_thousandths, centres, sizes, strict=True)
-        ]
-        return predictions, sum(ten_thousandths) * 100
+
+def _detections(rng: np.random.Generator, class_count: int, count: int) -> tuple[list[dict[str, object]], Ints]:
+    """`count` detections, and their confidences in ppm. Each class has its own beta distribution of confidence."""
+    names = class_names(class_count)
+    a, b = rng.uniform(4, 12, class_count), rng.uniform(1, 4, class_count)
+    classes = (rng.random(count) ** 2 * class_count).astype(np.int64)  # squared: some are seen far more often
+    ten_thousandths = np.rint(rng.beta(a[classes], b[classes]) * 10_000).astype(np.int64)
+    centres = rng.uniform((40, 40), (600, 440), (count, 2)).round(1).tolist()
+    sizes = rng.integers(20, 300, (count, 2)).tolist()
+    detections: list[dict[str, object]] = [
+        {"class": names[c], "confidence": t / 10_000, "x": x, "y": y, "width": w, "height": h}
+        for c, t, (x, y), (w, h) in zip(classes.tolist(), ten_thousandths.tolist(), centres, sizes, strict=True)
+    ]
+    return detections, ten_thousandths * 100

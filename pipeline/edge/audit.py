@@ -134,7 +134,7 @@ class Audit:
             time.sleep(RECHECK_S)
         findings = tuple(
             Finding(
-                f"{events} partition {p}: {f'closed through {iso(through_ms)}' if through_ms else 'no window is closed'}, "
+                f"{events} partition {p}: closed through {iso(through_ms) if through_ms else 'nothing'}, "
                 f"should be through {iso(due_ms)}",
                 {"partition": p, "through_ms": through_ms, "due_ms": due_ms},
             )

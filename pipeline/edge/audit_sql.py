@@ -68,7 +68,10 @@ _CLASS_COLUMNS = (
 
 _LEAST, _BUCKETS = latency_table()
 # roundDown is a search in a sorted list of integers: exact, where log() may be an ulp off.
-_LATENCY_BUCKET = f"transform(roundDown(assumeNotNull(latency_us), {_LEAST}), {_LEAST}, CAST({_BUCKETS} AS Array(Int32)), toInt32(-1))"
+_LATENCY_BUCKET = (
+    f"transform(roundDown(assumeNotNull(latency_us), {_LEAST}), {_LEAST}, "
+    f"CAST({_BUCKETS} AS Array(Int32)), toInt32(-1))"
+)
 _CONFIDENCES = "`detections.confidence_ppm`"
 _BIN = "toInt32(intDiv({ppm}, 10000))"
 _ROWS_WINDOW = "toDateTime(intDiv(toUnixTimestamp64Milli(event_time), 10000) * 10, 'UTC')"

@@ -82,7 +82,7 @@ def _answers(name: str, question: Callable[[Settings], Iterator[Line]], settings
 def _versions() -> Iterator[Line]:
     installed, wrong = [f"Python {platform.python_version()}"], []
     pinned = [r.split("==") for r in requires("inferwatch") or [] if "==" in r and ";" not in r]
-    wanted = dict(pinned)  # type: ignore[arg-type]
+    wanted = dict(pinned)
     for package in PACKAGES:
         try:
             there = version(package)

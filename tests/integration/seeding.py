@@ -58,9 +58,7 @@ def seed(settings: Settings, client: Client, now_ms: int, *, partitions: int = 3
     return seeded
 
 
-async def publish(
-    settings: Settings, topic: str, values: dict[int, list[bytes]]
-) -> list[tuple[int, int, int, bytes]]:
+async def publish(settings: Settings, topic: str, values: dict[int, list[bytes]]) -> list[tuple[int, int, int, bytes]]:
     """(partition, offset, broker time in ms, value) of every record, once it is there."""
     producer = AIOKafkaProducer(**kafka.client_options(settings))
     await producer.start()

@@ -8,7 +8,7 @@ import random
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any
 
@@ -35,6 +35,21 @@ Row = dict[str, Any]
 @pytest.fixture
 def client(engines: Engines) -> Iterator[Client]:
     """An admin in a migrated database of the test's own."""
+    with migrated(engines) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def filled(engines: Engines) -> Iterator[Client]:
+    """An admin in a database of several granules a table, which is only read."""
+    with migrated(engines) as client:
+        fill_windows(client)
+        fill_inferences(client)
+        yield client
+
+
+@contextmanager
+def migrated(engines: Engines) -> Iterator[Client]:
     engines.revive()
     settings = world_settings(engines)
     migrate(settings)
@@ -346,11 +361,10 @@ def fill_windows(client: Client) -> None:
     ("device_stats", "model_windows"), ("device_stats_1m", "model_windows_1m"),
     ("class_stats", "class_windows"), ("class_stats_1m", "class_windows_1m"),
 ])  # fmt: skip
-def test_filters_on_a_view_reach_the_primary_key_and_the_partitions(client: Client, view: str, table: str) -> None:
-    fill_windows(client)
+def test_filters_on_a_view_reach_the_primary_key_and_the_partitions(filled: Client, view: str, table: str) -> None:
     an_hour = f"toDateTime({YESTERDAY_S}, 'UTC') AND toDateTime({YESTERDAY_S + 3599}, 'UTC')"
     where = f"workspace = 'acme' AND model_id = 'model-7' AND window_start BETWEEN {an_hour}"
-    indexes = reads(client, f"SELECT * FROM {view} WHERE {where}")[table]
+    indexes = reads(filled, f"SELECT * FROM {view} WHERE {where}")[table]
     a_day, all_days = indexes["Min-Max"]
     assert a_day * 3 < all_days
     assert indexes["Partition"] == (a_day, a_day)
@@ -377,13 +391,12 @@ def fill_inferences(client: Client) -> None:
             FROM numbers(60000)""")
 
 
-def test_a_single_inference_is_found_by_its_id_without_a_scan_in_table_and_view(client: Client) -> None:
-    fill_inferences(client)
-    (wanted,) = ask(client, "SELECT toString(cityHash64(4242, 1)) AS id")
+def test_a_single_inference_is_found_by_its_id_without_a_scan_in_table_and_view(filled: Client) -> None:
+    (wanted,) = ask(filled, "SELECT toString(cityHash64(4242, 1)) AS id")
     for source in ("inferences", "inference_details"):
         query = f"SELECT * FROM {source} WHERE event_id = '{wanted['id']}'"
-        assert len(ask(client, query)) == 1
-        read = reads(client, query)
+        assert len(ask(filled, query)) == 1
+        read = reads(filled, query)
         left, of = read["inferences"]["event_id"]
         assert left == 1
         assert of > 10
@@ -399,23 +412,21 @@ def test_a_single_inference_is_found_by_its_id_without_a_scan_in_table_and_view(
     ("device_id = 'no such device'", "device_id", 0),
     ("kafka_offset BETWEEN 1000000 AND 1007499", "kafka_offset", 8),
 ])  # fmt: skip
-def test_an_index_narrows_a_search(client: Client, where: str, index: str, granules_max: int) -> None:
-    fill_inferences(client)
-    left, of = reads(client, f"SELECT * FROM inferences WHERE {where}")["inferences"][index]
+def test_an_index_narrows_a_search(filled: Client, where: str, index: str, granules_max: int) -> None:
+    left, of = reads(filled, f"SELECT * FROM inferences WHERE {where}")["inferences"][index]
     assert left <= granules_max
     assert left < of or of == 0
 
 
-def test_a_narrow_time_of_inference_details_is_joined_with_few_rows_in_memory(client: Client) -> None:
-    fill_inferences(client)
+def test_a_narrow_time_of_inference_details_is_joined_with_few_rows_in_memory(filled: Client) -> None:
     query = (
         "SELECT {columns} FROM inference_details WHERE workspace = 'acme' AND model_id = 'model-3' AND event_time "
         f">= toDateTime64({YESTERDAY_S}, 3, 'UTC') AND event_time < toDateTime64({YESTERDAY_S + 600}, 3, 'UTC')"
     )
-    found = ask(client, query.format(columns="*"))
+    found = ask(filled, query.format(columns="*"))
     assert len(found) == 60
     assert {row["metadata"]["label"] for row in found} == {str(n) for n in range(3, 1200, 20)}
-    read = reads(client, query.format(columns="*"))["inferences"]
+    read = reads(filled, query.format(columns="*"))["inferences"]
     assert read["Min-Max"][0] < read["Min-Max"][1]
     assert read["PrimaryKey"][0] < read["PrimaryKey"][1]
 
@@ -456,11 +467,10 @@ def test_pipeline_lag_tells_each_partitions_end_and_the_delays_of_fresh_rows(cli
     assert (quiet["last_offset"], quiet["row_count"], quiet["event_to_row_p50_ms"]) == (77, 0, None)
 
 
-def test_the_end_of_each_partition_is_known_without_reading_the_inferences(client: Client) -> None:
-    fill_inferences(client)
+def test_the_end_of_each_partition_is_known_without_reading_the_inferences(filled: Client) -> None:
     query = "SELECT max(kafka_offset) AS last FROM inferences WHERE kafka_partition = 3"
-    assert ask(client, query) == [{"last": 1_007_499}]
-    assert list(reads(client, query)) == ["recorded"]
+    assert ask(filled, query) == [{"last": 1_007_499}]
+    assert list(reads(filled, query)) == ["recorded"]
 
 
 def test_an_alerts_state_is_its_last_step_and_the_open_ones_are_not_resolved(client: Client) -> None:

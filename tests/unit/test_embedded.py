@@ -271,7 +271,7 @@ def test_a_nearly_full_disk_is_said_before_it_is_full(tmp_path: Path, monkeypatc
 
 
 class Program(Engine):
-    """An Engine around a few lines of Python; it answers once it has said `ready`."""
+    """An Engine around a few lines of Python; it answers once it has said GO."""
 
     def __init__(self, name: str, folder: Path, text: str, **options: object) -> None:
         super().__init__(name, folder, ports=(), **options)  # type: ignore[arg-type]
@@ -281,10 +281,10 @@ class Program(Engine):
         return Child([sys.executable, "-u", "-c", self.text], self.log)
 
     def answers(self) -> bool:
-        return "ready" in self.child.said()
+        return "GO" in self.child.said()
 
 
-SLEEPER = "print('ready'); import time; time.sleep(600)"
+SLEEPER = "print('GO'); import time; time.sleep(600)"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + SLEEPER
 
 
@@ -383,7 +383,7 @@ def test_the_stack_stops_workers_before_clickhouse_before_kafka(tmp_path: Path) 
         "import signal, sys, time\n"
         f"def end(*_): open({str(order)!r}, 'a').write(sys.argv[0] + ' NAME\\n'); sys.exit(0)\n"
         "signal.signal(signal.SIGTERM, end)\n"
-        "print('ready'); time.sleep(600)"
+        "print('GO'); time.sleep(600)"
     )
     stack = Stack(tmp_path, settings=load({}))
     named = {name: Program(name, tmp_path, text.replace("NAME", name)) for name in ("kafka", "clickhouse", "recorder")}

@@ -10,7 +10,7 @@ import hashlib
 import importlib.resources
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -108,7 +108,7 @@ def _fetch(context: Any, repository: Path, jars: Sequence[Jar], progress: Progre
     context.resolver.progress_callback = counted.download
     pool = ThreadPoolExecutor(_AT_ONCE, "jars")
     try:
-        for done in [pool.submit(_fetch_one, context, repository, jar, counted) for jar in jars]:
+        for done in as_completed([pool.submit(_fetch_one, context, repository, jar, counted) for jar in jars]):
             done.result()
     finally:
         counted.stopped = True  # after one failure, or when the caller gave up, the others end as well

@@ -1,6 +1,7 @@
 """A real Apache Kafka: one KRaft node (broker and controller in one process) as a child."""
 
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -73,6 +74,7 @@ class EmbeddedKafka(Engine):
         )
         self._properties = self.directory / "server.properties"
         self._log4j = self.directory / "log4j2.yaml"
+        self._tmp = self.directory / "tmp"
         self._java, self._class_path = Path(), ""
 
     @property
@@ -86,6 +88,8 @@ class EmbeddedKafka(Engine):
         self._class_path = os.pathsep.join(map(str, fetched_jars(progress)))
         data = self.directory / "data"
         data.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._tmp, ignore_errors=True)
+        self._tmp.mkdir()
         self._server_log.parent.mkdir(parents=True, exist_ok=True)
         self._properties.write_text(
             _PROPERTIES.format(host=HOST, port=self.port, controller=self._controller_port, data=data)
@@ -113,7 +117,8 @@ class EmbeddedKafka(Engine):
             raise EmbeddedError(f"kafka cannot format its storage in {self.directory}: {said[-1] if said else '?'}")
 
     def _system_properties(self) -> list[str]:
-        return ["-Djava.awt.headless=true", f"-Dlog4j2.configurationFile={self._log4j}"]
+        # its own tmp: a killed JVM leaves the native libraries that it unpacked
+        return [f"-Djava.io.tmpdir={self._tmp}", f"-Dlog4j2.configurationFile={self._log4j}"]
 
     def _environ(self) -> dict[str, str]:
         return os.environ | {"CLASSPATH": self._class_path}

@@ -1,0 +1,84 @@
+"""The kernels alone, in memory: what a worker computes of an event, without Kafka, ClickHouse and the event loop."""
+
+import time
+from collections.abc import Callable
+
+from pipeline.core.aggregation import PartitionAggregator
+from pipeline.core.inference_rows import record_events
+from pipeline.core.ledger import AggregatorName
+from pipeline.core.publication import records as publication_records
+from pipeline.core.tables import Records
+from pipeline.core.windows import WINDOW_MS, closed_through
+from schemas.event import TimeLimits
+from tests.performance.events import chunks
+from tests.performance.figures import Figure
+
+EVENTS = 200_000
+PER_SECOND = 1250  # of one partition of eight, at 10,000 events/s
+BATCHES = (500, 5000, 50_000)
+PASSES = 3
+FIRST_MS = 1_790_000_000_000
+LATENESS_MS = 2000
+TARGETS = 8  # partitions of inference.aggregates
+
+Kernel = Callable[[list[Records]], int]
+
+
+def run() -> list[Figure]:
+    """The best of PASSES, since whatever else runs here only makes it slower."""
+    kernels: tuple[tuple[str, Kernel], ...] = (
+        ("aggregator: observe, cut, records", _aggregate),
+        ("recorder: rows, Native block", _record),
+    )
+    figures = []
+    for size in BATCHES:
+        batches = _batches(size)
+        for name, kernel in kernels:
+            best_s = min(_cpu_s(kernel, batches) for _ in range(PASSES))
+            figures.append(Figure("kernel", f"{name}; batches of {size:,}", best_s / EVENTS * 1e6, "us/event"))
+    return figures
+
+
+def _batches(size: int) -> list[Records]:
+    events = [
+        (chunk.time_ms, key, value)
+        for chunk in chunks(EVENTS, FIRST_MS, EVENTS * 1000 // PER_SECOND)
+        for key, value in zip(chunk.keys, chunk.values, strict=True)
+    ]
+    out = []
+    for start in range(0, len(events), size):
+        times_ms, keys, values = map(list, zip(*events[start : start + size], strict=True))
+        out.append(Records("events", 0, list(range(start, start + len(values))), times_ms, keys, values))
+    return out
+
+
+def _cpu_s(kernel: Kernel, batches: list[Records]) -> float:
+    started = time.process_time()
+    count = kernel(batches)
+    took_s = time.process_time() - started
+    if count != EVENTS:
+        raise RuntimeError(f"void: {count} events came out of {EVENTS}")
+    return took_s
+
+
+def _aggregate(batches: list[Records]) -> int:
+    machine = PartitionAggregator(AggregatorName.begin(0), TimeLimits())
+    count = 0
+    for number, batch in enumerate(batches):
+        machine.observe(batch.offsets, batch.times_ms, batch.values)
+        is_last = number == len(batches) - 1
+        through_ms = closed_through(batch.times_ms[-1] + is_last * 2 * WINDOW_MS, LATENESS_MS)
+        if through_ms > machine.closed_ms and (cut := machine.cut(through_ms, TARGETS)):
+            count += sum(int(models.inference_count.sum()) for _, models, _ in cut.windows)
+            for _ in publication_records(cut, 0):
+                pass
+    return count
+
+
+def _record(batches: list[Records]) -> int:
+    count = 0
+    for batch in batches:
+        for rows in record_events(batch, TimeLimits()).tables:
+            rows.native()
+            count += len(rows)
+    return count

@@ -1,0 +1,24 @@
+"""The demo's story, drawn: one letter a second."""
+
+import pytest
+
+from pipeline.core.phases import schedule
+
+
+@pytest.mark.parametrize(
+    ("story", "degrade_after_s", "total_s", "drawn"),
+    [
+        ("all phases fit into the time", 20, 60, "h" * 20 + "n" * 10 + "d" * 10 + "s" * 10 + "r" * 10),
+        ("a short demo plays what it can", 5, 17, "h" * 5 + "n" * 5 + "d" * 5 + "s" * 2),
+        (
+            "without an end each takes half a minute",
+            10,
+            None,
+            "h" * 10 + "n" * 30 + "d" * 30 + "s" * 30 + "r" * 30 + "n",
+        ),
+        ("it may begin at once", 0, 40, "n" * 10 + "d" * 10 + "s" * 10 + "r" * 10),
+    ],
+)
+def test_timeline(story: str, degrade_after_s: float, total_s: float | None, drawn: str) -> None:
+    plan = schedule(degrade_after_s, total_s)
+    assert "".join(plan.at(second).name[0] for second in range(len(drawn))) == drawn, story
