@@ -1,5 +1,6 @@
 """The operator's command line: every verb, and how errors end (one line on stderr, a documented exit code)."""
 
+import logging
 import sys
 
 import typer
@@ -54,6 +55,9 @@ app.add_typer(dead_letters.app, name="dead-letters")
 
 def run() -> None:
     """Runs a verb and ends the process."""
+    # What they would say is in our own line already, or is not for a person.
+    for library in ("clickhouse_connect", "aiokafka"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         app()
     except tuple(_EXIT_CODES) as error:

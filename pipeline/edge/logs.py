@@ -35,5 +35,7 @@ def configure(settings: Settings, **bound: object) -> None:
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers = [handler]
+    for library in ("clickhouse_connect", "aiokafka"):
+        logging.getLogger(library).setLevel(logging.NOTSET)  # the command line keeps them quiet; a worker does not
     root.setLevel(max(level, logging.WARNING))  # libraries are quiet unless something is wrong
     structlog.contextvars.bind_contextvars(**bound)

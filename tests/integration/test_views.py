@@ -418,7 +418,9 @@ def test_an_index_narrows_a_search(filled: Client, where: str, index: str, granu
     assert left < of or of == 0
 
 
-def test_a_narrow_time_of_inference_details_is_joined_with_few_rows_in_memory(filled: Client) -> None:
+def test_a_narrow_time_of_inference_details_reads_few_inferences_and_aggregates_only_their_metadata(
+    filled: Client,
+) -> None:
     query = (
         "SELECT {columns} FROM inference_details WHERE workspace = 'acme' AND model_id = 'model-3' AND event_time "
         f">= toDateTime64({YESTERDAY_S}, 3, 'UTC') AND event_time < toDateTime64({YESTERDAY_S + 600}, 3, 'UTC')"
@@ -426,6 +428,8 @@ def test_a_narrow_time_of_inference_details_is_joined_with_few_rows_in_memory(fi
     found = ask(filled, query.format(columns="*"))
     assert len(found) == 60
     assert {row["metadata"]["label"] for row in found} == {str(n) for n in range(3, 1200, 20)}
+    plan = "\n".join(line for (line,) in filled.query(f"EXPLAIN {query.format(columns='*')}").result_rows)
+    assert re.search(r"\.inference_metadata\)(?:\n(?!.*ReadFrom).*)*Runtime filters: .*inference_id", plan)
     read = reads(filled, query.format(columns="*"))["inferences"]
     assert read["Min-Max"][0] < read["Min-Max"][1]
     assert read["PrimaryKey"][0] < read["PrimaryKey"][1]
