@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from rich.live import Live
 
 from pipeline.cli.demo_view import WINDOWS_SHOWN, live_view, summary
 from pipeline.cli.duration import seconds
+from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.up import ROLES, Steps, addresses
 from pipeline.config import Settings
 from pipeline.core.phases import schedule
@@ -73,9 +73,7 @@ class _Run:
 
     async def run(self) -> bool:
         """Whether all was well."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal)
+        when_asked_to_end(self._on_signal)
         self._task = asyncio.current_task()
         try:
             return await self._play() if await self._start() else True

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from pipeline import config
 from pipeline.cli.duration import seconds
+from pipeline.cli.signals import when_asked_to_end
 from pipeline.core.sent import Sent, encode
 from pipeline.core.workload import Workload, WorkloadSpec
 from pipeline.edge.kafka import create_topics
@@ -85,9 +85,7 @@ async def _produce(
         workload = Workload(spec)
     async with publishing(settings) as publisher:
         load = Load(settings, workload, pace, publisher)
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, load.stop)
+        when_asked_to_end(load.stop)
         shown = asyncio.create_task(_show(load, pace, progress_console))
         start = time.monotonic()
         try:

@@ -1,13 +1,11 @@
 """Columns in ClickHouse's Native format: what an insert's body is made of, and how to take some of its rows.
 
-A block is: number of columns, number of rows, then for each column its name, its type and its data.
-Strings may be sent to LowCardinality columns as they are.
+A block is: number of columns, number of rows, then for each column its name, its type, its prefix and its data.
 https://clickhouse.com/docs/interfaces/formats/Native
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -28,6 +26,10 @@ class Column(Protocol):
     def type(self) -> str:
         """Its type in ClickHouse."""
 
+    @property
+    def prefix(self) -> bytes:
+        """What comes once, before all data, however deep the column is nested."""
+
     def data(self) -> bytes:
         """Its values as ClickHouse reads them."""
 
@@ -41,6 +43,11 @@ class Numbers:
 
     type: str
     values: npt.NDArray[np.generic]
+
+    @property
+    def prefix(self) -> bytes:
+        """None."""
+        return b""
 
     def data(self) -> bytes:
         """The values, little-endian."""
@@ -63,6 +70,11 @@ class NullableNumbers:
         """Nullable of the inner type."""
         return f"Nullable({self.inner.type})"
 
+    @property
+    def prefix(self) -> bytes:
+        """That of the inner column."""
+        return self.inner.prefix
+
     def data(self) -> bytes:
         """The mask of nulls, then the values."""
         return (~self.known).tobytes() + self.inner.data()
@@ -74,18 +86,61 @@ class NullableNumbers:
 
 @dataclass(frozen=True, slots=True)
 class Strings:
-    """Texts, or bytes as they are."""
+    """Texts, or bytes as they are. A LowCardinality column takes them, too."""
 
     values: Sequence[str | bytes]
     type: str = "String"
 
+    @property
+    def prefix(self) -> bytes:
+        """None."""
+        return b""
+
     def data(self) -> bytes:
         """Each value with its length before it."""
-        return b"".join(map(_prefixed, self.values))
+        values = self.values
+        if len(set(values)) == 1:  # most often: not given
+            return _prefixed(values[0]) * len(values)
+        encoded = [value if isinstance(value, bytes) else value.encode() for value in values]
+        return b"".join([part for value in encoded for part in (_LENGTHS[len(value)], value)])
 
     def take(self, rows: Ints) -> "Strings":
         """These rows, in this order."""
         return Strings([self.values[row] for row in rows.tolist()])
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Texts that recur: sent once each, and by number after that."""
+
+    values: Sequence[str]
+    type: str = "LowCardinality(String)"
+
+    @property
+    def prefix(self) -> bytes:
+        """The version of what follows."""
+        return _uint64(1)
+
+    def data(self) -> bytes:
+        """How wide the numbers are, the names, the numbers."""
+        if not self.values:
+            return b""
+        numbers = _Numbers()
+        rows = list(map(numbers.__getitem__, self.values))  # fills `numbers`
+        width = 0 if len(numbers) <= 1 << 8 else 1 if len(numbers) <= 1 << 16 else 2
+        return b"".join(
+            (
+                _uint64(_NAMES_COME_WITH_IT | width),
+                _uint64(len(numbers)),
+                Strings(list(numbers)).data(),
+                _uint64(len(rows)),
+                np.array(rows, ("<u1", "<u2", "<u4")[width]).tobytes(),
+            )
+        )
+
+    def take(self, rows: Ints) -> "Names":
+        """These rows, in this order."""
+        return Names([self.values[row] for row in rows.tolist()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +154,11 @@ class Lists:
     def type(self) -> str:
         """Array of the inner type."""
         return f"Array({self.values.type})"
+
+    @property
+    def prefix(self) -> bytes:
+        """That of the inner column."""
+        return self.values.prefix
 
     def data(self) -> bytes:
         """Where each row ends, then all values."""
@@ -122,6 +182,11 @@ class Maps:
         """Map of the inner types."""
         return f"Map({self.keys.type}, {self.values.type})"
 
+    @property
+    def prefix(self) -> bytes:
+        """Those of the inner columns."""
+        return self.keys.prefix + self.values.prefix
+
     def data(self) -> bytes:
         """Where each row ends, all keys, all values."""
         return np.cumsum(self.sizes).astype("<u8").tobytes() + self.keys.data() + self.values.data()
@@ -136,22 +201,25 @@ def block(columns: Mapping[str, Column], rows: int) -> bytes:
     """One block in Native format. All columns have `rows` rows."""
     parts = [_varint(len(columns)), _varint(rows)]
     for name, column in columns.items():
-        parts += (_prefixed(name), _prefixed(column.type), column.data())
+        parts += (_prefixed(name), _prefixed(column.type), column.prefix, column.data())
     return b"".join(parts)
 
 
-@lru_cache(maxsize=1 << 16)
-def _short(value: str | bytes) -> bytes:
-    encoded = value if isinstance(value, bytes) else value.encode()
-    return _varint(len(encoded)) + encoded
+class _Numbers(dict[str, int]):
+    """Numbers in the order of first use."""
+
+    def __missing__(self, name: str) -> int:
+        self[name] = number = len(self)
+        return number
 
 
 def _prefixed(value: str | bytes) -> bytes:
-    # Names recur and are short; what is long is met once, and is not worth keeping.
-    if len(value) <= 64:
-        return _short(value)
     encoded = value if isinstance(value, bytes) else value.encode()
-    return _varint(len(encoded)) + encoded
+    return _LENGTHS[len(encoded)] + encoded
+
+
+def _uint64(number: int) -> bytes:
+    return number.to_bytes(8, "little")
 
 
 def _varint(number: int) -> bytes:
@@ -161,3 +229,14 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+class _Lengths(dict[int, bytes]):
+    """Lengths as varints; the short ones are at hand."""
+
+    def __missing__(self, length: int) -> bytes:
+        return _varint(length)
+
+
+_LENGTHS = _Lengths((length, _varint(length)) for length in range(1 << 10))
+_NAMES_COME_WITH_IT = 0x600  # has additional keys, and needs no dictionary from before

@@ -2,18 +2,21 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     CommitFailedError,
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
     IllegalGenerationError,
     KafkaError,
+    NotCoordinatorForGroupError,
     RebalanceInProgressError,
     TopicAlreadyExistsError,
     UnknownMemberIdError,
@@ -23,6 +26,8 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings
 from schemas.topics import TOPICS
+
+T = TypeVar("T")
 
 
 class KafkaUnavailable(Exception):
@@ -120,7 +125,7 @@ class Group:
 async def committed(settings: Settings, role: str) -> dict[TopicPartition, OffsetAndMetadata]:
     """What a role's group has committed, without joining it."""
     async with admin(settings) as client, _answering(settings):
-        found = await client.list_consumer_group_offsets(settings.group(role))
+        found = await _coordinated(lambda: client.list_consumer_group_offsets(settings.group(role)))
         return {tp: position for tp, position in found.items() if position.offset >= 0}
 
 
@@ -128,7 +133,7 @@ async def group(settings: Settings, role: str) -> Group:
     """The state of a role's group."""
     async with admin(settings) as client, _answering(settings):
         # One group a request: aiokafka reads the second one of an answer wrongly.
-        (response,) = await client.describe_consumer_groups([settings.group(role)])
+        (response,) = await _coordinated(lambda: client.describe_consumer_groups([settings.group(role)]))
         described = response.to_object()["groups"][0]
         return Group(described["state"], len(described["members"]))
 
@@ -184,7 +189,7 @@ async def read(
 async def commit_for_empty_group(
     settings: Settings, role: str, partition: TopicPartition, offset: int, metadata: str
 ) -> None:
-    """Sets a group's position from outside. Raises GroupInUseError while the group has a member: the broker refuses it."""
+    """Sets a group's position from outside. Raises GroupInUseError while the group has a member."""
     async with _consumer(settings, group_id=settings.group(role)) as consumer:
         consumer.assign([partition])  # by hand: the commit carries no generation
         try:
@@ -193,6 +198,16 @@ async def commit_for_empty_group(
             raise GroupInUseError(
                 f"the consumer group {settings.group(role)} has members; stop the {role} workers first"
             ) from error
+
+
+async def _coordinated(call: Callable[[], Awaitable[T]]) -> T:
+    """The answer of a group's coordinator, which a broker that has just started must choose first."""
+    async with asyncio.timeout(15):
+        while True:
+            try:
+                return await call()
+            except (GroupCoordinatorNotAvailableError, NotCoordinatorForGroupError, GroupLoadInProgressError):
+                await asyncio.sleep(0.2)
 
 
 class GroupInUseError(Exception):

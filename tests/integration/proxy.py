@@ -108,13 +108,12 @@ class Proxy:
 
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
+            mode = self.mode
             if self._strikes(Mode.DROP, Mode.HOLE, Mode.LATE):
-                match self.mode:
-                    case Mode.DROP:
-                        return
-                    case Mode.HOLE:
-                        continue
-                    case Mode.LATE:
-                        await asyncio.sleep(self._random.uniform(0.5, 4))
+                if mode is Mode.DROP:
+                    return
+                if mode is Mode.HOLE:
+                    continue
+                await asyncio.sleep(self._random.uniform(0.5, 4))
             writer.write(data)
             await writer.drain()

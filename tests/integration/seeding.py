@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import RecordsToDelete
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.structs import TopicPartition
 from clickhouse_connect.driver.client import Client
 
@@ -67,6 +69,41 @@ async def publish(settings: Settings, topic: str, values: dict[int, list[bytes]]
         return [((at := await future).partition, at.offset, at.timestamp, value) for value, future in sent]
     finally:
         await producer.stop()
+
+
+async def publish_in_transaction(
+    settings: Settings, topic: str, partition: int, values: list[bytes]
+) -> list[tuple[int, int, int, bytes]]:
+    """As `publish`, in one transaction, whose end takes an offset too."""
+    producer = AIOKafkaProducer(**kafka.client_options(settings), transactional_id=f"seeding-{topic}")
+    await producer.start()
+    try:
+        async with producer.transaction():
+            sent = [(value, await producer.send(topic, value, partition=partition)) for value in values]
+        return [((at := await future).partition, at.offset, at.timestamp, value) for value, future in sent]
+    finally:
+        await producer.stop()
+
+
+async def delete_records(settings: Settings, partition: TopicPartition, before: int) -> None:
+    """The log begins at `before`, as retention would have it."""
+    async with kafka.admin(settings) as client:
+        await client.delete_records({partition: RecordsToDelete(before)})
+
+
+async def alter_topic(settings: Settings, topic: str, values: dict[str, str]) -> None:
+    """Sets settings of a topic."""
+    async with kafka.admin(settings) as client:
+        await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, values)])
+
+
+async def delete_topic(settings: Settings, topic: str) -> None:
+    """Deletes a topic, and waits until it is gone."""
+    async with kafka.admin(settings) as client:
+        await client.delete_topics([topic])
+        async with asyncio.timeout(20):
+            while topic in await client.list_topics():
+                await asyncio.sleep(0.1)
 
 
 async def commit_names(seeded: Seed) -> None:

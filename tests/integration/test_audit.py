@@ -200,6 +200,30 @@ def test_rows_of_an_earlier_topic_of_the_same_name_are_not_taken_for_doubles(see
     assert wrong(audited(seeded)) == {}
 
 
+def test_an_offset_that_holds_no_record_is_named_and_not_missing(seeded: Seed, admin: Client) -> None:
+    settings, partition = seeded.settings, 2
+    letters = asyncio.run(seeding.publish_in_transaction(settings, seeded.topic, partition, [b"{", b"["]))
+    seeding.insert(admin, "dead_letters", [seeding.dead_letter(seeded.topic, *letter) for letter in letters])
+    seeded.end[partition] += len(letters) + 1  # the transaction's end has an offset of its own
+    asyncio.run(seeding.commit_names(seeded))
+    report = audited(seeded)
+    assert wrong(report) == {}
+    (check,) = (check for check in report.checks if check.name == "rows and dead letters")
+    assert "1 offsets hold no record" in check.summary
+
+
+def test_an_event_that_clickhouse_no_longer_keeps_is_not_missing(seeded: Seed) -> None:
+    old = json.dumps(
+        {"event_id": "old", "event_time_ms": now_ms() - 2 * 86_400_000, "workspace": "acme", "model_id": "helmets/0"}
+    ).encode()
+    asyncio.run(seeding.publish(seeded.settings, seeded.topic, {0: [old]}))
+    seeded.end[0] += 1
+    asyncio.run(seeding.commit_names(seeded))
+    assert set(wrong(audited(seeded))) == {"rows and dead letters"}
+    seeded.settings = seeded.settings.model_copy(update={"ttl_inferences_days": 1})
+    assert wrong(audited(seeded)) == {}
+
+
 def sent_of(seed: Seed) -> Sent:
     cells = [
         Cell(

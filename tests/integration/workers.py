@@ -16,7 +16,6 @@ from pipeline.config import PREFIX, Settings, to_environ
 from pipeline.edge.embedded.ports import HOST, free_port
 from pipeline.edge.embedded.process import Child
 from pipeline.edge.embedded.worker import Worker
-from schemas.topics import AGGREGATES, EVENTS
 
 FAULT = "TEST_FAULT"  # the environment variable that carries a Fault, as JSON
 
@@ -158,6 +157,20 @@ class Fleet:
         for worker in workers:
             eventually(worker.ready, timeout_s, f"{worker.label} ready", lambda w=worker: w.says("/readyz"))
 
+    def alive(self, role: str) -> list[WorkerUnderTest]:
+        """Those of a role that run."""
+        return [worker for worker in self.workers if worker.name == role and worker.alive]
+
+    def wait_stands_still(self, worker: WorkerUnderTest, where: list[str], timeout_s: float = 60) -> None:
+        """/readyz says 503 and names exactly these partitions, each with a reason for an operator."""
+
+        def named() -> bool:
+            status, body = worker.says("/readyz")
+            stands = sorted(why.split(" ")[0] for why in body["why"] if "stands still" in why) if status == 503 else []
+            return stands == sorted(where)
+
+        eventually(named, timeout_s, f"{worker.label} says that {where} stand still", lambda: worker.says("/readyz"))
+
     def wait_struck(self, *workers: WorkerUnderTest, timeout_s: float = 60) -> None:
         """The faults of these have struck; those that kill have killed."""
         for worker in workers:
@@ -195,6 +208,3 @@ def fleet(settings: Settings, logs: Path) -> Iterator[Fleet]:
         for worker in running.workers:
             worker.kill9()
 
-
-ROLES = ("aggregator", "recorder")
-INPUTS = {"aggregator": (EVENTS.name,), "recorder": (EVENTS.name, AGGREGATES.name)}

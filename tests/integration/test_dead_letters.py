@@ -1,0 +1,150 @@
+"""Dead letters on real engines: listed, shown whole, sent again once."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+from aiokafka.structs import ConsumerRecord, TopicPartition
+from clickhouse_connect.driver.client import Client
+from typer.testing import CliRunner
+
+from pipeline.cli.app import app
+from pipeline.config import Settings, to_environ
+from pipeline.edge import dead_letters, kafka
+from pipeline.edge.clickhouse import ask, connect
+from pipeline.edge.dead_letters import HEADER, Selection
+from schemas.topics import EVENTS, HEARTBEATS
+from tests.integration import seeding
+
+LONG = b"[" * 100_000
+BINARY = b'{"workspace":"\xff\xfe"}'
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def client(world: Settings) -> Iterator[Client]:
+    with closing(connect(world, "writer")) as client:
+        yield client
+
+
+@pytest.fixture
+def command(world: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
+    for name, value in to_environ(world).items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["dead-letters", *arguments])
+        return result.exit_code, result.output
+
+    return run
+
+
+def refuse(settings: Settings, client: Client, values: list[bytes], topic: str = EVENTS.name) -> list[int]:
+    """Publishes to partition 0 and records as refused; the offsets."""
+    name = settings.topic(topic)
+    published = asyncio.run(seeding.publish(settings, name, {0: values}))
+    for partition, offset, time_ms, value in published:
+        rows = [("not_json", "", name, partition, offset, time_ms, b"cam-1", value[:65_536], len(value))]
+        place = ("kafka_topic", "kafka_partition", "kafka_offset", "kafka_time")
+        columns = ("reason", "field", *place, "key", "value", "value_bytes")
+        client.insert("dead_letters", rows, columns)
+    return [offset for _, offset, _, _ in published]
+
+
+def everything(settings: Settings, topic: str = EVENTS.name) -> list[ConsumerRecord]:
+    """All records of a topic."""
+    ends = asyncio.run(kafka.ends(settings, [settings.topic(topic)]))
+    found = []
+    for tp, (first, end) in ends.items():
+        found += asyncio.run(kafka.read(settings, tp, first, end))[0]
+    return found
+
+
+def replay(settings: Settings, client: Client, selection: Selection = Selection()) -> dead_letters.Replayed:  # noqa: B008
+    return dead_letters.replay(settings, client, selection, lambda _: None)
+
+
+def test_a_replay_has_the_value_the_key_and_says_what_it_repeats(world: Settings, client: Client) -> None:
+    offsets = refuse(world, client, [BINARY, LONG])
+    assert replay(world, client).sent == 2
+    again = [record for record in everything(world) if record.headers]
+    assert sorted(record.value for record in again) == sorted([BINARY, LONG])
+    assert {record.key for record in again} == {b"cam-1"}
+    places = {f"{world.topic(EVENTS.name)}/0/{offset}".encode() for offset in offsets}
+    assert {dict(record.headers)[HEADER] for record in again} == places
+
+
+def test_nothing_is_replayed_twice(world: Settings, client: Client) -> None:
+    refuse(world, client, [b"{", b"["])
+    assert replay(world, client).sent == 2
+    refuse(world, client, [b"}"])
+    assert dead_letters.count_to_replay(client, Selection()) == (1, 1, 2)
+    assert replay(world, client).sent == 1
+    assert replay(world, client).sent == 0
+    assert len(everything(world)) == 6
+
+
+def test_a_long_replay_goes_lot_by_lot_up_to_its_limit(world: Settings, client: Client) -> None:
+    refuse(world, client, [b"{"] * (dead_letters.LOT + 50))
+    lots: list[int] = []
+    limit = dead_letters.LOT + 20
+    outcome = dead_letters.replay(world, client, Selection(limit=limit), lots.append)
+    assert (outcome.sent, lots) == (limit, [dead_letters.LOT, 20])
+    assert replay(world, client).sent == 30
+
+
+def test_only_what_was_selected_is_replayed(world: Settings, client: Client) -> None:
+    refuse(world, client, [b"{"])
+    refuse(world, client, [b"["], HEARTBEATS.name)
+    assert replay(world, client, Selection(reason="too_large")).sent == 0
+    assert replay(world, client, Selection(topic=world.topic(HEARTBEATS.name))).sent == 1
+    assert len(everything(world, HEARTBEATS.name)) == 2
+
+
+def test_a_long_value_that_left_the_broker_is_told_and_not_sent(world: Settings, client: Client) -> None:
+    (offset,) = refuse(world, client, [LONG])
+    cut_log(world, EVENTS.name, offset + 1)
+    outcome = replay(world, client)
+    assert (outcome.sent, outcome.gone) == (0, [f"{world.topic(EVENTS.name)}/0/{offset}"])
+
+
+def test_a_short_value_is_replayed_though_it_left_the_broker(world: Settings, client: Client) -> None:
+    (offset,) = refuse(world, client, [BINARY])
+    cut_log(world, EVENTS.name, offset + 1)
+    assert replay(world, client).sent == 1
+
+
+def test_the_command_lists_shows_and_replays(world: Settings, client: Client, command: Command) -> None:
+    offsets = refuse(world, client, [BINARY, b'{"a":1}'])
+    code, out = command("list", "--json")
+    listed: list[dict[str, Any]] = json.loads(out)
+    assert (code, sorted(letter["offset"] for letter in listed)) == (0, offsets)
+    code, out = command("show", EVENTS.name, "0", str(offsets[1]))
+    assert (code, '"a": 1' in out, "not_json" in out) == (0, True, True)
+    code, out = command("replay", "--dry-run")
+    assert (code, len(everything(world))) == (0, 2)
+    code, out = command("replay")  # asks, and nobody answers
+    assert (code, len(everything(world))) == (1, 2)
+    code, out = command("replay", "--yes")
+    assert (code, len(everything(world))) == (0, 4)
+    assert ask(client, "SELECT count() FROM dead_letter_replays") == [(2,)]
+
+
+def test_the_raw_value_is_shown_byte_by_byte(world: Settings, client: Client, command: Command) -> None:
+    (offset,) = refuse(world, client, [LONG])
+    code, out = command("show", EVENTS.name, "0", str(offset), "--raw")
+    assert (code, out.encode()) == (0, LONG)
+
+
+def test_there_is_no_dead_letter_where_there_is_none(command: Command) -> None:
+    code, out = command("show", EVENTS.name, "0", "7")
+    assert (code, "there is no dead letter" in out) == (1, True)
+
+
+def cut_log(settings: Settings, topic: str, before: int) -> None:
+    """Partition 0 begins at `before`, as retention would have it."""
+    asyncio.run(seeding.delete_records(settings, TopicPartition(settings.topic(topic), 0), before))

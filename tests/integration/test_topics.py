@@ -1,0 +1,123 @@
+"""inferwatch topics on a real broker: what is listed, and how a gap is accepted."""
+
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+from aiokafka import AIOKafkaConsumer
+from aiokafka.structs import TopicPartition
+from typer.testing import CliRunner
+
+from pipeline.cli.app import app
+from pipeline.config import Settings, to_environ
+from pipeline.core.ledger import AggregatorName, Position, RecorderName
+from pipeline.core.standing import Problem
+from pipeline.edge import kafka
+from pipeline.edge.standings import accept_gap, standing_of, standings
+from schemas.topics import EVENTS
+from tests.integration import seeding
+
+Command = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def command(world: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
+    for name, value in to_environ(world).items():
+        monkeypatch.setenv(name, value)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, ["topics", *arguments])
+        return result.exit_code, result.output
+
+    return run
+
+
+@pytest.fixture
+def gap(world: Settings) -> Settings:
+    """Partition 0 of events: both roles are done up to 4, the log starts at 7 and ends at 10."""
+    events = TopicPartition(world.topic(EVENTS.name), 0)
+    asyncio.run(seeding.publish(world, events.topic, {0: [b"{}"] * 10}))
+    aggregated = AggregatorName(4, 5, 1000, 6, 2000, 8, 1)
+    recorded = RecorderName(4, 6, 1, {0: Position(1, 2, 3)})
+    asyncio.run(kafka.commit_for_empty_group(world, "aggregator", events, 4, aggregated.metadata()))
+    asyncio.run(kafka.commit_for_empty_group(world, "recorder", events, 4, recorded.metadata()))
+    asyncio.run(seeding.delete_records(world, events, 7))
+    return world
+
+
+def test_missing_topics_are_created_once(world: Settings, command: Command) -> None:
+    assert command("create", "--json") == (0, '{"created":[]}\n')
+
+
+def test_the_list_says_how_far_every_role_is(world: Settings, command: Command) -> None:
+    asyncio.run(seeding.publish(world, world.topic(EVENTS.name), {1: [b"{}"] * 3}))
+    code, out = command("list", "--json")
+    rows = {(row["topic"], row["partition"]): row for row in json.loads(out)}
+    row = rows[world.topic(EVENTS.name), 1]
+    assert (code, row["next_offset"], row["roles"]["recorder"]["lag"]) == (0, 3, 3)
+    assert command("list", "--partitions")[0] == 0
+
+
+def test_a_gap_is_seen_and_counted(gap: Settings) -> None:
+    found = {s.role: s for s in standings(gap) if s.problem}
+    assert {(role, s.problem, s.lost) for role, s in found.items()} == {
+        ("aggregator", Problem.GAP, 3),
+        ("recorder", Problem.GAP, 3),
+    }
+
+
+def test_an_accepted_gap_lets_the_role_go_on_where_the_log_starts(gap: Settings, command: Command) -> None:
+    for role in ("aggregator", "recorder"):
+        code, out = command("accept-gap", "--role", role, EVENTS.name, "0", "--yes")
+        assert (code, "3 offsets (4..6) are lost" in out) == (0, True)
+    assert not [s for s in standings(gap) if s.problem]
+    names = {s.role: s.name for s in standings(gap) if (s.topic, s.partition) == (gap.topic(EVENTS.name), 0)}
+    assert names["aggregator"] == AggregatorName(7, 7, 2000, 7, 2000, 0, 2)
+    recorded = names["recorder"]
+    assert isinstance(recorded, RecorderName)
+    assert (recorded.from_offset, recorded.to_offset, recorded.chain) == (7, 7, {0: Position(1, 2, 3)})
+
+
+def test_a_gap_is_not_accepted_unasked(gap: Settings, command: Command) -> None:
+    assert command("accept-gap", "--role", "recorder", EVENTS.name, "0")[0] == 1
+    assert [s for s in standings(gap, ["recorder"]) if s.problem]
+
+
+def test_where_nothing_is_missing_there_is_nothing_to_accept(gap: Settings, command: Command) -> None:
+    command("accept-gap", "--role", "recorder", EVENTS.name, "0", "--yes")
+    code, out = command("accept-gap", "--role", "recorder", EVENTS.name, "0", "--yes")
+    assert (code, "nothing to accept" in out) == (1, True)
+
+
+def test_a_gap_cannot_be_accepted_while_a_worker_runs(gap: Settings) -> None:
+    async def with_a_member() -> None:
+        events = gap.topic(EVENTS.name)
+        consumer = AIOKafkaConsumer(
+            events, **kafka.client_options(gap), group_id=gap.group("recorder"), enable_auto_commit=False
+        )
+        await consumer.start()
+        try:
+            await asyncio.wait_for(consumer.getmany(timeout_ms=200), 10)
+            at = await kafka.committed(gap, "recorder")
+            with pytest.raises(kafka.GroupInUseError, match="stop the recorder workers first"):
+                await kafka.commit_for_empty_group(gap, "recorder", TopicPartition(events, 0), 7, "")
+            assert await kafka.committed(gap, "recorder") == at
+        finally:
+            await consumer.stop()
+
+    asyncio.run(with_a_member())
+
+
+def test_a_topic_made_anew_is_accepted_too(world: Settings) -> None:
+    events = TopicPartition(world.topic(EVENTS.name), 0)
+    asyncio.run(seeding.publish(world, events.topic, {0: [b"{}"] * 2}))
+    name = AggregatorName(40, 50, 1000, 50, 1000, 8, 0)
+    asyncio.run(kafka.commit_for_empty_group(world, "aggregator", events, 40, name.metadata()))
+    standing = standing_of(world, "aggregator", {events.topic}, 0)
+    assert standing is not None
+    assert standing.problem is Problem.ANEW
+    accept_gap(world, standing)
+    standing = standing_of(world, "aggregator", {events.topic}, 0)
+    assert standing is not None
+    assert (standing.problem, standing.lag) == (None, 2)

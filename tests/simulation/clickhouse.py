@@ -1,0 +1,254 @@
+"""ClickHouse as the recorder sees it, by the rules that were measured on the real one.
+
+A table remembers the tokens of its last inserts, a token for each partition that an insert touched; a repeat is
+acknowledged and dropped, whatever it holds. The token is logged before the part is visible: a server that is killed
+in between acknowledges the repeat, and has nothing. An insert into a Null table feeds the targets of its views one by
+one, each with tokens of its own. An insert may break anywhere between two parts.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any
+
+from pipeline.edge.inserts import Answer, Outcome
+from tests.native_reader import read_block
+from tests.simulation.luck import Luck, Sender, ViolationError
+
+Row = Mapping[str, Any]
+
+ROLLUPS_S = {"": 10, "_1m": 60, "_1h": 3600, "_1d": 86_400}
+WINDOW_TABLES = tuple(f"{kind}_windows{rollup}" for kind in ("model", "class") for rollup in ROLLUPS_S)
+_PARTITION_FORMATS = {"_1h": "%Y-%m", "_1d": "%Y"}  # toYYYYMM, toYear; all others are by day
+
+
+class ServerDied(Exception):
+    """It was killed, or lost the connection, at this point of an insert."""
+
+
+class Table:
+    """What one table keeps. Rows of window tables are merged by key at once: merges change no answer."""
+
+    def __init__(self, name: str, tokens_max: int) -> None:
+        self.name, self._tokens_max = name, tokens_max
+        self.rows: list[Row] = []
+        self.windows: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self.tokens: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def insert(self, token: str, rows: list[Row], breaks: Callable[[], None], dies: Callable[[], None]) -> None:
+        """Part after part, as the server does it. `breaks` is asked before each, `dies` after its token is logged."""
+        parts: dict[str, list[Row]] = {}
+        for row in rows:
+            parts.setdefault(self._partition(row), []).append(row)
+        for partition, part in parts.items():
+            breaks()
+            if (partition, token) in self.tokens:
+                continue
+            self.tokens[partition, token] = None
+            if len(self.tokens) > self._tokens_max:
+                self.tokens.popitem(last=False)
+            dies()
+            for row in part:
+                self._add(row)
+
+    def _partition(self, row: Row) -> str:
+        at_s = row["window_start"] if "window_start" in row else row.get("event_time", row["kafka_time"]) // 1000
+        return _partition(at_s, _PARTITION_FORMATS.get(self.name[-3:], "%Y-%m-%d"))
+
+    def _add(self, row: Row) -> None:
+        if "window_start" not in row:
+            self.rows.append(row)
+            return
+        key = row["workspace"], row["model_id"], row.get("device_id", row.get("class")), row["window_start"]
+        merged = self.windows.get(key)
+        if merged is None:
+            self.windows[key] = {n: dict(v) if isinstance(v, dict) else v for n, v in row.items()}
+        else:
+            for name, value in row.items():
+                merged[name] = _merge(name, merged[name], value)
+
+
+@lru_cache(maxsize=None)
+def _partition(at_s: int, form: str) -> str:
+    return datetime.fromtimestamp(at_s, UTC).strftime(form)
+
+
+def _merge(name: str, old: Any, new: Any) -> Any:
+    if name.endswith(("_count", "_sum")):
+        return old + new
+    if name.endswith(("_min", "_max")):
+        known = [value for value in (old, new) if value is not None]
+        return (min if name.endswith("_min") else max)(known, default=None)
+    if name.endswith("_histogram"):
+        return {key: old.get(key, 0) + new.get(key, 0) for key in old.keys() | new.keys()}
+    if name == "source":
+        return {key: max(old.get(key, 0), new.get(key, 0)) for key in old.keys() | new.keys()}
+    return old
+
+
+@lru_cache(maxsize=256)
+def _rows(body: bytes) -> list[Row]:
+    return read_block(body, _text)[1]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")
+
+
+class ClickHouse:
+    """All tables, and the ways in which a request can end."""
+
+    def __init__(self, luck: Luck, tokens_max: int) -> None:
+        self._luck = luck
+        names = ("inferences", "dead_letters", *WINDOW_TABLES)
+        self.tables = {name: Table(name, tokens_max) for name in names}
+        self._contents: dict[tuple[str, str], bytes] = {}
+        self.is_up = True
+
+    def forget_tokens(self) -> None:
+        """A long time has passed."""
+        for table in self.tables.values():
+            table.tokens.clear()
+
+    async def answer(self, sender: Sender, params: Mapping[str, str], body: bytes) -> Answer:
+        """What the writer hears of a request."""
+        luck = self._luck
+        await sender.gate()
+        if not self.is_up or luck.strikes(0.03, "clickhouse_away"):
+            await luck.request(sender, lambda: None)
+            return Answer(Outcome.NOT_SENT)
+        is_insert = "insert_deduplication_token" in params
+        effect = self._insert(params, body) if is_insert else self._question(body.decode())
+        if luck.strikes(0.03, "request_lost"):
+            await luck.request(sender, lambda: None)
+            return Answer(Outcome.UNKNOWN)
+        if is_insert and luck.strikes(0.03, "insert_late"):
+            luck.later(effect)
+            await luck.request(sender, lambda: None)
+            return Answer(Outcome.UNKNOWN)
+        answer = await luck.request(sender, effect)
+        return Answer(Outcome.UNKNOWN) if luck.strikes(0.04, "answer_lost") else answer
+
+    # -- inserts
+
+    def _insert(self, params: Mapping[str, str], body: bytes) -> Callable[[], Answer]:
+        found = re.fullmatch(r"INSERT INTO (\w+) \(.*\) FORMAT Native", params["query"])
+        assert found, params["query"]
+        name, token = found[1], params["insert_deduplication_token"]
+        assert (params["insert_deduplicate"], params["async_insert"]) == ("1", "0")
+        if not re.search(r":r\d+$", token):
+            self._check_pure(name, token, body)
+        return lambda: self._arrive(name, token, _rows(body))
+
+    def _check_pure(self, table: str, token: str, body: bytes) -> None:
+        if self._contents.setdefault((table, token), body) != body:
+            raise ViolationError(f"cut {token} of {table} has another content now")
+
+    def _arrive(self, name: str, token: str, rows: list[Row]) -> Answer:
+        luck = self._luck
+        targets = [(name, 1)]
+        if name.endswith("_in"):
+            targets = [(name.removesuffix("_in") + rollup, seconds) for rollup, seconds in ROLLUPS_S.items()]
+            luck.rng.shuffle(targets)
+        try:
+            for target, seconds in targets:
+                mine = rows if seconds == 1 else [_floored(row, seconds) for row in rows]
+                self.tables[target].insert(token, mine, self._may_break, self._may_die)
+        except ServerDied:
+            luck.tell("broke", name, token)
+            return Answer(Outcome.UNKNOWN)
+        luck.tell("insert", name, token, len(rows))
+        return Answer(Outcome.DONE)
+
+    def _may_break(self) -> None:
+        if self._luck.strikes(0.01, "insert_broke"):
+            raise ServerDied
+
+    def _may_die(self) -> None:
+        if self._luck.strikes(0.03, "token_without_part"):
+            raise ServerDied
+
+    # -- questions: those that we ask, no others
+
+    def _question(self, sql: str) -> Callable[[], Answer]:
+        for pattern, ask in _QUESTIONS:
+            if found := re.fullmatch(pattern, sql):
+                values = found.groupdict()
+                return lambda: Answer(Outcome.DONE, "".join(f"{line}\n" for line in ask(self.tables, values)))
+        raise AssertionError(f"not a question that this model knows: {sql}")
+
+
+def _floored(row: Row, seconds: int) -> Row:
+    return {**row, "window_start": row["window_start"] // seconds * seconds}
+
+
+def _offsets(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[int]:
+    partition, first, last, since, until = (int(asked[n]) for n in ("partition", "first", "last", "since", "until"))
+    return [
+        row["kafka_offset"]
+        for row in tables[asked["table"]].rows
+        if row["kafka_partition"] == partition
+        and first <= row["kafka_offset"] <= last
+        and since <= row["kafka_time"] <= until
+        and asked["topic"] in (None, row.get("kafka_topic"))
+    ]
+
+
+def _windows(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[int]:
+    partition, last, since, until = (int(asked[n]) for n in ("partition", "last", "since", "until"))
+    found = {
+        row["window_start"]
+        for row in tables[asked["table"]].windows.values()
+        if since <= row["window_start"] <= until and row["source"].get(partition, -1) >= last
+    }
+    return sorted(found)
+
+
+def _windows_recorded(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[Any]:
+    partition, least = int(asked["partition"]), int(asked["least"])
+    found = [row["source"].get(partition, -1) for row in tables["model_windows_1d"].windows.values()]
+    return [max((offset for offset in found if offset >= least), default=r"\N")]
+
+
+def _rows_recorded(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[Any]:
+    partition, least, topic = int(asked["partition"]), int(asked["least"]), asked["topic"]
+    found = [
+        row["kafka_offset"]
+        for name in (asked["table"], "dead_letters")
+        for row in tables[name].rows
+        if row["kafka_partition"] == partition and row.get("kafka_topic", topic) == topic
+    ]
+    return [max((offset for offset in found if offset >= least), default=r"\N")]
+
+
+_MS = r"fromUnixTimestamp64Milli\(toInt64\((?P<{}>\d+)\)\)"
+_QUESTIONS: tuple[tuple[str, Callable[[Mapping[str, Table], Mapping[str, str]], list[Any]]], ...] = (
+    (
+        r"SELECT kafka_offset FROM (?P<table>\w+) WHERE kafka_partition = (?P<partition>\d+) "
+        r"AND kafka_offset BETWEEN (?P<first>\d+) AND (?P<last>\d+) "
+        rf"AND kafka_time BETWEEN {_MS.format('since')} AND {_MS.format('until')}"
+        r"(?: AND kafka_topic = '(?P<topic>[^']+)')?",
+        _offsets,
+    ),
+    (
+        r"SELECT toUnixTimestamp\(window_start\) FROM (?P<table>\w+) "
+        r"WHERE window_start BETWEEN toDateTime\((?P<since>\d+)\) AND toDateTime\((?P<until>\d+)\) "
+        r"GROUP BY window_start "
+        r"HAVING max\(mapContains\(source, (?P<partition>\d+)\) AND source\[(?P=partition)\] >= (?P<last>\d+)\)",
+        _windows,
+    ),
+    (
+        r"SELECT maxOrNull\(source\[(?P<partition>\d+)\]\) FROM model_windows_1d "
+        r"WHERE mapContains\(source, (?P=partition)\) AND source\[(?P=partition)\] >= (?P<least>\d+)",
+        _windows_recorded,
+    ),
+    (
+        r"SELECT maxOrNull\(o\) FROM \(SELECT maxOrNull\(kafka_offset\) AS o FROM (?P<table>\w+) "
+        r"WHERE kafka_partition = (?P<partition>\d+) AND kafka_offset >= (?P<least>\d+) UNION ALL "
+        r"SELECT maxOrNull\(kafka_offset\) FROM dead_letters WHERE kafka_topic = '(?P<topic>[^']+)' "
+        r"AND kafka_partition = (?P=partition) AND kafka_offset >= (?P=least)\)",
+        _rows_recorded,
+    ),
+)

@@ -1,0 +1,114 @@
+"""A role's workers and what happens to them: crashes, zombies, take-overs, joins and leaves in order."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from aiokafka.structs import TopicPartition
+
+from tests.simulation.kafka import CommittedOffsets
+from tests.simulation.luck import Luck
+from tests.simulation.worker import Worker
+
+WORKERS_MAX = 3
+
+
+class Group:
+    """The members of one consumer group. Rebalances are eager: everything is revoked every time."""
+
+    def __init__(
+        self,
+        luck: Luck,
+        state: CommittedOffsets,
+        tps: Callable[[], Sequence[TopicPartition]],
+        hire: Callable[[], Worker],
+    ) -> None:
+        self._luck, self.state, self._tps, self._hire = luck, state, tps, hire
+        self.members: list[Worker] = []
+        self._rebalancing = asyncio.Lock()
+
+    async def disturb(self, pace_s: float) -> None:
+        """Until the storm is over, one misfortune after another."""
+        rng = self._luck.rng
+        acts = (self.crash, self.crash, self.freeze, self.freeze, self.join, self.leave, self.shake)
+        while True:
+            await asyncio.sleep(rng.expovariate(1 / pace_s))
+            if not self._luck.stormy:
+                return
+            await rng.choice(acts)()
+
+    async def crash(self) -> None:
+        """A worker is killed; the group notices later."""
+        self._luck.note("crash")
+        worker = self._luck.rng.choice(self.members)
+        worker.kill()
+        await self._luck.pause(5)
+        await self._replace(worker)
+
+    async def freeze(self) -> None:
+        """A worker stands still; perhaps the group takes it for dead, and it goes on as a zombie."""
+        rng, worker = self._luck.rng, self._luck.rng.choice(self.members)
+        worker.freeze(10 * rng.random())
+        self._luck.note("freeze")
+        if rng.random() < 0.8:
+            await self._luck.pause(2)
+            await self._replace(worker)
+
+    async def join(self) -> None:
+        """One more."""
+        if len(self.members) < WORKERS_MAX:
+            self._luck.note("join")
+            await self.rebalance([*self.members, self._hire()])
+
+    async def leave(self) -> None:
+        """A worker ends in order."""
+        self._luck.note("leave")
+        worker = self._luck.rng.choice(self.members)
+        await self.rebalance([m for m in self.members if m is not worker] or [self._hire()])
+        if worker.alive and not worker.is_frozen:
+            worker.kill()
+
+    async def shake(self) -> None:
+        """A rebalance without a reason."""
+        self._luck.note("rebalance")
+        await self.rebalance(self.members)
+
+    async def _replace(self, lost: Worker) -> None:
+        rest = [m for m in self.members if m is not lost]
+        if not rest or self._luck.rng.random() < 0.4:
+            rest.append(self._hire())
+        await self.rebalance(rest)
+
+    async def rebalance(self, members: Sequence[Worker]) -> None:
+        """Revokes, ends the generation, assigns. Who does not answer is a member no more."""
+        async with self._rebalancing:
+            answering = [m for m in self.members if m.alive and not m.is_frozen]
+            for worker in self.members:
+                if worker.alive and worker.is_frozen:
+                    self.state.members.discard(worker.name)
+                    self._luck.spawn(self._go_on_as_zombie(worker))
+            await asyncio.gather(*(m.revoke() for m in answering if m.name in self.state.members))
+            await self._assign([m for m in members if m.alive and not m.is_frozen] or [self._hire()])
+
+    async def _assign(self, members: list[Worker]) -> None:
+        state, tps = self.state, list(self._tps())
+        state.generation += 1
+        state.members = {m.name for m in members}
+        self.members = members
+        self._luck.rng.shuffle(tps)
+        for i, worker in enumerate(members):
+            await worker.assign((state.generation, worker.name), tps[i :: len(members)])
+
+    async def _go_on_as_zombie(self, worker: Worker) -> None:
+        self._luck.note("zombie")
+        await worker.gate()
+        await self._luck.pause(3)
+        if worker.alive:
+            await worker.find_out()
+            worker.kill()
+
+    async def stop(self) -> None:
+        """All end in order."""
+        async with self._rebalancing:
+            await asyncio.gather(*(m.revoke() for m in self.members))
+            for worker in self.members:
+                worker.kill()

@@ -1,0 +1,243 @@
+"""Kafka as the workers see it: logs, consumer groups that fence, and a producer whose answers get lost.
+
+A commit is taken from a member of the current generation only, or from nobody in particular when the group is empty.
+Its answer may be lost. One that arrives late is dropped if a newer one is there: between two connections of one client
+Kafka does not promise that, and the ledger assumes it. A producer's records of a partition arrive in order.
+"""
+
+import asyncio
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiokafka import errors
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from pipeline.core.tables import Records
+from pipeline.edge import clock
+from pipeline.edge.fetched import Fetched
+from tests.builders import LogRecord
+from tests.simulation.luck import Luck, Sender
+
+Member = tuple[int, str]  # generation, member id
+NOBODY: Member = (-1, "")
+
+
+@dataclass
+class Log:
+    """The records of one partition."""
+
+    records: list[LogRecord] = field(default_factory=list)
+    offsets: list[int] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        """The next offset."""
+        return self.offsets[-1] + 1 if self.offsets else 0
+
+    def append(self, value: bytes | None, hole: int = 0) -> None:
+        """The broker gives offset and time."""
+        time_ms = max(clock.now_ms(), self.records[-1].time_ms if self.records else 0)
+        self.offsets.append(self.end + hole)
+        self.records.append(LogRecord(self.offsets[-1], time_ms, value))
+
+    def read(self, tp: TopicPartition, offset: int, count: int) -> Fetched | None:
+        """Some records from `offset` on."""
+        at = bisect_left(self.offsets, offset)
+        found = self.records[at : at + count]
+        if not found:
+            return None
+        offsets, times_ms, values = [r.offset for r in found], [r.time_ms for r in found], [r.value for r in found]
+        batch = Records(tp.topic, tp.partition, offsets, times_ms, [b"key"] * len(found), values)
+        return Fetched(batch, False, sum(len(value or b"") for value in values))
+
+
+class CommittedOffsets:
+    """What the brokers know of one consumer group."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        self.members: set[str] = set()
+        self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+        self.fencing = True  # turned off to see that it is needed
+        self._order: dict[tuple[TopicPartition, Member, OffsetAndMetadata], int] = {}
+        self._newest: dict[TopicPartition, int] = {}
+
+    def first_seen(self, member: Member, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
+        """When a name was sent first: repeats keep their place."""
+        for tp, offset in offsets.items():
+            self._order.setdefault((tp, member, offset), len(self._order))
+
+    def commit(
+        self, member: Member, offsets: Mapping[TopicPartition, OffsetAndMetadata]
+    ) -> type[errors.KafkaError] | None:
+        """Takes the names, or says why not."""
+        generation, member_id = member
+        if self.fencing and not (member == NOBODY and not self.members):
+            if member_id not in self.members:
+                return errors.UnknownMemberIdError
+            if generation != self.generation:
+                return errors.IllegalGenerationError
+        for tp, offset in offsets.items():
+            place = self._order[tp, member, offset]
+            if place >= self._newest.get(tp, -1):
+                self.offsets[tp], self._newest[tp] = offset, place
+        return None
+
+
+class Coordinator:
+    """The part of aiokafka's coordinator that pipeline.edge.commits uses."""
+
+    def __init__(self, luck: Luck, sender: Sender, group: CommittedOffsets) -> None:
+        self._luck, self._sender, self._group = luck, sender, group
+        self._commit_lock = asyncio.Lock()
+        self.generation, self.member_id = NOBODY
+
+    async def ensure_coordinator_known(self) -> None:
+        """It is."""
+        await self._sender.gate()
+
+    async def _do_commit_offsets(self, _: object, offsets: dict[TopicPartition, OffsetAndMetadata]) -> None:
+        member = self.generation, self.member_id  # before the first wait, as aiokafka does
+        group, luck = self._group, self._luck
+        group.first_seen(member, offsets)
+        if luck.strikes(0.03, "commit_refused"):
+            await luck.request(self._sender, lambda: None)
+            raise errors.KafkaConnectionError
+        if luck.strikes(0.03, "commit_late"):
+            luck.later(lambda: group.commit(member, offsets))
+            await luck.request(self._sender, lambda: None)
+            raise errors.RequestTimedOutError
+        refused = await luck.request(self._sender, lambda: group.commit(member, offsets))
+        luck.tell("commit", member, *((*tp, *offset) for tp, offset in offsets.items()), refused or "")
+        if luck.strikes(0.05, "commit_answer_lost"):
+            raise errors.RequestTimedOutError
+        if refused is not None:
+            raise refused
+
+    async def fetch_committed_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """The committed offsets with their metadata."""
+        group = self._group
+        return await self._luck.request(
+            self._sender, lambda: {tp: group.offsets.get(tp, OffsetAndMetadata(-1, "")) for tp in tps}
+        )
+
+
+class Consumer:
+    """The part of aiokafka's consumer that a partition uses."""
+
+    def __init__(self, luck: Luck, sender: Sender, group: CommittedOffsets, logs: dict[TopicPartition, Log]) -> None:
+        self._luck, self._sender, self._logs = luck, sender, logs
+        self._coordinator = Coordinator(luck, sender, group)
+        self._positions: dict[TopicPartition, int] = {}
+        self._paused: set[TopicPartition] = set()
+        self._highwaters: dict[TopicPartition, int] = {}
+
+    def join(self, member: Member) -> None:
+        """A new generation: nothing is known of the partitions."""
+        self._coordinator.generation, self._coordinator.member_id = member
+        self._positions, self._paused, self._highwaters = {}, set(), {}
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """Fetches go on from there."""
+        self._positions[tp] = offset
+
+    def pause(self, *tps: TopicPartition) -> None:
+        """No fetches of these."""
+        self._paused.update(tps)
+
+    def resume(self, *tps: TopicPartition) -> None:
+        """Fetches of these again."""
+        self._paused.difference_update(tps)
+
+    def highwater(self, tp: TopicPartition) -> int | None:
+        """The end of the log at the last fetch."""
+        return self._highwaters.get(tp)
+
+    async def beginning_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offsets."""
+        return await self._luck.request(self._sender, lambda: dict.fromkeys(tps, 0))
+
+    async def end_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offsets."""
+        return await self._luck.request(self._sender, lambda: {tp: self._logs[tp].end for tp in tps})
+
+    def fetch(self, tp: TopicPartition) -> Fetched | None:
+        """What getmany() has of one partition."""
+        if tp not in self._positions or tp in self._paused:
+            return None
+        self._highwaters[tp] = self._logs[tp].end
+        found = self._logs[tp].read(tp, self._positions[tp], self._luck.rng.choice((1, 3, 20)))
+        if found is not None:
+            self._positions[tp] = found.records.offsets[-1] + 1
+        return found
+
+
+class Producer:
+    """An idempotent producer: what it sends to a partition arrives once, in order, up to where it breaks."""
+
+    def __init__(self, luck: Luck, sender: Sender, logs: dict[TopicPartition, Log]) -> None:
+        self._luck, self._sender, self._logs = luck, sender, logs
+        self._queues: dict[TopicPartition, list[tuple[bytes, asyncio.Future[None]]]] = {}
+        self._broken: set[TopicPartition] = set()
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        """The partitions that the topic has now."""
+        return await self._luck.request(
+            self._sender, lambda: {tp.partition for tp in self._logs if tp.topic == topic}
+        )
+
+    async def send(self, topic: str, value: bytes, key: bytes, partition: int) -> "asyncio.Future[None]":
+        """Queues a record; the future says what came of it."""
+        await self._sender.gate()
+        tp, sent = TopicPartition(topic, partition), asyncio.get_running_loop().create_future()
+        queue = self._queues.setdefault(tp, [])
+        queue.append((value, sent))
+        if len(queue) == 1:
+            self._luck.spawn(self._flush(tp))
+        return sent
+
+    async def stop(self) -> None:
+        """Nothing is open."""
+
+    async def _flush(self, tp: TopicPartition) -> None:
+        luck = self._luck
+        await luck.pause(0.05)
+        batch = self._queues.pop(tp)
+        arrived, late, failed = self._fate(tp, len(batch))
+        append = self._logs[tp].append
+        for value, _ in batch[:arrived]:
+            append(value)
+        if late:
+            luck.later(lambda: [append(value) for value, _ in batch])
+        await luck.pause(0.05)
+        await self._sender.gate()
+        for _, sent in batch:
+            if not sent.done():
+                if failed:
+                    sent.set_exception(errors.RequestTimedOutError())
+                else:
+                    sent.set_result(None)
+
+    def _fate(self, tp: TopicPartition, count: int) -> tuple[int, bool, bool]:
+        """How many records arrive now, whether all of them arrive late, whether the sender hears of a failure."""
+        luck = self._luck
+        if tp in self._broken or luck.strikes(0.05, "send_refused"):
+            fate: tuple[int, bool, bool] = 0, False, True
+        elif luck.strikes(0.05, "send_late"):
+            fate = 0, True, True
+        elif luck.strikes(0.03, "send_cut_short"):
+            fate = luck.rng.randint(0, count), False, True
+        elif luck.strikes(0.05, "send_answer_lost"):
+            fate = count, False, True
+        else:
+            fate = count, False, False
+        if fate[2]:
+            self._broken.add(tp)
+        return fate
+
+
+def committed(group: CommittedOffsets, tp: TopicPartition) -> Any:
+    """What a group has committed, None if nothing."""
+    return group.offsets.get(tp)

@@ -1,0 +1,49 @@
+"""An event loop without a world: time jumps to the next timer, and everything happens the same way every time."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+
+class StuckError(AssertionError):
+    """Nothing can happen any more, and the run is not over."""
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """Hours pass in milliseconds. Threads, sockets and signals have no place here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now_s = 0.0
+        self._selector = self
+        self.set_exception_handler(lambda loop, context: None)  # what a killed worker leaves behind
+
+    def time(self) -> float:
+        """Seconds since the loop was made."""
+        return self._now_s
+
+    def select(self, timeout: float | None) -> list[Any]:
+        """Waits for nothing: the next timer is the next event."""
+        if timeout is None:
+            raise StuckError("nothing is left to happen")
+        self._now_s += timeout
+        return []
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def end(self) -> None:
+        """Ends all tasks, and closes."""
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
+            task.cancel()
+        self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        self.close()
+
+
+def now_s() -> float:
+    """The time of the loop that runs."""
+    return asyncio.get_running_loop().time()
+
+
+TIME = SimpleNamespace(monotonic=now_s)  # stands for the module `time`

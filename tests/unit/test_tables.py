@@ -1,0 +1,70 @@
+"""Rows fit the tables that the migrations make."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from pipeline.core.device_rows import record_heartbeats, record_metadata
+from pipeline.core.inference_rows import record_events
+from pipeline.core.tables import Recorded, TableRows
+from pipeline.core.window_rows import record_aggregates
+from pipeline.edge.migrations import known_migrations
+from tests.builders import LIMITS, aggregate, event, heartbeat, metadata, records
+from tests.native_reader import read_block
+
+SQL = "\n".join(migration.text for migration in known_migrations())
+
+
+def rows_by_table() -> dict[str, TableRows]:
+    """Some rows for every table that the recorder writes."""
+    recorded: list[Recorded] = [
+        record_events(records([event(), b"{"]), LIMITS),
+        record_heartbeats(records([heartbeat()])),
+        record_metadata(records([metadata()])),
+        record_aggregates(records([aggregate()]), {}),
+    ]
+    return {rows.table: rows for r in recorded for rows in r.tables}
+
+
+def created(table: str) -> dict[str, str]:
+    """Column -> type of a table, without what an insert need not know: LowCardinality, and the time zone."""
+    found = re.search(rf"CREATE TABLE IF NOT EXISTS {table}\n\((.*?)\n(?:\)|\n)", SQL, re.DOTALL)
+    assert found, table
+    columns = {}
+    for line in found.group(1).strip().splitlines():
+        name, type_ = line.strip().rstrip(",").split(None, 1)
+        if "DEFAULT" not in type_:
+            type_ = re.sub(r"LowCardinality\((\w+)\)", r"\1", type_).replace("(3, 'UTC')", "(3)").replace("('UTC')", "")
+            columns[name.strip("`")] = type_
+    return columns
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "inferences", "device_heartbeats", "inference_metadata", "dead_letters", "model_windows_in", "class_windows_in",
+    ],
+)  # fmt: skip
+def test_rows_have_the_columns_that_the_migrations_make(table: str) -> None:
+    rows = rows_by_table()[table]
+    types, found = read_block(rows.native(), strings=bytes)
+    assert types == created(table)
+    assert len(found) == len(rows) == 1
+
+
+def test_a_table_of_many_rows_can_be_cut_to_some() -> None:
+    (rows,) = record_events(records([event(event_id=name) for name in "abc"], first_offset=7), LIMITS).tables
+    some = rows.take(np.array([2, 0]))
+    assert some.table == "inferences"
+    assert some.offsets.tolist() == [9, 7]
+    assert [row["event_id"] for row in read_block(some.native())[1]] == ["c", "a"]
+    assert len(rows.take(np.zeros(0, np.int64))) == 0
+
+
+def test_records_that_make_no_rows_record_nothing() -> None:
+    """A cut of repeats only."""
+    recorded = record_aggregates(records([aggregate(models=(), classes=())]), {})
+    assert recorded.tables == ()
+    assert recorded.refused == Counter()
