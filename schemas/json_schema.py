@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from schemas import event, heartbeat, metadata
+from schemas import alert, event, heartbeat, metadata, rule
 
 FOLDER = Path(__file__).parent / "json"
 
@@ -17,6 +17,8 @@ PUBLIC: dict[str, tuple[type[msgspec.Struct], int]] = {
     "event": (event.InferenceEvent, event.SCHEMA_VERSION),
     "heartbeat": (heartbeat.Heartbeat, heartbeat.SCHEMA_VERSION),
     "metadata": (metadata.InferenceMetadata, metadata.SCHEMA_VERSION),
+    "rule": (rule.Rule, rule.SCHEMA_VERSION),
+    "alert": (alert.AlertEvent, alert.SCHEMA_VERSION),
 }
 
 

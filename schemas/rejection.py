@@ -40,7 +40,8 @@ class Rejected:
 _PATH = re.compile(r" - at (?:`key` in )?`\$\.?([^`]*)`$")
 _MISSING = re.compile(r"^Object missing required field `(.*?)`")
 _BOUND = re.compile(
-    r"^(?:Expected `.*?` (?:of length )?[<>]=? |Invalid enum value |(?:Number|Integer value) out of range)"
+    r"^(?:Expected `.*?` (?:(?:of length )?[<>]=? |matching regex |that's a multiple of )"
+    r"|Invalid enum value |(?:Number|Integer value) out of range)"
 )
 # A string without an end goes to the end of the record: otherwise the search would be quadratic.
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)

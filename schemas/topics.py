@@ -33,6 +33,7 @@ METADATA = Topic("inference.metadata", "inference_id", 4, 3 * DAY_MS)
 AGGREGATES = Topic("inference.aggregates", "workspace/model", 8, 3 * DAY_MS, record_bytes_max=4_000_000)
 ALERTS = Topic("inference.alerts", "fingerprint", 4, 30 * DAY_MS)
 RULES = Topic("inference.rules", "rule_id", 1, None)
+SILENCES = Topic("inference.silences", "id", 1, None)
 DETECTOR_STATE = Topic("inference.detector-state", "internal", 8, None, record_bytes_max=4_000_000)
 
-TOPICS = (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS, RULES, DETECTOR_STATE)
+TOPICS = (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS, RULES, SILENCES, DETECTOR_STATE)

@@ -47,7 +47,7 @@ class Publisher:
         """How many partitions a topic (full name) has."""
         return len(await self._producer.partitions_for(topic))
 
-    async def send(self, topic: str, key: bytes, value: bytes) -> "asyncio.Future[RecordMetadata]":
+    async def send(self, topic: str, key: bytes, value: bytes | None) -> "asyncio.Future[RecordMetadata]":
         """One record, to the partition of its key. The future ends when Kafka has it."""
         future: asyncio.Future[RecordMetadata] = await self._producer.send(topic, value, key=key)
         return future

@@ -23,8 +23,14 @@ def test_the_command_writes_them(tmp_path: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_public_record_has_a_versioned_file() -> None:
-    assert sorted(DOCUMENTS) == ["event.v1.json", "heartbeat.v1.json", "metadata.v1.json"]
-    assert sorted(PUBLIC) == ["event", "heartbeat", "metadata"]
+    assert sorted(DOCUMENTS) == [
+        "alert.v1.json",
+        "event.v1.json",
+        "heartbeat.v1.json",
+        "metadata.v1.json",
+        "rule.v1.json",
+    ]
+    assert sorted(PUBLIC) == ["alert", "event", "heartbeat", "metadata", "rule"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS.values(), ids=DOCUMENTS)

@@ -15,6 +15,7 @@ from schemas.topics import TOPICS, Topic
         ("inference.aggregates", 8, 3),
         ("inference.alerts", 4, 30),
         ("inference.rules", 1, None),
+        ("inference.silences", 1, None),
         ("inference.detector-state", 8, None),
     ],
 )
@@ -31,7 +32,7 @@ def test_each_topic_has_its_partitions_and_keeps_its_records(name: str, partitio
 
 
 def test_there_are_no_others() -> None:
-    assert len(TOPICS) == len({topic.name for topic in TOPICS}) == 7
+    assert len(TOPICS) == len({topic.name for topic in TOPICS}) == 8
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)

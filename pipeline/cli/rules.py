@@ -1,0 +1,105 @@
+"""inferwatch rules: the thresholds that people watch."""
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import orjson
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline import config
+from pipeline.core.alerting.wording import duration, quantity
+from pipeline.edge import rule_file, rules
+from schemas.rejection import Rejected
+from schemas.rule import Rule
+
+app = typer.Typer(no_args_is_help=True, help="Alert rules: list, apply from YAML, delete.")
+
+_Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
+
+
+@app.command("list")
+def list_(
+    workspace: Annotated[str | None, typer.Option("--workspace", help="only those of this workspace")] = None,
+    as_json: _Json = False,
+) -> None:
+    """List the rules that are in force, and those that are switched off."""
+    found = rules.read_rules(config.load())
+    sound = [r for r in found.values() if isinstance(r, Rule) and workspace in (None, r.workspace)]
+    if as_json:
+        typer.echo(msgspec.json.encode(sound).decode())
+    else:
+        Console().print(_table(sound) if sound else "No rules.")
+    for key, rule in found.items():
+        if isinstance(rule, Rejected):
+            typer.echo(f"{key}: not a rule: {rule.reason.value} {rule.field}".rstrip(), err=True)
+
+
+@app.command()
+def apply(
+    file: Annotated[Path, typer.Argument(help="YAML: a rule, or a list of them")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")] = False,
+    as_json: _Json = False,
+) -> None:
+    """Put the rules of a file in force, each in place of the one with its rule_id. Others stay as they are."""
+    settings = config.load()
+    wanted = rule_file.read(file)
+    known = rules.read_rules(settings)
+    for rule in wanted:
+        other = known.get(rule.rule_id)
+        if isinstance(other, Rule) and other.workspace != rule.workspace:
+            raise rule_file.RuleFileError(
+                f"{file}: rule_id {rule.rule_id} belongs to the workspace {other.workspace}; choose another one"
+            )
+    changed = [rule for rule in wanted if known.get(rule.rule_id) != rule]
+    if changed and not dry_run:
+        rules.put_rules(settings, changed)
+    outcome = {
+        rule.rule_id: "unchanged" if rule not in changed else "changed" if rule.rule_id in known else "created"
+        for rule in wanted
+    }
+    if as_json:
+        typer.echo(orjson.dumps({"dry_run": dry_run, "rules": outcome}).decode())
+        return
+    for rule_id, what in outcome.items():
+        typer.echo(f"{rule_id}: " + (f"would be {what}" if dry_run and what != "unchanged" else what))
+
+
+@app.command()
+def delete(
+    rule_ids: Annotated[list[str], typer.Argument(help="which, as inferwatch rules list shows them")],
+) -> None:
+    """Delete rules. Their open alerts are resolved."""
+    settings = config.load()
+    known = rules.read_rules(settings)
+    missing = [rule_id for rule_id in rule_ids if rule_id not in known]
+    rules.delete_rules(settings, [rule_id for rule_id in rule_ids if rule_id in known])
+    for rule_id in rule_ids:
+        typer.echo(f"{rule_id}: there is no such rule" if rule_id in missing else f"{rule_id}: deleted")
+    raise typer.Exit(1 if missing else 0)
+
+
+def _table(found: list[Rule]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("rule", "workspace", "about", "fires when", "over", "for", "severity", "to"):
+        table.add_column(heading, overflow="fold")
+    for r in found:
+        about = r.model_id or "each model"
+        about += f" on {r.device_id}" if r.device_id is not None else ""
+        about += f", class {r.class_name}" if r.class_name is not None else ""
+        cells = (
+            r.rule_id,
+            r.workspace,
+            about,
+            f"{r.metric.value} {r.operator.value} {quantity(r.metric, r.threshold)}",
+            duration(r.window_s),
+            duration(r.hold_s) if r.hold_s else "",
+            r.severity.value if r.enabled else "switched off",
+            # Only the kind of address: the rest may hold a key.
+            ", ".join(sorted({recipient.split(":")[0] for recipient in r.recipients})),
+        )
+        table.add_row(*map(escape, cells), style=None if r.enabled else "dim")
+    return table

@@ -1,0 +1,87 @@
+"""What Alertmanager is told: every alert by itself, again and again until it ends, and its end for five minutes more.
+
+Alertmanager knows an alert by its labels and forgets it when it is not sent again; grouping, repeats and silences of
+its own are its business. What is silenced here is not begun there, but what was begun is ended.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from schemas.alert import AlertEvent, AlertState
+
+RESEND_MS = 60_000
+RESOLVED_RESEND_MS = 300_000
+_LIVES = (AlertState.FIRING, AlertState.ACKNOWLEDGED, AlertState.RECOVERING, AlertState.NO_DATA)
+
+
+class _Sent(msgspec.Struct):
+    event: AlertEvent  # as it stands
+    last: AlertEvent | None = None  # as it was sent
+    sent_ms: int = 0
+    ended_ms: int = 0  # when its end was sent first; 0: not yet
+
+
+class Resend:
+    """A machine: alert events in, what is due for Alertmanager out."""
+
+    def __init__(self, labels_of: Callable[[AlertEvent], Any]) -> None:
+        """`labels_of` gives the labels that Alertmanager knows the alert by."""
+        self._labels_of = labels_of
+        self._alerts: dict[str, _Sent] = {}
+
+    def observe(self, event: AlertEvent) -> None:
+        """The newest step of an alert."""
+        known = self._alerts.get(event.fingerprint)
+        if known is None:
+            if event.state in _LIVES:
+                self._alerts[event.fingerprint] = _Sent(event)
+            return
+        if event.state is AlertState.PENDING or (known.ended_ms and event.state is AlertState.SUPPRESSED):
+            return  # of a new episode, which has not begun for others: the end of the last one is still told
+        begun_anew = event.state in _LIVES and known.ended_ms
+        known.event, known.sent_ms = event, 0
+        if begun_anew:
+            known.ended_ms = 0
+
+    def tick(self, now_ms: int, quiet: Callable[[AlertEvent], bool]) -> list[AlertEvent]:
+        """What to send now. `quiet`: not to be begun."""
+        due = []
+        for fingerprint, one in list(self._alerts.items()):
+            if one.sent_ms and now_ms - one.sent_ms < RESEND_MS:
+                continue
+            resolved = one.event.state is AlertState.RESOLVED
+            if one.last is None and (resolved or quiet(one.event)):
+                if resolved:
+                    del self._alerts[fingerprint]
+                continue
+            if one.event.state not in (*_LIVES, AlertState.RESOLVED):
+                if one.last is None:
+                    continue
+                event = msgspec.structs.replace(one.event, state=AlertState.FIRING)  # suppressed after it was begun
+            else:
+                event = one.event
+            due += self._changed_labels(one, event)
+            due.append(event)
+            one.last, one.sent_ms = event, now_ms
+            if resolved:
+                one.ended_ms = one.ended_ms or now_ms
+                if now_ms - one.ended_ms >= RESOLVED_RESEND_MS:
+                    del self._alerts[fingerprint]
+        return due
+
+    def snapshot(self) -> list[Any]:
+        """What is open, and what has ended of late."""
+        return [msgspec.to_builtins(one) for one in self._alerts.values()]
+
+    def restore(self, snapshot: list[Any]) -> None:
+        """As it was when it was saved."""
+        sent = msgspec.convert(snapshot, list[_Sent])
+        self._alerts = {one.event.fingerprint: one for one in sent}
+
+    def _changed_labels(self, one: _Sent, event: AlertEvent) -> list[AlertEvent]:
+        """The end of the alert under its old labels, if they changed (its severity did)."""
+        if one.last is None or self._labels_of(one.last) == self._labels_of(event):
+            return []
+        return [msgspec.structs.replace(one.last, state=AlertState.RESOLVED, at_ms=event.at_ms)]

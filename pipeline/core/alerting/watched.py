@@ -1,0 +1,267 @@
+"""A model that some rule is about: its sliding windows (whole, by device, by class), and what the rules say of them."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.alerting import metrics
+from pipeline.core.alerting.condition import Condition, Subject
+from pipeline.core.alerting.rule_book import names_model
+from pipeline.core.alerting.sliding import MINUTE_S, STEP_S, Sliding, Sparse
+from pipeline.core.alerting.wording import summary
+from pipeline.core.tally import Ints
+from schemas.alert import AlertKind
+from schemas.rule import Metric, Operator, Rule
+
+CLASSES_MAX = 10_000  # told apart in the mix
+REFERENCE_S = 86_400  # class_distance compares with so long before its window
+
+Key = tuple[str, str]  # ("model", ""), ("device", id), ("class", name), ("mix", ""): whose sums
+MODEL: Key = ("model", "")
+MIX: Key = ("mix", "")  # detections by class
+
+_COUNTS = metrics.WITHOUT_MIN_COUNT - {Metric.SILENCE_S}  # of a part of a window: less than of all of it, never more
+_FALLING = frozenset({Operator.BELOW, Operator.AT_MOST})
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    """A rule about this model."""
+
+    rule: Rule
+    subject: Subject
+    key: Key
+
+
+@dataclass(slots=True)
+class _Need:
+    """What the rules need of some sums."""
+
+    lengths: set[int]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """A value and what it rests on."""
+
+    value: float | None
+    count: int
+    is_partial: bool = False  # of a window whose beginning is not known
+    classes: Sequence[Mapping[str, Any]] = ()
+
+
+class WatchedModel:
+    """The machine of one model. `add` takes rows, `judge` says what the rules find once windows are complete."""
+
+    def __init__(self, workspace: str, model_id: str) -> None:
+        """Without a rule yet."""
+        self.workspace = workspace
+        self.model_id = model_id
+        self.heard_s: int | None = None  # start of the newest window there was a row of
+        self.needs: dict[Key, _Need] = {}
+        self._series: dict[Key, Sliding] = {}
+        self._class_ids: dict[str, int] = {}
+        self._watches: list[_Watch] = []
+        self._speaks_of_silence = False
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether any rule is about it."""
+        return bool(self._watches)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a rule names it: then it is never forgotten."""
+        return any(names_model(watch.rule) for watch in self._watches)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was heard of it is in any window, or will be."""
+        return all(series.is_idle for series in self._series.values())
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether nothing that was heard of it is in any window."""
+        return all(series.is_drained for series in self._series.values())
+
+    def bind(self, rules: Sequence[Rule], end_s: int, since_s: int) -> None:
+        """From now on these rules are about it. New sums begin at `since_s`."""
+        self._watches = [_Watch(rule, self._subject(rule), _key(rule)) for rule in rules]
+        self._speaks_of_silence = any(rule.metric in metrics.WITHOUT_MIN_COUNT for rule in rules)
+        self.needs = _needs(rules)
+        self._series = {key: series for key, series in self._series.items() if key in self.needs}
+        named = {("device", rule.device_id) for rule in rules if names_model(rule)}
+        for key in self.needs:
+            # A device is one of this model's once it was heard of, or once a rule says so.
+            if key not in self._series and (key[0] != "device" or key in named):
+                self._series[key] = Sliding(end_s, since_s)
+        for key, series in self._series.items():
+            series.ask(self.needs[key].lengths, self.needs[key].size)
+        if MIX not in self.needs:
+            self._class_ids = {}
+
+    def add(self, key: Key, start_s: int, sums: Sparse, end_s: int) -> None:
+        """Sums of one window of something that is needed; windows are complete that end by `end_s`."""
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = Sliding(end_s, start_s)
+            series.ask(self.needs[key].lengths, self.needs[key].size)
+        series.add(start_s, sums)
+
+    def class_id(self, name: str) -> int:
+        """The number of a class in the mix. A model that invents classes gets one number for those beyond the limit."""
+        number = self._class_ids.get(name)
+        if number is None:
+            number = len(self._class_ids)
+            if number < CLASSES_MAX:
+                self._class_ids[name] = number
+        return number
+
+    def judge(self, end_s: int) -> Iterator[Condition]:
+        """What each rule finds, once all windows that end by then are complete."""
+        if not self._speaks_of_silence and self.is_idle:
+            return
+        for series in self._series.values():
+            series.advance(end_s)
+        for watch in self._watches:
+            found = self._find(watch, end_s)
+            if found is not None:
+                yield _condition(watch, found, end_s)
+
+    def _find(self, watch: _Watch, end_s: int) -> _Finding | None:
+        rule, series = watch.rule, self._series.get(watch.key)
+        if series is None:  # a device that this model has not been heard of with
+            return None
+        if rule.metric is Metric.SILENCE_S:
+            quiet_from_s = series.since_s if series.last_s is None else series.last_s + STEP_S
+            return _Finding(float(max(0, end_s - quiet_from_s)), 0)
+        sums = series.total(rule.window_s)
+        if rule.metric is Metric.CLASS_DISTANCE:
+            return self._find_distance(rule, sums, series.total(_reference_length(rule.window_s)))
+        whole = sums
+        if rule.metric is Metric.CLASS_SHARE:
+            all_classes = self._series[MODEL]
+            whole = all_classes.total(rule.window_s)
+            # A part of the one against all of the other would be no share.
+            if series.known_from_s(rule.window_s) != all_classes.known_from_s(rule.window_s):
+                return _Finding(None, metrics.sample_size(rule.metric, sums, whole))
+        value, count = metrics.measure(rule.metric, sums, whole, rule.window_s, rule.min_count)
+        return _Finding(value, count, not series.covers(rule.window_s))
+
+    def _find_distance(self, rule: Rule, mix: Ints, both: Ints) -> _Finding:
+        reference = both.copy()
+        reference[: len(mix)] -= mix
+        value, count = metrics.class_distance(mix, reference, rule.min_count)
+        if value is None:
+            return _Finding(None, count)
+        names = [*self._class_ids, "(others)"]
+        changes = [
+            {"class": names[i], "share": share, "expected": expected}
+            for i, share, expected in metrics.largest_changes(mix, reference)
+        ]
+        return _Finding(value, count, classes=changes)
+
+    def _subject(self, rule: Rule) -> Subject:
+        return Subject(
+            AlertKind.RULE,
+            rule.rule_id,
+            self.workspace,
+            self.model_id,
+            rule.device_id,
+            rule.class_name,
+            rule.metric.value,
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """All but the rules, as JSON has it."""
+        return {
+            "workspace": self.workspace,
+            "model_id": self.model_id,
+            "heard_s": self.heard_s,
+            "classes": list(self._class_ids),
+            "series": [[list(key), series.snapshot()] for key, series in self._series.items()],
+        }
+
+    @classmethod
+    def restore(cls, snapshot: Mapping[str, Any], rules: Sequence[Rule], end_s: int) -> "WatchedModel":
+        """As it was, with these rules."""
+        model = cls(snapshot["workspace"], snapshot["model_id"])
+        model.heard_s = snapshot["heard_s"]
+        model._class_ids = {name: i for i, name in enumerate(snapshot["classes"])}
+        model._series = {(kind, name): Sliding.restore(series) for (kind, name), series in snapshot["series"]}
+        model.bind(rules, end_s, end_s)
+        return model
+
+
+def _key(rule: Rule) -> Key:
+    if rule.metric is Metric.CLASS_DISTANCE:
+        return MIX
+    if rule.class_name is not None:
+        return "class", rule.class_name
+    return MODEL if rule.device_id is None else ("device", rule.device_id)
+
+
+def _needs(rules: Sequence[Rule]) -> dict[Key, _Need]:
+    needs: dict[Key, _Need] = {}
+    for rule in rules:
+        need = needs.setdefault(_key(rule), _Need(set(), 0))
+        need.size = max(need.size, metrics.SIZES[rule.metric])
+        if rule.metric is not Metric.SILENCE_S:
+            need.lengths.add(rule.window_s)
+        if rule.metric is Metric.CLASS_DISTANCE:
+            need.lengths.add(_reference_length(rule.window_s))
+        if rule.metric is Metric.CLASS_SHARE:
+            whole = needs.setdefault(MODEL, _Need(set(), metrics.COUNTS_SIZE))
+            whole.lengths.add(rule.window_s)
+    return needs
+
+
+def _reference_length(window_s: int) -> int:
+    """Of the window and its reference together, in whole minutes."""
+    return -(-(window_s + REFERENCE_S) // MINUTE_S) * MINUTE_S
+
+
+def _breached(rule: Rule, found: _Finding) -> bool | None:
+    if found.value is None:
+        return None
+    match rule.operator:
+        case Operator.BELOW:
+            breached = found.value < rule.threshold
+        case Operator.AT_MOST:
+            breached = found.value <= rule.threshold
+        case Operator.ABOVE:
+            breached = found.value > rule.threshold
+        case Operator.AT_LEAST:
+            breached = found.value >= rule.threshold
+    falling = rule.operator in _FALLING
+    if found.is_partial and rule.metric in _COUNTS and breached == falling:
+        return None  # what is known of the window is too little to say: the rest may hold as many
+    return breached
+
+
+def _condition(watch: _Watch, found: _Finding, end_s: int) -> Condition:
+    rule, breached = watch.rule, _breached(watch.rule, found)
+    evidence: dict[str, Any] = {
+        "rule": rule.name,
+        "window_s": rule.window_s,
+        "operator": rule.operator.value,
+        "count": found.count,
+        "min_count": rule.min_count,
+    }
+    if found.classes:
+        evidence["classes"] = list(found.classes)
+    return Condition(
+        subject=watch.subject,
+        at_ms=end_s * 1000,
+        breached=breached,
+        value=found.value,
+        expected=None,
+        threshold=rule.threshold,
+        severity=rule.severity,
+        hold_ms=rule.hold_s * 1000,
+        keep_firing_ms=rule.keep_firing_s * 1000,
+        summary=summary(rule, watch.subject, found.value, breached, found.count),
+        labels=rule.labels,
+        evidence=evidence,
+    )

@@ -1,0 +1,78 @@
+"""One sentence for each thing a rule finds: who, what, over how long, and how it stands to the threshold."""
+
+from pipeline.core.alerting.condition import Subject
+from schemas.rule import Metric, Operator, Rule
+
+_WHAT = {
+    Metric.INFERENCE_COUNT: "inferences",
+    Metric.INFERENCE_RATE: "inferences per second",
+    Metric.CONFIDENCE_MEAN: "mean confidence",
+    Metric.CONFIDENCE_P5: "5th percentile of confidence",
+    Metric.CONFIDENCE_P50: "median confidence",
+    Metric.LATENCY_MEAN_MS: "mean latency",
+    Metric.LATENCY_P50_MS: "median latency",
+    Metric.LATENCY_P95_MS: "95th percentile of latency",
+    Metric.LATENCY_P99_MS: "99th percentile of latency",
+    Metric.CLASS_COUNT: "detections",
+    Metric.CLASS_SHARE: "share of all detections",
+    Metric.ERROR_RATE: "share of failed inferences",
+    Metric.EMPTY_RATE: "share of inferences without a detection",
+    Metric.CLASS_DISTANCE: "distance of the mix of classes from the day before",
+    Metric.SILENCE_S: "silence",
+}
+_PERCENT = frozenset({Metric.CLASS_SHARE, Metric.ERROR_RATE, Metric.EMPTY_RATE})
+_COUNTS = frozenset({Metric.INFERENCE_COUNT, Metric.CLASS_COUNT})
+_RELATIONS = {
+    Operator.BELOW: "below",
+    Operator.AT_MOST: "at or below",
+    Operator.ABOVE: "above",
+    Operator.AT_LEAST: "at or above",
+}
+_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
+
+
+def duration(seconds: float) -> str:
+    """5 min, 90 s, 24 h: the largest unit that needs no fraction."""
+    for size, unit in _UNITS:
+        if seconds % size == 0 and (seconds >= 2 * size or seconds == size != 86_400):
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:g} s"
+
+
+def quantity(metric: Metric, value: float) -> str:
+    """A value of a metric, with its unit."""
+    if metric in _COUNTS:
+        return f"{value:,.0f}" if value == int(value) else f"{value:,g}"
+    if metric in _PERCENT:
+        return f"{100 * value:.3g} %"
+    if metric is Metric.SILENCE_S:
+        return duration(value)
+    return f"{value:.3g} ms" if metric.value.endswith("_ms") else f"{value:.3g}"
+
+
+def summary(rule: Rule, subject: Subject, value: float | None, breached: bool | None, count: int) -> str:
+    """What was found."""
+    what = who(subject)
+    if rule.metric is Metric.SILENCE_S:
+        assert value is not None
+        what += f" silent for {duration(value)}"
+    else:
+        what += f": {_WHAT[rule.metric]} over {duration(rule.window_s)}"
+        if value is None:
+            few = count < max(1, rule.min_count)
+            return f"{what} unknown: " + (
+                f"{count:,} of the {max(1, rule.min_count):,} needed" if few else "watched for too short a time"
+            )
+        what += f" {quantity(rule.metric, value)}"
+    if breached is None:
+        return f"{what} so far"
+    relation = ("" if breached else "not ") + _RELATIONS[rule.operator]
+    return f"{what}, {relation} {quantity(rule.metric, rule.threshold)}"
+
+
+def who(subject: Subject) -> str:
+    """What it is about."""
+    name = subject.model_id or subject.workspace
+    if subject.class_name is not None:
+        name = f"{subject.class_name} in {name}"
+    return f"{name} on {subject.device_id}" if subject.device_id is not None else name

@@ -1,0 +1,201 @@
+"""The machine of automatic detection: complete windows of many models in, findings out.
+
+    windows ─▶ signals ─▶ baseline ─▶ bank and ladder ─▶ scoring ─▶ findings
+                             └── learns last, and only where nothing is breached or masked
+
+It reads no clock and keeps no history: a model costs `bytes_per_model`, whatever its traffic.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from pipeline.core.detection.finding import Finding
+from pipeline.core.detection.judgement import Judgement
+from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
+from pipeline.core.detection.seats import Model, Seats
+from pipeline.core.detection.signals import CLASS_SEATS, Channel, ClassRows, ModelRows, Signal, Signals, signals
+from pipeline.core.detection.state import Bools, Ints
+from pipeline.core.windows import WINDOW_MS
+from schemas.aggregate import ClassColumns, ModelColumns
+
+VERSION = 1
+FORGOTTEN_WINDOWS = 7 * WINDOWS_PER_DAY  # a model without an inference for a week is gone
+_FILLED_WINDOWS_MAX = WINDOWS_PER_HOUR  # empty windows that are made up for a jump of the log's time
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRows:
+    """The rows of one window in one record, whatever else is in it."""
+
+    models: ModelColumns
+    classes: ClassColumns
+
+
+class AutomaticDetector:
+    """Detection for all models of a partition. Windows come complete, and in order."""
+
+    def __init__(self, asked_per_model_week: float = 1.0) -> None:
+        self._judgement = Judgement(asked_per_model_week)
+        self._models: list[Model] = []  # by column
+        self._columns: dict[Model, int] = {}
+        self._seats = Seats()
+        self._next_index: int | None = None
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    @property
+    def models(self) -> Sequence[Model]:
+        """Those watched, by column."""
+        return self._models
+
+    @property
+    def breached(self) -> Bools:
+        """What is going on: (channels, models), by column."""
+        return self._judgement.breaches
+
+    @property
+    def bytes_per_model(self) -> int:
+        """What a model costs in memory, names apart."""
+        return self._judgement.bytes_per_model
+
+    def observe(self, start_ms: int, records: Sequence[WindowRows], masked: Collection[Model] = ()) -> list[Finding]:
+        """The window that starts at `start_ms` is complete; its rows are somewhere in `records`.
+
+        Nothing is learned of the models in `masked`: a rule has an alert for them, or they are in maintenance. A breach
+        is told when it begins, once a minute while it lasts, and when it is over.
+        """
+        index = start_ms // WINDOW_MS
+        if self._next_index is not None and index < self._next_index:
+            return []  # judged before: a replay
+        findings = self._fill(index)
+        window = self._signals(start_ms // 1000, records)
+        mask = np.zeros(len(self), np.bool_)
+        mask[[self._columns[model] for model in masked if model in self._columns]] = True
+        return findings + self.advance(index, window, mask)
+
+    def watch(self, models: Sequence[Model]) -> None:
+        """Watch these too."""
+        new = [model for model in dict.fromkeys(models) if model not in self._columns]
+        for model in new:
+            self._columns[model] = len(self._models)
+            self._models.append(model)
+            self._seats.add(model)
+        if new:
+            self._judgement.add(len(new))
+
+    def advance(self, index: int, window: Signals, masked: Bools) -> list[Finding]:
+        """One window of all models watched, by column."""
+        assert self._next_index is None or index >= self._next_index
+        self._next_index = index + 1
+        told = self._judgement.step(index, window, masked)
+        findings = [self._named(column, finding) for column, finding in told]
+        if index % WINDOWS_PER_HOUR == WINDOWS_PER_HOUR - 1:
+            self._review_seats()
+            findings += self._forget(index)
+        return findings
+
+    def accept(self, model: Model, channel: Channel | None = None) -> None:
+        """An operator says that this is the new normal: in a quarter of an hour it is what is expected."""
+        if model in self._columns:
+            self._judgement.accept(self._columns[model], list(Channel) if channel is None else [channel])
+
+    def snapshot(self, models: Collection[Model] | None = None) -> dict[str, Any]:
+        """All that a restart needs to go on as if nothing had been, for all models or some of them."""
+        chosen = self._models if models is None else [m for m in self._models if m in set(models)]
+        return {
+            "version": VERSION,
+            "next_index": self._next_index,
+            "models": [[*model, self._seats.snapshot(model)] for model in chosen],
+            "arrays": self._judgement.pack(np.array([self._columns[m] for m in chosen], np.int64)),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Add the models of a snapshot. Several of the same window add up."""
+        if saved["version"] != VERSION:
+            return  # Another layout: what it knew is learned anew, from the log on.
+        assert self._next_index in (None, saved["next_index"]) or not saved["models"]
+        self._next_index = saved["next_index"]
+        for workspace, model_id, seats in saved["models"]:
+            model = (workspace, model_id)
+            assert model not in self._columns
+            self._columns[model] = len(self._models)
+            self._models.append(model)
+            self._seats.restore(model, seats)
+        self._judgement.unpack(saved["arrays"], len(saved["models"]))
+
+    def _fill(self, index: int) -> list[Finding]:
+        """Windows that nobody had anything to say in are complete as well."""
+        if self._next_index is None:
+            return []
+        findings = []
+        for empty in range(max(self._next_index, index - _FILLED_WINDOWS_MAX), index):
+            findings += self.advance(empty, Signals.nothing(len(self)), np.zeros(len(self), np.bool_))
+        return findings
+
+    def _signals(self, start_s: int, records: Sequence[WindowRows]) -> Signals:
+        chosen = []
+        for record in records:
+            of_models = _rows_of(record.models.window_start_s, start_s)
+            of_classes = _rows_of(record.classes.window_start_s, start_s)
+            self.watch(_named_rows(record.models, of_models))
+            self.watch(_named_rows(record.classes, of_classes))
+            chosen.append((record, of_models, of_classes))
+        young = self._judgement.young()
+        young_models = {self._models[column] for column in young.tolist()}
+        models, classes = [], []
+        for record, of_models, of_classes in chosen:
+            if len(of_models):
+                columns = self._column_numbers(_named_rows(record.models, of_models))
+                models.append(ModelRows.of(record.models, of_models, columns))
+            if len(of_classes):
+                owners = _named_rows(record.classes, of_classes)
+                names = [record.classes.class_name[row] for row in of_classes.tolist()]
+                counts = [record.classes.detection_count[row] for row in of_classes.tolist()]
+                seats = np.array(self._seats.find(owners, names, counts, young_models), np.int64)
+                classes.append(ClassRows.of(record.classes, of_classes, self._column_numbers(owners), seats))
+        return signals(models, classes, len(self))
+
+    def _column_numbers(self, models: Sequence[Model]) -> Ints:
+        return np.array([self._columns[model] for model in models], np.int64)
+
+    def _named(self, column: int, finding: Finding) -> Finding:
+        workspace, model_id = model = self._models[column]
+        class_name = None
+        if finding.signal >= Signal.CLASS:
+            class_name = [*self._seats.names(model), ""][finding.signal - Signal.CLASS]
+        return replace(finding, workspace=workspace, model_id=model_id, class_name=class_name)
+
+    def _review_seats(self) -> None:
+        for model in self._seats.to_review:
+            column = self._columns[model]
+            if self._judgement.breached(column, Channel.CLASSES):
+                continue  # What is not normal gets no seat.
+            shares, detections = self._judgement.class_shares(column)
+            change = self._seats.review(model, shares[:CLASS_SEATS], detections)
+            if change is not None:
+                self._judgement.seat(column, *change)
+
+    def _forget(self, index: int) -> list[Finding]:
+        gone = self._judgement.quiet_for(FORGOTTEN_WINDOWS)
+        if not len(gone):
+            return []
+        findings = [self._named(column, finding) for column, finding in self._judgement.dropped(index, gone)]
+        kept = np.setdiff1d(np.arange(len(self)), gone)
+        for column in gone.tolist():
+            self._seats.remove(self._models[column])
+        self._models = [self._models[column] for column in kept.tolist()]
+        self._columns = {model: column for column, model in enumerate(self._models)}
+        self._judgement.keep(kept)
+        return findings
+
+
+def _rows_of(starts: Sequence[int], start_s: int) -> Ints:
+    return np.flatnonzero(np.array(starts, np.int64) == start_s)
+
+
+def _named_rows(columns: ModelColumns | ClassColumns, rows: Ints) -> list[Model]:
+    return [(columns.workspace[row], columns.model_id[row]) for row in rows.tolist()]

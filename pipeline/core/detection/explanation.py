@@ -1,0 +1,132 @@
+"""From a breach to a finding: which member says so, since when, how big, seen and expected."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.core.detection import bank, ladder
+from pipeline.core.detection.baseline import Residuals
+from pipeline.core.detection.finding import Finding, hours_between, natural
+from pipeline.core.detection.scoring import BANK, FAMILIES
+from pipeline.core.detection.signals import SIGNALS_OF_CHANNEL, Channel, Signals
+from pipeline.core.detection.state import Arrays, Bools, Floats
+from pipeline.core.windows import WINDOW_MS
+
+_TOLD_EVERY = 6  # windows
+_OVER = 2.0  # units of surprise: how far evidence may pile up beyond the threshold, so that an alert can end
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A window of some models with all that was computed of it."""
+
+    index: int
+    window: Signals
+    residuals: Residuals
+    views: Mapping[str, Arrays]
+    member_scores: Floats  # (members, models)
+    scale_scores: Floats  # (scales, signals, models)
+    scores: Floats  # (families, channels, models)
+    asked_per_model_week: float
+
+
+def explain(scene: Scene, began: Bools, ended: Bools) -> Iterator[tuple[int, Finding]]:
+    """A finding for every breach that begins or ends, and for those that last once a minute."""
+    breached = scene.views["scoring"]["breached"]
+    told = began | ended if scene.index % _TOLD_EVERY else breached | ended
+    for channel, column in np.argwhere(told).tolist():
+        yield column, _finding(scene, channel, column, bool(began[channel, column]), bool(ended[channel, column]))
+    for channel, column in np.argwhere(breached).tolist():
+        _cap(scene, channel, column)
+
+
+def _finding(scene: Scene, channel: int, column: int, began: bool, ended: bool) -> Finding:
+    scoring = scene.views["scoring"]
+    scores, thresholds = scene.scores[:, channel, column], scoring["threshold"][:, channel, column]
+    family = int(np.argmax((scores - thresholds) * scoring["slope"][:, channel, column]))
+    signal, member, onset = _winner(scene, family, channel, column)
+    if began:
+        scoring["onset"][channel, column] = onset
+    onset = int(scoring["onset"][channel, column])
+    sigmas = _recent_sigmas(scene, signal, column, scene.index - onset + 1)
+    expected, unit = scene.residuals.expected[signal, column], scene.residuals.unit[signal, column]
+    n = float(scene.window.n[signal, column])
+    surprise = scores[family] * scoring["slope"][family, channel, column] + scoring["at_zero"][family, channel, column]
+    return Finding(
+        workspace="",
+        model_id="",
+        class_name=None,
+        channel=Channel(channel),
+        at_ms=(scene.index + 1) * WINDOW_MS,
+        breached=not ended,
+        since_ms=onset * WINDOW_MS,
+        signal=signal,
+        value=natural(signal, float(expected + sigmas * unit), n),
+        expected=natural(signal, float(expected), n),
+        sigmas=sigmas,
+        count=n,
+        family=FAMILIES[family],
+        member=member,
+        score=float(scores[family]),
+        threshold=float(thresholds[family]),
+        hours_between=hours_between(float(surprise)),
+        asked_per_model_week=scene.asked_per_model_week,
+    )
+
+
+def unwatched(index: int, channel: int, onset: int, asked_per_model_week: float) -> Finding:
+    """What is said when a model is forgotten while something is going on."""
+    signal = SIGNALS_OF_CHANNEL[channel].start
+    return Finding(
+        workspace="",
+        model_id="",
+        class_name=None,
+        channel=Channel(channel),
+        at_ms=(index + 1) * WINDOW_MS,
+        breached=None,
+        since_ms=onset * WINDOW_MS,
+        signal=signal,
+        value=0.0,
+        expected=0.0,
+        sigmas=0.0,
+        count=0.0,
+        family="",
+        member="",
+        score=0.0,
+        threshold=0.0,
+        hours_between=0.0,
+        asked_per_model_week=asked_per_model_week,
+    )
+
+
+def _winner(scene: Scene, family: int, channel: int, column: int) -> tuple[int, str, int]:
+    """The signal and the member with the highest score, and the first window of what it sees."""
+    if family == BANK:
+        members = bank.MEMBERS_OF_CHANNEL[channel]
+        member = members.start + int(np.argmax(scene.member_scores[members, column]))
+        signal = int(bank.SIGNAL_OF_MEMBER[member])
+        since = min(int(scene.views["bank"]["since"][member, column]), scene.index)
+        return signal, bank.member_name(member), since
+    signals = SIGNALS_OF_CHANNEL[channel]
+    of_channel = scene.scale_scores[:, signals, column]
+    scale, row = np.unravel_index(int(np.argmax(of_channel)), of_channel.shape)
+    windows = int(ladder.SCALE_WINDOWS[scale])
+    return signals.start + int(row), f"last {windows} windows", scene.index - windows + 1
+
+
+def _recent_sigmas(scene: Scene, signal: int, column: int, windows: int) -> float:
+    """The mean residual of about the last `windows`, in standard deviations of a window."""
+    scale = int(np.clip(np.log2(max(windows, 1)), 0, ladder.SCALES - 1))
+    rate = float(ladder.FAST_RATES[scale, 0, 0])
+    return float(scene.views["ladder"]["fast"][scale, signal, column]) / (1 - (1 - rate) ** max(windows, 1))
+
+
+def _cap(scene: Scene, channel: int, column: int) -> None:
+    """Evidence beyond need would have to be unlearned before the alert can end."""
+    scoring, view, members = scene.views["scoring"], scene.views["bank"], bank.MEMBERS_OF_CHANNEL[channel]
+    most = scoring["threshold"][BANK, channel, column] + _OVER / scoring["slope"][BANK, channel, column]
+    sums = view["sum"][members, column]
+    view["sum"][members, column] = np.minimum(
+        sums, np.maximum((most - view["at_zero"][members, column]) / view["slope"][members, column], 0)
+    )

@@ -1,0 +1,94 @@
+"""From member scores to breaches: for each model, channel and family (bank, ladder) a threshold of its own.
+
+A family's score in a window is the highest of its members'. The tail of its hourly maxima says which score comes as
+often as was asked; the asked rate is shared equally by all channels and both families.
+"""
+
+import math
+
+import numpy as np
+
+from pipeline.core.detection import tail
+from pipeline.core.detection.moment import HOURS_PER_WEEK, WINDOWS_PER_DAY, WINDOWS_PER_HOUR
+from pipeline.core.detection.signals import CHANNELS
+from pipeline.core.detection.state import Arrays, Bools, Field, Floats, KeyedState
+
+BANK, LADDER = 0, 1
+FAMILIES = ("bank", "ladder")
+CALM_WINDOWS = 6  # below the lower threshold, until an alert ends
+_LOWER = math.exp(3.0)  # times as frequent as asked: scores below this end an alert
+_NEW_DAY_HOURS = 12.0  # what the tails of a first day count for once there is a season
+
+# Members are scaled alike, so the best of some ten kinds of member exceeds this in a third of all hours.
+_PRIOR = tail.Prior(level=2.0, rate=0.36, excess=1.0)
+
+
+class Scoring:
+    """Thresholds and breaches of many models."""
+
+    def __init__(self, asked_per_model_week: float) -> None:
+        assert asked_per_model_week > 0
+        self.asked_per_hour = asked_per_model_week / HOURS_PER_WEEK / (len(FAMILIES) * CHANNELS)
+        shape = (len(FAMILIES), CHANNELS)
+        self.state = KeyedState(
+            {
+                "hour_max": Field(shape),
+                **tail.fields(shape, _PRIOR),
+                "threshold": Field(shape, np.inf),
+                "lower": Field(shape, np.inf),
+                "hours": Field((CHANNELS,)),  # that the tails were learned from
+                "skip_hour": Field((CHANNELS,), False, np.bool_),
+                "breached": Field((CHANNELS,), False, np.bool_),
+                "calm": Field((CHANNELS,), 0, np.int16),
+                "onset": Field((CHANNELS,), 0, np.int64),  # the first window of what is going on
+            }
+        )
+
+    def add(self, count: int) -> None:
+        """New models."""
+        self.state.add(count)
+        self._set_thresholds(self.state.view(self.state.size - count, self.state.size))
+
+    def step(self, view: Arrays, scores: Floats) -> tuple[Bools, Bools]:
+        """One window more, with scores (families, CHANNELS, models): what began and what ended in it."""
+        np.maximum(view["hour_max"], scores, out=view["hour_max"])
+        breached, calm = view["breached"], view["calm"]
+        over = (scores >= view["threshold"]).any(axis=0)
+        began = over & ~breached
+        breached |= began
+        if not breached.any():
+            return began, began
+        below = (scores < view["lower"]).all(axis=0) & breached
+        calm[...] = np.where(below, calm + 1, 0)
+        ended = calm >= CALM_WINDOWS
+        breached &= ~ended
+        calm[ended] = 0
+        view["skip_hour"] |= breached | ended
+        return began, ended
+
+    def end_hour(self, view: Arrays, age: Floats) -> tuple[Bools, Floats]:
+        """Learn the tails of an hour; returns which channels' members learn too, and from how many hours so far."""
+        hours = view["hours"]
+        crossed = (age >= WINDOWS_PER_DAY) & (age < WINDOWS_PER_DAY + WINDOWS_PER_HOUR)
+        if crossed.any():
+            hours[:, crossed] = np.minimum(hours[:, crossed], _NEW_DAY_HOURS)
+        taught: Bools = ~view["skip_hour"] & (age >= WINDOWS_PER_HOUR)
+        before = hours.copy()
+        tail.learn(view["level"], view["slope"], view["at_zero"], view["hour_max"], before, taught)
+        hours += taught
+        np.minimum(hours, tail.HOURS_MAX, out=hours)
+        self._set_thresholds(view)
+        view["hour_max"][...] = 0
+        view["skip_hour"][...] = view["breached"]
+        return taught, before
+
+    def surprise(self, column: int, family: int, channel: int, score: float) -> float:
+        """ln of the hours between two such scores, if nothing is wrong."""
+        state = self.state
+        at = (family, channel, column)
+        return float(state["slope"][at] * score + state["at_zero"][at])
+
+    def _set_thresholds(self, view: Arrays) -> None:
+        known = view["level"], view["slope"], view["at_zero"], view["hours"]
+        view["threshold"][...] = tail.threshold(*known, self.asked_per_hour)
+        view["lower"][...] = tail.threshold(*known, self.asked_per_hour * _LOWER)

@@ -1,0 +1,158 @@
+"""What is watched in a window of a model, all its devices together: 15 signals in 6 channels.
+
+A signal is an observation `x` and the exposure `n` behind it: a mean or a quantile of n values (Gaussian), or a count
+out of n (Poisson). n = 0 says that there was nothing to observe.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.detection.state import Floats, Ints
+from pipeline.core.histogram import GAMMA, ZERO_BUCKET
+from schemas.aggregate import ClassColumns, ModelColumns
+
+CLASS_SEATS = 8  # classes watched by name; all others are one signal
+
+
+class Channel(IntEnum):
+    """What a finding is about."""
+
+    CONFIDENCE = 0
+    LATENCY = 1
+    TRAFFIC = 2
+    ERRORS = 3
+    EMPTY = 4
+    CLASSES = 5
+
+
+class Signal(IntEnum):
+    """Rows of the arrays. From TRAFFIC on counts; CLASS is the first of CLASS_SEATS, after them all other classes."""
+
+    CONFIDENCE = 0  # mean, 0..1
+    LATENCY_P50 = 1  # natural logarithm of microseconds
+    LATENCY_P95 = 2
+    TRAFFIC = 3  # inferences a window
+    ERRORS = 4  # of n inferences
+    EMPTY = 5  # inferences without a detection, of n
+    CLASS = 6  # detections of a class, of n detections
+
+
+OTHER_SEAT = CLASS_SEATS
+GAUSSIANS = 3
+SIGNALS = Signal.CLASS + CLASS_SEATS + 1
+COUNTS = SIGNALS - GAUSSIANS
+CHANNELS = len(Channel)
+CHANNEL_OF_SIGNAL: Ints = np.array([0, 1, 1, 2, 3, 4] + [5] * (CLASS_SEATS + 1), np.int64)
+_FIRST_SIGNAL = np.searchsorted(CHANNEL_OF_SIGNAL, np.arange(CHANNELS + 1)).tolist()
+SIGNALS_OF_CHANNEL = tuple(slice(_FIRST_SIGNAL[c], _FIRST_SIGNAL[c + 1]) for c in range(CHANNELS))
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """One window of many models: arrays of (SIGNALS, models)."""
+
+    x: Floats
+    n: Floats
+
+    @classmethod
+    def nothing(cls, models: int) -> "Signals":
+        """A window without an inference. That is an observation of the traffic, and of nothing else."""
+        x, n = np.zeros((SIGNALS, models), np.float32), np.zeros((SIGNALS, models), np.float32)
+        n[Signal.TRAFFIC] = 1
+        return cls(x, n)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRows:
+    """Rows of model_windows of one window: one for each device. `model` is the column of the row's model."""
+
+    model: Ints
+    counts: dict[str, Ints]
+    sizes: Ints  # of the latency histograms, end to end
+    keys: Ints
+    weights: Ints
+
+    @classmethod
+    def of(cls, columns: ModelColumns, rows: Ints, model: Ints) -> "ModelRows":
+        """The rows `rows` of the columns of a record."""
+        counts = {name: np.array(getattr(columns, name), np.int64)[rows] for name in _SUMMED}
+        sizes = np.array(columns.latency_histogram.sizes, np.int64)
+        chosen = np.zeros(len(sizes), np.bool_)
+        chosen[rows] = True
+        inside = np.repeat(chosen, sizes)
+        keys = np.array(columns.latency_histogram.keys, np.int64)[inside]
+        weights = np.array(columns.latency_histogram.counts, np.int64)[inside]
+        return cls(model, counts, sizes[rows], keys, weights)
+
+
+_SUMMED = ("inference_count", "error_count", "empty_count", "detection_count", "latency_count", "confidence_ppm_sum")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRows:
+    """Rows of class_windows of one window: the model's column, the seat of the class in it, its detections."""
+
+    model: Ints
+    seat: Ints
+    detection_count: Ints
+
+    @classmethod
+    def of(cls, columns: ClassColumns, rows: Ints, model: Ints, seat: Ints) -> "ClassRows":
+        """The rows `rows` of the columns of a record."""
+        return cls(model, seat, np.array(columns.detection_count, np.int64)[rows])
+
+
+def signals(models: Sequence[ModelRows], classes: Sequence[ClassRows], size: int) -> Signals:
+    """The signals of `size` models from all the rows of a window. Rows of one model add up."""
+    out = Signals.nothing(size)
+    x, n = out.x, out.n
+    total = dict.fromkeys(_SUMMED, np.zeros(size))
+    for part in models:
+        total = {name: total[name] + np.bincount(part.model, part.counts[name], size) for name in _SUMMED}
+    detections, inferences = total["detection_count"], total["inference_count"]
+    x[Signal.CONFIDENCE] = total["confidence_ppm_sum"] / np.maximum(detections, 1) / 1e6
+    n[Signal.CONFIDENCE] = detections
+    x[Signal.TRAFFIC] = inferences
+    x[Signal.ERRORS], n[Signal.ERRORS] = total["error_count"], inferences
+    x[Signal.EMPTY], n[Signal.EMPTY] = total["empty_count"], inferences
+    n[Signal.CLASS :] = detections
+    for rows in classes:
+        flat = np.bincount(rows.seat * size + rows.model, rows.detection_count, (CLASS_SEATS + 1) * size)
+        x[Signal.CLASS :] += flat.reshape(CLASS_SEATS + 1, size)
+    if models:
+        owner = np.concatenate([np.repeat(part.model, part.sizes) for part in models])
+        keys = np.concatenate([part.keys for part in models])
+        weights = np.concatenate([part.weights for part in models])
+        x[Signal.LATENCY_P50 : Signal.TRAFFIC] = log_quantiles(owner, keys, weights, size, (0.5, 0.95))
+        n[Signal.LATENCY_P50 : Signal.TRAFFIC] = total["latency_count"]
+    return out
+
+
+def log_quantiles(
+    owner: Ints, keys: Ints, weights: Ints, size: int, quantiles: Sequence[float]
+) -> npt.NDArray[np.float64]:
+    """ln of the quantiles in microseconds, for each owner, from latency histograms end to end; 0 where there is none.
+
+    A rank inside a bucket is a place inside it: steps of a whole bucket (2 %) would drown a small change.
+    """
+    out = np.zeros((len(quantiles), size))
+    if not len(owner):
+        return out
+    # 0 us has no logarithm; it counts as less than 1 us, whose bucket is 0.
+    order = np.lexsort((keys, owner))
+    owner, weights = owner[order], weights[order]
+    keys = np.where(keys[order] == ZERO_BUCKET, 0, keys[order])
+    seen = np.cumsum(weights)
+    total = np.bincount(owner, weights, size)
+    before = np.cumsum(total) - total  # of the owners before
+    present = np.flatnonzero(total)
+    for row, quantile in zip(out, quantiles, strict=True):
+        rank = before[present] + quantile * total[present]
+        at = np.minimum(np.searchsorted(seen, rank, side="left"), len(seen) - 1)
+        inside = (rank - (seen[at] - weights[at])) / np.maximum(weights[at], 1)
+        row[present] = (keys[at] - 1 + np.clip(inside, 0.0, 1.0)) * np.log(GAMMA)
+    return out

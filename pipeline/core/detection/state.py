@@ -1,0 +1,95 @@
+"""State of many keys in one place: named arrays, all of them ending in the key's column."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating[Any]]  # float32, all of them
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Arrays = dict[str, npt.NDArray[Any]]
+
+_CAPACITY_MIN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One array: its shape for one key, its type, and what a new key begins with."""
+
+    shape: tuple[int, ...]
+    fill: Any = 0.0
+    dtype: type[np.generic] = np.float32
+
+    @property
+    def bytes(self) -> int:
+        """What a key costs."""
+        return int(np.prod(self.shape, dtype=np.int64)) * np.dtype(self.dtype).itemsize
+
+
+class KeyedState:
+    """Arrays that grow together as keys come and are taken together as keys go."""
+
+    def __init__(self, fields: Mapping[str, Field]) -> None:
+        self._fields = dict(fields)
+        self._capacity = 0
+        self._whole: Arrays = {name: np.zeros((*f.shape, 0), f.dtype) for name, f in self._fields.items()}
+        self.size = 0
+
+    @property
+    def key_bytes(self) -> int:
+        """What a key costs in memory."""
+        return sum(field.bytes for field in self._fields.values())
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self._whole[name][..., : self.size]
+
+    def view(self, start: int, end: int) -> Arrays:
+        """The columns start to end of every array; what is written to them is kept."""
+        return {name: array[..., start:end] for name, array in self._whole.items()}
+
+    def add(self, count: int) -> None:
+        """`count` new keys, at the end."""
+        size = self.size + count
+        if size > self._capacity:
+            self._reserve(max(_CAPACITY_MIN, size + size // 4))
+        for name, field in self._fields.items():
+            fill = np.asarray(field.fill, field.dtype)
+            self._whole[name][..., self.size : size] = fill[..., None] if fill.ndim else fill
+        self.size = size
+
+    def keep(self, columns: Ints) -> None:
+        """Only these columns, in this order; a column may be taken twice."""
+        self._whole = {name: self._whole[name][..., columns] for name in self._fields}
+        self._capacity = self.size = len(columns)
+
+    def pack(self, columns: Ints) -> dict[str, str]:
+        """These columns as text, bit by bit."""
+        return {name: _text(self._whole[name][..., columns]) for name in self._fields}
+
+    def unpack(self, packed: Mapping[str, str], count: int) -> None:
+        """The columns of a `pack`, after those that are here."""
+        start = self.size
+        self.add(count)
+        for name, field in self._fields.items():
+            flat = np.frombuffer(base64.b64decode(packed[name]), field.dtype)
+            self._whole[name][..., start : start + count] = flat.reshape(*field.shape, count)
+
+    def _reserve(self, capacity: int) -> None:
+        for name, field in self._fields.items():
+            array = np.zeros((*field.shape, capacity), field.dtype)
+            array[..., : self.size] = self._whole[name][..., : self.size]
+            self._whole[name] = array
+        self._capacity = capacity
+
+
+def _text(array: npt.NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def columns_of(rows: Sequence[int]) -> Ints:
+    """Numbers as an index."""
+    return np.array(rows, np.int64)

@@ -1,0 +1,1 @@
+"""How soon automatic detection sees a fault, and how often it cries wolf: `make bench-detect`."""
