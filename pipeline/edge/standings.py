@@ -7,6 +7,7 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.core.audit import Span
+from pipeline.core.ledger import AggregatorName, RecorderName
 from pipeline.core.standing import AGGREGATOR, READS, Standing, accepted, judge
 from pipeline.edge import kafka
 from pipeline.edge.aggregates import AggregatesTopic
@@ -33,6 +34,22 @@ def standing_of(settings: Settings, role: str, topics: set[str], partition: int)
         if last is not None:
             return judge(role, standing.topic, partition, standing.log, (last.low, last.metadata()))
     return standing
+
+
+def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """By partition: what the recorder has committed. Everything before is done. Raises ForeignMetadataError."""
+    found = asyncio.run(kafka.committed(settings, "recorder"))
+    return {
+        tp.partition: RecorderName.parse(at.offset, at.metadata).from_offset
+        for tp, at in found.items()
+        if tp.topic == topic
+    }
+
+
+def aggregator_names(settings: Settings, topic: str) -> dict[int, AggregatorName]:
+    """By partition: the aggregator's name. Raises ForeignMetadataError."""
+    found = asyncio.run(kafka.committed(settings, "aggregator"))
+    return {tp.partition: AggregatorName.parse(at.offset, at.metadata) for tp, at in found.items() if tp.topic == topic}
 
 
 def accept_gap(settings: Settings, standing: Standing) -> None:

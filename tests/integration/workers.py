@@ -1,4 +1,4 @@
-"""Workers under test, as child processes: started, killed, frozen and always ended; each may carry a fault of its own."""
+"""Workers under test, as child processes: started, killed, frozen, always ended; each may carry a fault of its own."""
 
 import http.client
 import json
@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -184,11 +185,14 @@ class Fleet:
             )
             worker.asked = worker.asked or over
 
+    def end(self, *workers: WorkerUnderTest) -> None:
+        """SIGTERM to these; returns when they are gone."""
+        with ThreadPoolExecutor(max(1, len(workers))) as pool:
+            list(pool.map(WorkerUnderTest.end, workers))
+
     def end_all(self) -> None:
-        """SIGTERM to all that live, one after another; then no more output can come."""
-        for worker in self.workers:
-            if worker.alive:
-                worker.end()
+        """SIGTERM to all that live: then no more output can come."""
+        self.end(*(worker for worker in self.workers if worker.alive))
         self.check()
 
     def check(self) -> None:
@@ -207,4 +211,3 @@ def fleet(settings: Settings, logs: Path) -> Iterator[Fleet]:
     finally:
         for worker in running.workers:
             worker.kill9()
-

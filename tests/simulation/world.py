@@ -10,6 +10,7 @@ from unittest.mock import patch
 import agents.recorder
 import pipeline.core.aggregation
 import pipeline.core.publication
+import pipeline.edge.aggregates
 import pipeline.edge.clock
 import pipeline.edge.partition
 from aiokafka.structs import TopicPartition
@@ -19,7 +20,7 @@ from schemas.topics import AGGREGATES, EVENTS
 from tests.simulation import check, events
 from tests.simulation.clickhouse import ClickHouse
 from tests.simulation.group import Group
-from tests.simulation.kafka import CommittedOffsets, Log
+from tests.simulation.kafka import CommittedOffsets, Log, Reader
 from tests.simulation.loop import TIME, VirtualLoop, now_s
 from tests.simulation.luck import Luck, ViolationError
 from tests.simulation.worker import Worker
@@ -178,7 +179,8 @@ def run(seed: int, trace: Callable[[str], None] | None = None) -> Counter[str]:
 
     async def live() -> None:
         world = World(luck)
-        with patch.object(pipeline.edge.clock, "now_ms", world.now_ms):
+        reader = patch.object(pipeline.edge.aggregates, "AIOKafkaConsumer", lambda **_: Reader(luck, world.logs))
+        with reader, patch.object(pipeline.edge.clock, "now_ms", world.now_ms):
             await world.run()
 
     try:
