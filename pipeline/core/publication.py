@@ -5,7 +5,7 @@ that is large takes several, each a link of the chain of its own.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from zlib import crc32
 
 import numpy as np
@@ -115,6 +115,7 @@ def _record(cut: Cut, source: int, start: Position, end: Position, models: Table
         "source": source,
         "start": list(start),
         "end": list(end),
+        "cut": list(astuple(cut.name)),
         "low": cut.low_after,
         "models": {name: _plain(column) for name, column in models.items()},
         "classes": {name: _plain(column) for name, column in classes.items()},

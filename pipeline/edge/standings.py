@@ -30,10 +30,18 @@ def standing_of(settings: Settings, role: str, topics: set[str], partition: int)
         return None
     (standing,) = found
     if role == AGGREGATOR and standing.name is None and standing.problem is None:
-        last = asyncio.run(AggregatesTopic(settings, settings.topic(AGGREGATES.name)).last_link(partition))
+        last = asyncio.run(_last_name(settings, partition))
         if last is not None:
             return judge(role, standing.topic, partition, standing.log, (last.low, last.metadata()))
     return standing
+
+
+async def _last_name(settings: Settings, partition: int) -> AggregatorName | None:
+    topic = AggregatesTopic(settings, settings.topic(AGGREGATES.name))
+    try:
+        return await topic.last_name(partition)
+    finally:
+        await topic.stop()
 
 
 def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:

@@ -3,6 +3,7 @@
 The rows are held against an independent recount, and a cut that is made again against its own bytes.
 """
 
+import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -157,11 +158,17 @@ def test_a_cut_made_again_is_the_same_bytes(seed: int, monkeypatch: pytest.Monke
         first = list(records(cut, SOURCE))
         name = AggregatorName.parse(cut.name.low, cut.name.metadata())
         assert redone(log, name, rng) == first, "from the committed offset"
-        assert redone(log, replace(name, low=log[0].offset), rng) == first, "from the start: other names, other numbers"
+        earlier = redone(log, replace(name, low=log[0].offset), rng)
+        assert unnamed(earlier) == unnamed(first), "from the start: other names, other numbers"
         with monkeypatch.context() as patch:
             patch.setattr(aggregation, "_NAMES_MAX", rng.choice((0, 4)))
             patch.setattr(aggregation, "_PENDING_EVENTS_MAX", rng.choice((1, 3)))
             assert redone(log, name, rng) == first, "by another size of what is kept"
+
+
+def unnamed(sent: list[tuple[int, bytes]]) -> list[tuple[int, dict[str, object]]]:
+    """The records without the name of their cut, which says where reading began."""
+    return [(target, {**json.loads(record), "cut": None}) for target, record in sent]
 
 
 @pytest.mark.parametrize("seed", range(5))

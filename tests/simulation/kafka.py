@@ -271,7 +271,7 @@ class Reader:
         """The next record to read."""
         return self._positions[tp]
 
-    async def getmany(self, timeout_ms: int) -> dict[TopicPartition, list[LogRecord]]:
+    async def getmany(self, *_: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[LogRecord]]:
         """Some records."""
         await self._luck.pause(0.02)
         found = {}

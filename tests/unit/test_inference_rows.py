@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.inference_rows import record_events, text_of
+from pipeline.core.inference_rows import _TOGETHER, record_events, text_of
 from pipeline.core.tables import DEAD_LETTER_BYTES_MAX, Recorded, TableRows
 from schemas.rejection import Reason
 from tests.builders import LIMITS, START_MS, event, prediction, records
@@ -152,7 +152,7 @@ def mixed(number: int) -> bytes | None:
     )
 
 
-@pytest.mark.parametrize("count", [1, 249, 250, 251, 600])
+@pytest.mark.parametrize("count", [1, _TOGETHER - 1, _TOGETHER, _TOGETHER + 1, 3 * _TOGETHER])
 def test_rows_of_many_records_are_those_of_each(count: int) -> None:
     values = [mixed(number) for number in range(count)]
     together = record_events(records(values), LIMITS)
