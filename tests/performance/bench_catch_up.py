@@ -5,6 +5,7 @@ what is measured is a worker that comes back after `span` at events / span a sec
 """
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -83,8 +84,6 @@ def _figures(role: str, load: Load, use: system.Use, wall_s: float, target_us: f
 
 
 def _idle(running: Engines) -> system.Use:
-    import time
-
     meter = system.Meter(broker=running.kafka, ClickHouse=running.clickhouse)
     time.sleep(IDLE_S)
     return meter.read()
@@ -94,7 +93,7 @@ async def _fill(settings: Settings, load: Load, first_ms: int) -> None:
     async with kafka.admin(settings) as admin:
         configs = {**EVENTS.settings(), "message.timestamp.type": "CreateTime"}
         await admin.create_topics([NewTopic(settings.topic(EVENTS.name), EVENTS.partitions, 1, topic_configs=configs)])
-    await kafka.create_topics(settings)
+    await kafka.create_topics(settings)  # the others
     producer = AIOKafkaProducer(
         **kafka.client_options(settings), compression_type=load.compression, max_batch_size=1_000_000, linger_ms=5
     )
@@ -145,7 +144,7 @@ async def _check_aggregates(settings: Settings, events: int) -> float:
     topic = settings.topic(AGGREGATES.name)
     ends = await kafka.ends(settings, [topic])
     await consumer.start()
-    found, times_ms = 0, []
+    found, times_ms = 0, list[int]()
     try:
         consumer.assign(list(ends))
         chains = {tp: Chain() for tp in ends}

@@ -1,7 +1,10 @@
 """The system under measurement: a Kafka and a ClickHouse of our own, workers, and what their processes use."""
 
+import asyncio
 import json
+import os
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -12,12 +15,16 @@ from pathlib import Path
 import psutil
 from clickhouse_connect.driver.client import Client
 
-from pipeline.config import Settings
+from pipeline.config import Settings, to_environ
 from pipeline.edge.clickhouse import connect
 from pipeline.edge.embedded.engine import Engine
 from pipeline.edge.embedded.ports import free_port
+from pipeline.edge.embedded.process import Child
 from pipeline.edge.embedded.worker import Worker
+from pipeline.edge.kafka import create_topics
+from pipeline.edge.migrations import migrate
 from tests.integration.engines import Engines, embedded_engines, world_settings
+from tests.performance.events import SPEC
 from tests.performance.figures import VoidRunError
 
 WAIT_S = 600.0
@@ -40,8 +47,14 @@ def engines() -> Iterator[tuple[Engines, Path]]:
 
 
 def world(running: Engines) -> Settings:
-    """Settings that share topics, groups and tables with no other run. The tables are not made yet."""
+    """Settings that share topics, groups and tables with no other run. Neither are made yet."""
     return world_settings(running)
+
+
+def make(settings: Settings) -> None:
+    """The topics and the tables."""
+    asyncio.run(create_topics(settings))
+    migrate(settings)
 
 
 @contextmanager
@@ -61,10 +74,46 @@ def worker(role: str, settings: Settings, directory: Path) -> Iterator[Engine]:
 def _assigned(engine: Engine) -> bool:
     if not engine.alive:
         raise VoidRunError(engine.ended())
-    for line in engine.log.read_text().splitlines():
-        if '"assigned"' in line and json.loads(line)["partitions"]:
-            return True
-    return False
+    return '"partitions": ["' in engine.log.read_text()  # what it logs when it is given some
+
+
+class Producer:
+    """`inferwatch produce` at a steady rate, as a process of its own."""
+
+    def __init__(self, settings: Settings, directory: Path, rate: int, seconds: int) -> None:
+        self._log = directory / "logs" / f"{settings.group_prefix}-produce.log"
+        options = ["--rate", str(rate), "--for", f"{seconds}s", "--devices", str(SPEC.devices), "--json"]
+        command = [sys.executable, "-m", "agents", "produce", *options]
+        self._child = Child(command, self._log, environ=os.environ | to_environ(settings))
+
+    @property
+    def ended(self) -> bool:
+        """Whether all are sent. Raises VoidRunError when it failed."""
+        code = self._child.returncode
+        if code:
+            raise VoidRunError(f"inferwatch produce ended with exit code {code}: {self._child.said()}")
+        return code is not None
+
+    def acknowledged(self) -> int:
+        """How many events Kafka has. All that were sent, else the run is void."""
+        summary = json.loads(self._log.read_text().splitlines()[-1])
+        if summary["unknown"]:
+            raise VoidRunError(f"{summary['unknown']} events were never acknowledged")
+        return int(summary["acknowledged"])
+
+    def kill(self) -> None:
+        """Ends it, if it still runs."""
+        self._child.kill9()
+
+
+@contextmanager
+def producer(settings: Settings, directory: Path, rate: int, seconds: int) -> Iterator[Producer]:
+    """One at work; it does not outlive the block."""
+    running = Producer(settings, directory, rate, seconds)
+    try:
+        yield running
+    finally:
+        running.kill()
 
 
 def wait(what: str, condition: Callable[[], bool], timeout_s: float = WAIT_S, every_s: float = 0.25) -> float:
@@ -83,7 +132,7 @@ def wait_settled(client: Client) -> None:
 
     def settled() -> bool:
         nonlocal busy_at
-        if client.query("SELECT count() FROM system.merges").first_row[0]:
+        if number(client, "SELECT count() FROM system.merges"):
             busy_at = time.monotonic()
         return time.monotonic() - busy_at > SETTLED_S
 
@@ -111,7 +160,7 @@ def client(settings: Settings) -> Iterator[Client]:
 
 def number(connected: Client, sql: str) -> int:
     """The one number that a query answers."""
-    return int(connected.query(sql).first_row[0] or 0)
+    return int(connected.query(sql).result_rows[0][0] or 0)
 
 
 @dataclass(frozen=True, slots=True)

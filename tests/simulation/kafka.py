@@ -63,6 +63,10 @@ class CommittedOffsets:
         self._order: dict[tuple[TopicPartition, Member, OffsetAndMetadata], int] = {}
         self._newest: dict[TopicPartition, int] = {}
 
+    def is_member(self, member: Member) -> bool:
+        """Whether it is one now."""
+        return member[0] == self.generation and member[1] in self.members
+
     def first_seen(self, member: Member, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """When a name was sent first: repeats keep their place."""
         for tp, offset in offsets.items():

@@ -33,7 +33,7 @@ END_S = 300.0  # so long may it take from calm to the end
 
 @lru_cache(maxsize=64)
 def _settings(cut_rows_max: int) -> Settings:
-    return load({}, {"poll_ms": 700, "cut_age_ms": 50, "cut_rows_max": cut_rows_max})
+    return load({}, {"poll_ms": 1500, "cut_age_ms": 50, "cut_rows_max": cut_rows_max})
 
 
 class World:
@@ -77,7 +77,7 @@ class World:
         disturbing = [luck.spawn(group.disturb(pace_s)) for group in self.groups]
         disturbing.append(luck.spawn(self._disturb_clickhouse()))
         await asyncio.gather(*producing)
-        await luck.pause(15)
+        await luck.pause(10)
         luck.stormy = False
         luck.tell("calm")
         await asyncio.gather(*disturbing)
@@ -133,7 +133,7 @@ class World:
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
-            await asyncio.sleep(1)
+            await asyncio.sleep(3)
 
     def _is_aggregated(self) -> bool:
         last_ms = check.last_window_end_ms(self.logs[tp] for tp in self.events)
@@ -167,6 +167,7 @@ def small() -> Iterator[None]:
             (pipeline.core.aggregation, "_PENDING_EVENTS_MAX", 3),
             (pipeline.edge.partition, "time", TIME),
             (agents.recorder, "time", TIME),
+            (agents.recorder, "IDLE_S", 4.0),  # turns of the loop are what a run costs
         ):
             stack.enter_context(patch.object(module, name, value))
         yield
