@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help install demo test test-fast lint format schemas constraints bench clean
+.PHONY: help install demo test test-fast lint format schemas docs constraints bench clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -55,6 +55,9 @@ format: install ## the code as ruff writes it
 
 schemas: install ## schemas/json from the structs
 	$(BIN)/python -m schemas.json_schema
+
+docs: install ## docs/settings.md from the settings
+	@{ printf '# Settings\n\nWritten by `make docs`. From the environment, or a TOML file that INFERWATCH_CONFIG_FILE names (keys without the\nprefix, in lower case). A secret may also be given as NAME_FILE, the path of a file that holds it.\n\n'; $(BIN)/inferwatch settings --markdown; } > docs/settings.md
 
 bench: install ## what an event costs, and how long it takes
 	$(BIN)/python -m tests.performance $(ARGS)

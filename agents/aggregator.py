@@ -93,7 +93,7 @@ class Aggregator:
             name = AggregatorName.parse(committed.offset, committed.metadata)
         else:
             # Committed offsets expire when a group is empty for a week; what is out says how far it had come.
-            last = await self.topic.last_link(partition.tp.partition)
+            last = await self.topic.last_name(partition.tp.partition)
             name = AggregatorName.begin(first) if last is None else last
         partition.check_log("aggregator", name.low, name.to_offset, (first, end))
         return name

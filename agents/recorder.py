@@ -13,7 +13,7 @@ from agents.app import Folding, Role, host, make_app
 from pipeline.config import Settings
 from pipeline.core.device_rows import record_heartbeats, record_metadata
 from pipeline.core.inference_rows import record_events
-from pipeline.core.ledger import Position, RecorderName, Verdict
+from pipeline.core.ledger import Position, RecorderName, Verdict, mark, marked
 from pipeline.core.tables import Recorded, Records
 from pipeline.core.window_rows import record_aggregates
 from pipeline.edge import clock, metrics
@@ -34,7 +34,7 @@ DELAYS_SAMPLED = 20  # of a cut's records
 class Route:
     """Where the records of a topic go: how to make rows of them, and which tables say how far it had come."""
 
-    record: Callable[[Records, Mapping[int, Position]], Recorded]
+    record: Callable[[Records, Mapping[int, Position], int], Recorded]
     table: str
 
 
@@ -43,6 +43,7 @@ class _State:
     """How far a partition has come."""
 
     next_offset: int
+    epoch: int = 0
     chain: Mapping[int, Position] = field(default_factory=dict)
     verify_below: int = 0  # ClickHouse has rows up to here that no committed name accounts for
 
@@ -56,9 +57,9 @@ class Recorder:
         self.writer = Writer(settings)
         limits = settings.time_limits
         self.routes = {
-            settings.topic(EVENTS.name): Route(lambda r, _: record_events(r, limits), "inferences"),
-            settings.topic(HEARTBEATS.name): Route(lambda r, _: record_heartbeats(r), "device_heartbeats"),
-            settings.topic(METADATA.name): Route(lambda r, _: record_metadata(r), "inference_metadata"),
+            settings.topic(EVENTS.name): Route(lambda r, *_: record_events(r, limits), "inferences"),
+            settings.topic(HEARTBEATS.name): Route(lambda r, *_: record_heartbeats(r), "device_heartbeats"),
+            settings.topic(METADATA.name): Route(lambda r, *_: record_metadata(r), "inference_metadata"),
             settings.topic(AGGREGATES.name): Route(record_aggregates, "model_windows_1d"),
         }
         self._fold: Folding[Callable[[], Recorded], Recorded] = Folding(app, "record", lambda make: make())
@@ -119,7 +120,7 @@ class Recorder:
         """Names a cut (unless it is named) while its rows are made, then puts them in."""
         route = self.routes[partition.topic]
         to_offset = records.offsets[-1] + 1
-        making = self._fold(partial(route.record, records, state.chain))
+        making = self._fold(partial(route.record, records, state.chain, state.epoch))
         if name is None:
             _, recorded = await asyncio.gather(self._commit(partition, state, to_offset), making)
         else:
@@ -146,7 +147,7 @@ class Recorder:
                 metrics.EVENT_TO_ROW_SECONDS.observe(max(0, now_ms - time_ms) / 1000)
 
     async def _commit(self, partition: Partition, state: _State, to_offset: int) -> None:
-        name = RecorderName(state.next_offset, to_offset, clock.now_ms(), state.chain)
+        name = RecorderName(state.next_offset, to_offset, clock.now_ms(), state.chain, state.epoch)
         await partition.commit(name.from_offset, name.metadata())
 
     async def _restore(self, partition: Partition) -> tuple[RecorderName, _State]:
@@ -155,33 +156,36 @@ class Recorder:
         first, end = await partition.ends()
         if committed is None:
             # Committed offsets expire when a group is empty for a week; the tables say how far it had come.
-            recorded = await self._recorded_to(partition, 0)
-            start = first if recorded is None else recorded + 1
-            name = RecorderName(start, start, 0)
+            recorded = await self._recorded_to(partition, (0, 0))
+            epoch, last = (0, first - 1) if recorded is None else recorded
+            name = RecorderName(last + 1, last + 1, 0, epoch=epoch)
         else:
             name = RecorderName.parse(committed.offset, committed.metadata)
         partition.check_log("recorder", name.from_offset, name.to_offset, (first, end))
         # Should Kafka have lost a commit, or somebody turned it back, the tables know more than it.
-        ahead = await self._recorded_to(partition, name.to_offset)
-        return name, _State(name.from_offset, name.chain, 0 if ahead is None else ahead + 1)
+        ahead = await self._recorded_to(partition, (name.epoch, name.to_offset))
+        verify_below = 0 if ahead is None or ahead[0] != name.epoch else ahead[1] + 1
+        return name, _State(name.from_offset, name.epoch, name.chain, verify_below)
 
-    async def _recorded_to(self, partition: Partition, least: int) -> int | None:
-        """The highest offset >= `least` that ClickHouse has of a partition; None if it has none."""
+    async def _recorded_to(self, partition: Partition, least: tuple[int, int]) -> tuple[int, int] | None:
+        """The highest (epoch, offset) >= `least` that ClickHouse has of a partition; None if it has none."""
         number, topic = partition.tp.partition, partition.topic
         table = self.routes[topic].table
         if table == "model_windows_1d":
             sql = (
                 f"SELECT maxOrNull(source[{number}]) FROM model_windows_1d "
-                f"WHERE mapContains(source, {number}) AND source[{number}] >= {least}"
+                f"WHERE mapContains(source, {number}) AND source[{number}] >= {mark(*least)}"
             )
         else:
-            there = f"kafka_partition = {number} AND kafka_offset >= {least}"
+            there = f"kafka_partition = {number} AND kafka_offset >= {least[1]}"
             sql = (
                 f"SELECT maxOrNull(o) FROM (SELECT maxOrNull(kafka_offset) AS o FROM {table} WHERE {there} UNION ALL "
                 f"SELECT maxOrNull(kafka_offset) FROM dead_letters WHERE kafka_topic = '{topic}' AND {there})"
             )
         (line,) = await self.writer.query(sql, partition.alive)
-        return None if line == r"\N" else int(line)
+        if line == r"\N":
+            return None
+        return marked(int(line)) if table == "model_windows_1d" else (least[0], int(line))
 
 
 def make(settings: Settings) -> tuple[faust.App, Role]:

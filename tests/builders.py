@@ -132,6 +132,7 @@ def aggregate(
             "source": source,
             "start": list(start),
             "end": list(end),
+            "cut": [start[1], start[1], start[2], end[1], end[2], 1, end[0]],
             "low": end[1],
             "models": _columns(MODEL_ROW, models),
             "classes": _columns(CLASS_ROW, classes),

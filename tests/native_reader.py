@@ -45,6 +45,8 @@ def read_block(
         name = source.string().decode()
         assert name not in types
         types[name] = source.string().decode()
+        for _ in range(types[name].count("LowCardinality(")):
+            assert source.take(8) == b"\x01" + bytes(7), "the version of its dictionary"
         columns[name] = _values(source, types[name], row_count, strings)
     assert source.at == len(raw), "the block goes on after its last column"
     return types, [{name: columns[name][i] for name in columns} for i in range(row_count)]
@@ -57,6 +59,8 @@ def _values(source: _Bytes, type_: str, count: int, strings: Callable[[bytes], A
         code = f"<{count}{_NUMBERS[type_]}"
         return list(struct.unpack(code, source.take(struct.calcsize(code))))
     outer, _, inner = type_.removesuffix(")").partition("(")
+    if outer == "LowCardinality":
+        return _by_number(source, inner, count, strings) if count else []
     if outer == "Nullable":
         nulls = source.take(count)
         return [
@@ -72,3 +76,12 @@ def _values(source: _Bytes, type_: str, count: int, strings: Callable[[bytes], A
     keys = _values(source, key_type, ends[-1], strings)
     values = _values(source, value_type, ends[-1], strings)
     return [dict(zip(keys[start:end], values[start:end], strict=True)) for start, end in slices]
+
+
+def _by_number(source: _Bytes, type_: str, count: int, strings: Callable[[bytes], Any]) -> list[Any]:
+    width, flags = source.take(1)[0], source.take(7)
+    assert flags == b"\x06" + bytes(6), "its names come with it"
+    (name_count,) = _values(source, "UInt64", 1, strings)
+    names = _values(source, type_, name_count, strings)
+    assert _values(source, "UInt64", 1, strings) == [count]
+    return [names[number] for number in _values(source, ("UInt8", "UInt16", "UInt32")[width], count, strings)]

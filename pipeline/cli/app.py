@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.console import Console
 
-from pipeline.cli import audit, dead_letters, demo, doctor, migrate, produce, topics, up
+from pipeline.cli import audit, dead_letters, demo, doctor, migrate, produce, settings, topics, up
 from pipeline.config import ConfigError
 from pipeline.core.ledger import ForeignMetadataError
 from pipeline.edge.clickhouse import ClickHouseUnavailable
@@ -50,6 +50,7 @@ app.add_typer(topics.app, name="topics")
 app.command("produce")(produce.produce)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)
+app.command("settings")(settings.settings)
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

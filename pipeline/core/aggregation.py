@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.ledger import AggregatorName
+from pipeline.core.numbering import Numbering
 from pipeline.core.rows import (
     ClassRows,
     EventColumns,
@@ -38,38 +39,19 @@ class Names:
     """Numbers for the texts of a partition: series (workspace, model, device), models and classes."""
 
     def __init__(self) -> None:
-        self.series: list[tuple[str, str, str]] = []
-        self.models: list[tuple[str, str]] = []
-        self.classes: list[str] = []
-        self.model_of_series: list[int] = []
-        self.series_ids: dict[tuple[str, str, str], int] = {}
-        self.class_ids: dict[str, int] = {}
-        self._model_ids: dict[tuple[str, str], int] = {}
+        self.series = Numbering[tuple[str, str, str]]()
+        self.models = Numbering[tuple[str, str]]()
+        self.classes = Numbering[str]()
+        self._model_of_series: list[int] = []
 
     def __len__(self) -> int:
         return len(self.series) + len(self.classes)
 
-    def add_series(self, series: tuple[str, str, str]) -> int:
-        """The number of a series, which may be new."""
-        number = self.series_ids.setdefault(series, len(self.series))
-        if number == len(self.series):
-            self.series.append(series)
-            self.model_of_series.append(self.add_model(series[:2]))
-        return number
-
-    def add_model(self, model: tuple[str, str]) -> int:
-        """The number of a model, which may be new."""
-        number = self._model_ids.setdefault(model, len(self.models))
-        if number == len(self.models):
-            self.models.append(model)
-        return number
-
-    def add_class(self, name: str) -> int:
-        """The number of a class, which may be new."""
-        number = self.class_ids.setdefault(name, len(self.classes))
-        if number == len(self.classes):
-            self.classes.append(name)
-        return number
+    def models_of(self, series: Ints) -> Ints:
+        """The number of each series' model."""
+        new = self.series.texts[len(self._model_of_series) :]
+        self._model_of_series += [self.models[workspace, model] for workspace, model, _ in new]
+        return np.array(self._model_of_series, np.int64)[series]
 
 
 @dataclass(slots=True)
@@ -94,9 +76,9 @@ class _OpenWindow:
 
     def renumber(self, old: Names, new: Names) -> None:
         models, classes = self.rows()
-        series = [new.add_series(old.series[n]) for n in models.series.tolist()]
+        series = [new.series[old.series.texts[n]] for n in models.series.tolist()]
         keys = [
-            new.add_model(old.models[key >> 32]) << 32 | new.add_class(old.classes[key & 0xFFFFFFFF])
+            new.models[old.models.texts[key >> 32]] << 32 | new.classes[old.classes.texts[key & 0xFFFFFFFF]]
             for key in classes.key.tolist()
         ]
         self.models = [replace(models, series=np.array(series, np.int64))]
@@ -247,8 +229,8 @@ class _Batch:
         self.refused: Counter[Reason] = Counter()
 
     def decode(self, times_ms: Sequence[int], values: Sequence[bytes | None]) -> None:
-        names, limits = self._names, self._limits
-        series_ids, class_ids, class_names = names.series_ids, names.class_ids, self.class_ids
+        series, classes, limits = self._names.series, self._names.classes, self._limits
+        class_ids, confidences = self.class_ids, self.confidences
         for position, (time_ms, raw) in enumerate(zip(times_ms, values, strict=True)):
             event = decode(raw, time_ms, limits)
             if isinstance(event, Rejected):
@@ -256,24 +238,21 @@ class _Batch:
                 continue
             self.positions.append(position)
             self.windows.append(event.event_time_ms // WINDOW_MS)
-            series = event.workspace, event.model_id, event.device_id or ""
-            number = series_ids.get(series)
-            self.series.append(names.add_series(series) if number is None else number)
+            self.series.append(series[event.workspace, event.model_id, event.device_id or ""])
             self.latency_ms.append(-1.0 if event.latency_ms is None else event.latency_ms)
             self.failed.append(1 if event.error else 0)
             predictions = event.predictions
             self.detections.append(len(predictions))
             for prediction in predictions:
-                number = class_ids.get(prediction.class_name)
-                class_names.append(names.add_class(prediction.class_name) if number is None else number)
-                self.confidences.append(prediction.confidence)
+                class_ids.append(classes[prediction.class_name])
+                confidences.append(prediction.confidence)
 
     def columns(self) -> EventColumns:
         series = np.array(self.series, np.int64)
         latency_ms = np.array(self.latency_ms)
         return EventColumns(
             series,
-            np.array(self._names.model_of_series, np.int64)[series],
+            self._names.models_of(series),
             np.where(latency_ms < 0, -1, np.rint(latency_ms * 1000)).astype(np.int64),
             np.array(self.failed, np.int64),
             np.array(self.detections, np.int64),

@@ -103,10 +103,10 @@ def runs(offsets: Iterable[int]) -> list[Span]:
     return out
 
 
-def through_by_partition(names: Mapping[int, AggregatorName | None], logs: Mapping[int, Span]) -> dict[int, int]:
+def through_by_partition(names: Mapping[int, AggregatorName], logs: Mapping[int, Span]) -> dict[int, int]:
     """By partition: the end of the last window that it adds to no more, but for late events. 0: none.
 
-    `names` as committed, None without one; `logs` the offsets on the broker. A partition that never held a record
+    `names` as committed; `logs` the offsets on the broker. A partition that never held a record
     and has no name holds nothing back, and is left out.
     """
     return {p: name.through_ms if name else 0 for p in logs if (name := names.get(p)) or logs[p].end > 0}

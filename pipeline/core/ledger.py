@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
 
+_OFFSET_BITS = 44  # 17 million million records of one partition
 METADATA_BYTES_MAX = 4096  # what a broker takes (offset.metadata.max.bytes)
 
 
@@ -103,6 +104,7 @@ class RecorderName:
     to_offset: int
     named_at_ms: int  # by the wall clock; only says whether ClickHouse may have forgotten the tokens
     chain: Mapping[int, Position] = field(default_factory=dict)  # inference.aggregates: positions at from_offset
+    epoch: int = 0  # grows when an operator accepts that the topic was made anew
 
     @property
     def is_empty(self) -> bool:
@@ -111,7 +113,7 @@ class RecorderName:
 
     def metadata(self) -> str:
         """What is committed beside `from_offset`."""
-        text = f"r1:{self.to_offset}:{self.named_at_ms}:{_pack(self.chain)}"
+        text = f"r1:{self.to_offset}:{self.named_at_ms}:{self.epoch}:{_pack(self.chain)}"
         if len(text) > METADATA_BYTES_MAX:
             raise ValueError(
                 f"the chain's positions of {len(self.chain)} sources do not fit into {METADATA_BYTES_MAX} bytes"
@@ -122,12 +124,22 @@ class RecorderName:
     def parse(cls, offset: int, metadata: str) -> "RecorderName":
         """The name in a committed offset. Raises ForeignMetadataError."""
         try:
-            version, to_offset, named_at_ms, chain = metadata.rstrip("\0").split(":")
+            version, to_offset, named_at_ms, epoch, chain = metadata.rstrip("\0").split(":")
             if version != "r1":
                 raise ValueError(metadata)
-            return cls(offset, int(to_offset), int(named_at_ms), _unpack(chain))
+            return cls(offset, int(to_offset), int(named_at_ms), _unpack(chain), int(epoch))
         except (ValueError, IndexError) as error:
             raise ForeignMetadataError(f"not the recorder's: {metadata[:80]!r}") from error
+
+
+def mark(epoch: int, offset: int) -> int:
+    """What a window's row keeps of the cut it came with: grows with every cut, also when the topic is made anew."""
+    return epoch << _OFFSET_BITS | offset
+
+
+def marked(value: int) -> tuple[int, int]:
+    """The epoch and the offset of a mark."""
+    return value >> _OFFSET_BITS, value & (1 << _OFFSET_BITS) - 1
 
 
 class Verdict(Enum):

@@ -111,9 +111,10 @@ class Strings:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Texts that recur: sent once each, and by number after that."""
+    """Texts that recur: each is sent once, and meant by its number. `numbers` has shape (rows,)."""
 
-    values: Sequence[str]
+    names: Sequence[str]
+    numbers: Ints
     type: str = "LowCardinality(String)"
 
     @property
@@ -123,24 +124,23 @@ class Names:
 
     def data(self) -> bytes:
         """How wide the numbers are, the names, the numbers."""
-        if not self.values:
+        if not len(self.numbers):
             return b""
-        numbers = _Numbers()
-        rows = list(map(numbers.__getitem__, self.values))  # fills `numbers`
-        width = 0 if len(numbers) <= 1 << 8 else 1 if len(numbers) <= 1 << 16 else 2
+        count = len(self.names)
+        width = 0 if count <= 1 << 8 else 1 if count <= 1 << 16 else 2
         return b"".join(
             (
                 _uint64(_NAMES_COME_WITH_IT | width),
-                _uint64(len(numbers)),
-                Strings(list(numbers)).data(),
-                _uint64(len(rows)),
-                np.array(rows, ("<u1", "<u2", "<u4")[width]).tobytes(),
+                _uint64(count),
+                Strings(self.names).data(),
+                _uint64(len(self.numbers)),
+                self.numbers.astype(("<u1", "<u2", "<u4")[width]).tobytes(),
             )
         )
 
     def take(self, rows: Ints) -> "Names":
         """These rows, in this order."""
-        return Names([self.values[row] for row in rows.tolist()])
+        return Names(self.names, self.numbers[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +203,6 @@ def block(columns: Mapping[str, Column], rows: int) -> bytes:
     for name, column in columns.items():
         parts += (_prefixed(name), _prefixed(column.type), column.prefix, column.data())
     return b"".join(parts)
-
-
-class _Numbers(dict[str, int]):
-    """Numbers in the order of first use."""
-
-    def __missing__(self, name: str) -> int:
-        self[name] = number = len(self)
-        return number
 
 
 def _prefixed(value: str | bytes) -> bytes:

@@ -5,7 +5,7 @@ that is large takes several, each a link of the chain of its own.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from zlib import crc32
 
 import numpy as np
@@ -115,6 +115,7 @@ def _record(cut: Cut, source: int, start: Position, end: Position, models: Table
         "source": source,
         "start": list(start),
         "end": list(end),
+        "cut": list(astuple(cut.name)),
         "low": cut.low_after,
         "models": {name: _plain(column) for name, column in models.items()},
         "classes": {name: _plain(column) for name, column in classes.items()},
@@ -142,7 +143,7 @@ def _bytes_estimate(table: Table, *histograms: str) -> Ints:
 
 def _model_table(cut: Cut) -> Table:
     rows = [models for _, models, _ in cut.windows]
-    texts = [cut.names.series[number] for number in _concatenate([m.series for m in rows]).tolist()]
+    texts = [cut.names.series.texts[number] for number in _concatenate([m.series for m in rows]).tolist()]
     return {
         "window_start_s": _window_column(cut, [len(m.series) for m in rows]),
         "workspace": [t[0] for t in texts],
@@ -161,12 +162,12 @@ def _model_table(cut: Cut) -> Table:
 def _class_table(cut: Cut) -> Table:
     rows = [classes for _, _, classes in cut.windows]
     keys = _concatenate([c.key for c in rows]).tolist()
-    models = [cut.names.models[key >> 32] for key in keys]
+    models = [cut.names.models.texts[key >> 32] for key in keys]
     return {
         "window_start_s": _window_column(cut, [len(c.key) for c in rows]),
         "workspace": [m[0] for m in models],
         "model_id": [m[1] for m in models],
-        "class_name": [cut.names.classes[key & 0xFFFFFFFF] for key in keys],
+        "class_name": [cut.names.classes.texts[key & 0xFFFFFFFF] for key in keys],
         "detection_count": _concatenate([c.confidence.count for c in rows]),
         "inference_count": _concatenate([c.inference_count for c in rows]),
         **_spread("confidence_ppm", "confidence", [c.confidence for c in rows]),

@@ -44,7 +44,7 @@ class Spread:
 
 @dataclass(frozen=True, slots=True)
 class ModelRows:
-    """Rows by (model, device): `series` is the key, shape (rows,), ascending."""
+    """Rows by (model, device): `series` is the key, shape (rows,)."""
 
     series: Ints
     inference_count: Ints
@@ -56,7 +56,7 @@ class ModelRows:
 
 @dataclass(frozen=True, slots=True)
 class ClassRows:
-    """Rows by (model, class): `key` is model << 32 | class, shape (rows,), ascending."""
+    """Rows by (model, class): `key` is model << 32 | class, shape (rows,)."""
 
     key: Ints
     inference_count: Ints  # inferences with at least one detection of the class

@@ -80,8 +80,8 @@ def accepted(standing: Standing, now_ms: int) -> AggregatorName | RecorderName:
     """The name to commit so that the role goes on at the start of the log.
 
     The aggregator's windows that are closed stay closed, and a new epoch tells every reader of the chain that what
-    lies between is known to be gone. The recorder needs no more than the offset: rows that are there already are
-    found by asking the tables.
+    lies between is known to be gone. So does one of the recorder, to the tables; rows that are there already are found
+    by asking them.
     """
     name, log = standing.name, standing.log
     match name:
@@ -92,4 +92,5 @@ def accepted(standing: Standing, now_ms: int) -> AggregatorName | RecorderName:
             return AggregatorName(start, start, closed_ms, start, closed_ms, 0, name.epoch + 1)
         case _:
             chain: Mapping[int, Position] = name.chain if name is not None else {}
-            return RecorderName(log.start, log.start, now_ms, chain)
+            epoch = name.epoch if name is not None else 0
+            return RecorderName(log.start, log.start, now_ms, chain, epoch + 1)

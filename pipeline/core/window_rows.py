@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.ledger import Chain, Position, Verdict
+from pipeline.core.ledger import Chain, Position, Verdict, mark
 from pipeline.core.native import Column, Maps, NullableNumbers, Numbers, Strings
 from pipeline.core.tables import Recorded, Records, TableRows, dead_letters
 from pipeline.core.tally import Ints
@@ -14,7 +14,7 @@ from schemas import aggregate
 from schemas.rejection import Rejected
 
 
-def record_aggregates(records: Records, positions: Mapping[int, Position]) -> Recorded:
+def record_aggregates(records: Records, positions: Mapping[int, Position], epoch: int = 0) -> Recorded:
     """inference.aggregates -> model_windows and class_windows, each link of the chain once."""
     chain, verdicts = Chain(positions), Counter[Verdict]()
     taken: list[tuple[int, aggregate.AggregateRecord]] = []
@@ -28,7 +28,7 @@ def record_aggregates(records: Records, positions: Mapping[int, Position]) -> Re
         verdicts[verdict] += 1
         if verdict is not Verdict.REPEAT:
             taken.append((records.offsets[position], record))
-    source = records.partition, records.offsets[-1]
+    source = records.partition, mark(epoch, records.offsets[-1])
     tables = [_model_windows(taken, *source), _class_windows(taken, *source)]
     if refused:
         tables.append(dead_letters(records, refused))
@@ -39,7 +39,7 @@ def record_aggregates(records: Records, positions: Mapping[int, Position]) -> Re
 _Taken = Sequence[tuple[int, aggregate.AggregateRecord]]
 
 
-def _model_windows(taken: _Taken, partition: int, last_offset: int) -> TableRows:
+def _model_windows(taken: _Taken, partition: int, last_mark: int) -> TableRows:
     parts = [(offset, record.models) for offset, record in taken]
     latency_known = _ints(parts, "latency_count") > 0
     columns: dict[str, Column] = {
@@ -51,29 +51,29 @@ def _model_windows(taken: _Taken, partition: int, last_offset: int) -> TableRows
         "latency_histogram": _histogram_maps(parts, "latency_histogram"),
         **_confidence_columns(parts),
     }
-    return _window_rows("model_windows_in", columns, parts, partition, last_offset)
+    return _window_rows("model_windows_in", columns, parts, partition, last_mark)
 
 
 _MODEL_COUNTS = ("inference_count", "error_count", "empty_count", "detection_count", "latency_count")
 
 
-def _class_windows(taken: _Taken, partition: int, last_offset: int) -> TableRows:
+def _class_windows(taken: _Taken, partition: int, last_mark: int) -> TableRows:
     parts = [(offset, record.classes) for offset, record in taken]
     columns = _key_columns(parts, "workspace", "model_id", "class_name")
     columns["class"] = columns.pop("class_name")
     columns |= {name: Numbers("UInt64", _ints(parts, name)) for name in ("detection_count", "inference_count")}
-    return _window_rows("class_windows_in", columns | _confidence_columns(parts), parts, partition, last_offset)
+    return _window_rows("class_windows_in", columns | _confidence_columns(parts), parts, partition, last_mark)
 
 
 _Parts = Sequence[tuple[int, Any]]
 
 
-def _window_rows(table: str, columns: dict[str, Column], parts: _Parts, partition: int, last_offset: int) -> TableRows:
+def _window_rows(table: str, columns: dict[str, Column], parts: _Parts, partition: int, last_mark: int) -> TableRows:
     sizes = [len(part.window_start_s) for _, part in parts]
     count = sum(sizes)
     one = np.ones(count, np.int64)
     # Every row says which cut it came with, so that a table can be asked whether the cut is in.
-    columns["source"] = Maps(one, Numbers("UInt16", one * partition), Numbers("UInt64", one * last_offset))
+    columns["source"] = Maps(one, Numbers("UInt16", one * partition), Numbers("UInt64", one * last_mark))
     return TableRows(table, columns, np.repeat(np.array([offset for offset, _ in parts], np.int64), sizes))
 
 

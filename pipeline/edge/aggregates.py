@@ -65,26 +65,26 @@ class AggregatesTopic:
                 await self._failed(error, wait_s)
                 wait_s = min(2 * wait_s, 10)
 
-    async def last_link(self, source: int) -> AggregatorName | None:
-        """What the newest records say is done for a source whose committed offset is gone; None if nothing is out."""
+    async def last_name(self, source: int) -> AggregatorName | None:
+        """The name to go on from, if the committed one of a source is lost; None if nothing of it is out.
+
+        The newest cut that is anywhere. Unless it ended everywhere, it is to be made again.
+        """
         consumer = AIOKafkaConsumer(**client_options(self._settings), enable_auto_commit=False)
         await consumer.start()
         try:
-            partition = TopicPartition(self._topic, 0)
-            consumer.assign([partition])
-            first = (await consumer.beginning_offsets([partition]))[partition]
-            end = (await consumer.end_offsets([partition]))[partition]
-            look_back = _LOOK_BACK
-            upper = end
-            while upper > first:
-                lower = max(first, upper - look_back)
-                found = await _last_in(consumer, partition, lower, upper, source)
-                if found is not None:
-                    return found
-                upper, look_back = lower, 2 * look_back
-            return None
+            partitions = [TopicPartition(self._topic, p) for p in range(await self.partitions())]
+            consumer.assign(partitions)
+            last = [await _last_of(consumer, partition, source) for partition in partitions]
         finally:
             await consumer.stop()
+        found = [record for record in last if record is not None]
+        if not found:
+            return None
+        newest = max(found, key=lambda record: record.end)
+        name = AggregatorName(*newest.cut)
+        ended = all(record is not None and Position(*record.end) == name.end for record in last[: name.targets])
+        return name.done(newest.low) if ended else name
 
     async def _open(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -120,16 +120,30 @@ class AggregatesTopic:
                 log.debug("producer_stop", error=repr(error))
 
 
-async def _last_in(
+async def _last_of(
+    consumer: AIOKafkaConsumer, partition: TopicPartition, source: int
+) -> aggregate.AggregateRecord | None:
+    """The newest record of `source` in a partition: looks back further and further."""
+    first = (await consumer.beginning_offsets([partition]))[partition]
+    upper = (await consumer.end_offsets([partition]))[partition]
+    look_back = _LOOK_BACK
+    while upper > first:
+        lower = max(first, upper - look_back)
+        found = await _last_between(consumer, partition, lower, upper, source)
+        if found is not None:
+            return found
+        upper, look_back = lower, 2 * look_back
+    return None
+
+
+async def _last_between(
     consumer: AIOKafkaConsumer, partition: TopicPartition, lower: int, upper: int, source: int
-) -> AggregatorName | None:
-    """The last link of `source` among the records [lower, upper)."""
+) -> aggregate.AggregateRecord | None:
     consumer.seek(partition, lower)
-    found: AggregatorName | None = None
+    found: aggregate.AggregateRecord | None = None
     while await consumer.position(partition) < upper:
-        for record in (await consumer.getmany(timeout_ms=1000)).get(partition, []):
+        for record in (await consumer.getmany(partition, timeout_ms=1000)).get(partition, []):
             link = aggregate.decode(record.value)
             if record.offset < upper and isinstance(link, aggregate.AggregateRecord) and link.source == source:
-                end = Position(*link.end)
-                found = AggregatorName(link.low, end.offset, end.through_ms, end.offset, end.through_ms, 0, end.epoch)
+                found = link
     return found

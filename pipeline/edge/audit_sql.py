@@ -31,6 +31,7 @@ class Side:
     window: str  # a row's window, as DateTime
     values: tuple[str, ...]  # aggregates, in the order of the comparison's columns
     digests: tuple[str, ...]  # the same, but a histogram as one number
+    is_events: bool = False  # single events, of which only those that a cut has taken are due
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,14 @@ def _side(
     values: Mapping[str, str],
     digests: Mapping[str, str],
 ) -> Side:
-    return Side(source, time, window, tuple(values[c] for c in columns), tuple(digests[c] for c in columns))
+    return Side(
+        source,
+        time,
+        window,
+        values=tuple(values[c] for c in columns),
+        digests=tuple(digests[c] for c in columns),
+        is_events=time == "event_time",
+    )
 
 
 def _rollups(table: str, keys: tuple[str, ...], columns: tuple[str, ...]) -> list[Comparison]:
@@ -174,12 +182,26 @@ ROLLUPS = (
 )
 
 
-def _select(of: Comparison, side: Side, answer: str, span: Span, only: Sequence[Key]) -> str:
+def due_events(taken: Mapping[int, int], not_before_ms: int) -> str:
+    """The events that the windows must hold: by partition, those of offsets that the aggregator's cuts have `taken`.
+
+    Later ones may be on their way, as corrections. Events older than `not_before_ms` are of an earlier topic.
+    """
+    partitions, offsets = list(taken), list(taken.values())
+    return (
+        f"(kafka_offset < transform(kafka_partition, {partitions}, CAST({offsets} AS Array(UInt64)), toUInt64(0)) "
+        f"OR kafka_time < fromUnixTimestamp64Milli(toInt64({not_before_ms}), 'UTC'))"
+    )
+
+
+def _select(of: Comparison, side: Side, answer: str, span: Span, due: str, only: Sequence[Key]) -> str:
     keys = ", ".join(of.keys)
     where, having = "", ""
+    if side.is_events:
+        where = f"AND {due}"
     if only:
         windows = ", ".join(f"toDateTime({w}, 'UTC')" for w in sorted({key.window_s for key in only}))
-        where = f"AND w IN ({windows})"
+        where += f" AND w IN ({windows})"
         having = f"HAVING sipHash64({keys}, w) IN ({', '.join(str(key.hash) for key in only)})"
     return (
         f"SELECT {keys}, {side.window} AS w, {answer} FROM {side.source} "
@@ -188,11 +210,11 @@ def _select(of: Comparison, side: Side, answer: str, span: Span, only: Sequence[
     )
 
 
-def compare(of: Comparison, span: Span, only: Sequence[Key] = ()) -> str:
+def compare(of: Comparison, span: Span, due: str, only: Sequence[Key] = ()) -> str:
     """One row: keys compared, keys that differ, the first KEYS_MAX + 1 of those as (*names, window_s, hash)."""
     keys = ", ".join(of.keys)
     sides = " UNION ALL ".join(
-        _select(of, side, f"sipHash64({', '.join(side.digests)}) AS digest", span, only)
+        _select(of, side, f"sipHash64({', '.join(side.digests)}) AS digest", span, due, only)
         for side in (of.expected, of.actual)
     )
     return (
@@ -202,16 +224,14 @@ def compare(of: Comparison, span: Span, only: Sequence[Key] = ()) -> str:
     )
 
 
-def details(of: Comparison, span: Span, only: Sequence[Key]) -> str:
+def details(of: Comparison, span: Span, due: str, only: Sequence[Key]) -> str:
     """Rows (hash, side, values as text) of some keys; side 0 is the expected one."""
     keys = ", ".join(of.keys)
-    sides = " UNION ALL ".join(
-        _select(
-            of, side, f"{number} AS side, [{', '.join(f'toString({v})' for v in side.values)}] AS answer", span, only
-        )
-        for number, side in enumerate((of.expected, of.actual))
-    )
-    return f"SELECT sipHash64({keys}, w), side, answer FROM ({sides})"
+    sides = []
+    for number, side in enumerate((of.expected, of.actual)):
+        texts = ", ".join(f"toString({value})" for value in side.values)
+        sides.append(_select(of, side, f"{number} AS side, [{texts}] AS answer", span, due, only))
+    return f"SELECT sipHash64({keys}, w), side, answer FROM ({' UNION ALL '.join(sides)})"
 
 
 def periods(times: Sequence[tuple[str, str]], span: Span, size_s: int) -> str:

@@ -1,7 +1,9 @@
 """Records as they come from a fetch, in batches of one partition."""
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from aiokafka.structs import ConsumerRecord, TopicPartition
@@ -24,14 +26,14 @@ class Fetched:
             return self, None
         if offsets[0] >= offset:
             return None, self
-        at = next(i for i, o in enumerate(offsets) if o >= offset)
+        at = bisect_left(offsets, offset)
         return self._slice(slice(None, at)), self._slice(slice(at, None))
 
     def _slice(self, part: slice) -> "Fetched":
         r = self.records
         values = r.values[part]
         records = Records(r.topic, r.partition, r.offsets[part], r.times_ms[part], r.keys[part], values)
-        return Fetched(records, self.create_time, sum(len(v) for v in values if v is not None))
+        return Fetched(records, self.create_time, _bytes(values))
 
 
 def join(parts: Sequence[Fetched]) -> Records:
@@ -40,16 +42,16 @@ def join(parts: Sequence[Fetched]) -> Records:
     if len(parts) == 1:
         return first
 
-    def chain(pick: Callable[[Records], Sequence[Any]]) -> list[Any]:
-        return [item for part in parts for item in pick(part.records)]
+    def joined(column: Callable[[Records], Sequence[Any]]) -> list[Any]:
+        return list(chain.from_iterable(column(part.records) for part in parts))
 
     return Records(
         first.topic,
         first.partition,
-        chain(lambda r: r.offsets),
-        chain(lambda r: r.times_ms),
-        chain(lambda r: r.keys),
-        chain(lambda r: r.values),
+        joined(lambda r: r.offsets),
+        joined(lambda r: r.times_ms),
+        joined(lambda r: r.keys),
+        joined(lambda r: r.values),
     )
 
 
@@ -58,4 +60,8 @@ def fetched(tp: TopicPartition, records: Sequence[ConsumerRecord]) -> Fetched:
     values = [r.value for r in records]
     offsets, times_ms = [r.offset for r in records], [r.timestamp for r in records]
     batch = Records(tp.topic, tp.partition, offsets, times_ms, [r.key for r in records], values)
-    return Fetched(batch, records[0].timestamp_type == 0, sum(len(v) for v in values if v is not None))
+    return Fetched(batch, records[0].timestamp_type == 0, _bytes(values))
+
+
+def _bytes(values: Sequence[bytes | None]) -> int:
+    return sum(map(len, filter(None, values)))

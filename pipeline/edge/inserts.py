@@ -103,15 +103,17 @@ class Writer:
         clean = False
         if attempt is not Attempt.AGAIN_OLD:
             clean = await self._insert(rows, token, alive)
+        if clean and attempt is Attempt.FIRST:
+            return
+        # Only the data are believed from here on. A mend can be acknowledged and dropped like any other insert:
+        # whoever mended this cut before us may have spent the token, and left no rows.
         mending = 0
-        while attempt is not Attempt.FIRST or not clean:
+        while missing := await self._missing(rows, alive):
             mending += 1
-            clean = True
-            for missing in await self._missing(rows, alive):
-                log.warning("rows_missing", table=missing.table, rows=len(missing), token=token)
-                clean = await self._insert(missing, f"{token}:r{mending}", alive) and clean
-                metrics.ROWS_MENDED.labels(missing.table).inc(len(missing))
-            attempt = Attempt.FIRST
+            for part in missing:
+                log.warning("rows_missing", table=part.table, rows=len(part), token=token)
+                await self._insert(part, f"{token}:r{mending}", alive)
+                metrics.ROWS_MENDED.labels(part.table).inc(len(part))
 
     async def _insert(self, rows: TableRows, token: str, alive: Callable[[], None]) -> bool:
         """Inserts until acknowledged; whether the first attempt that was sent was."""

@@ -29,6 +29,9 @@ from schemas.topics import TOPICS
 
 T = TypeVar("T")
 
+CLOCK_STEP_MS = 1000  # a broker's clock may step back by this
+READ_BYTES_MAX = 64 << 20
+
 
 class KafkaUnavailable(Exception):
     """No broker answered; the text says which was asked and what to do."""
@@ -166,11 +169,23 @@ async def first_since(
         return {tp: (at.offset, at.timestamp) for tp, at in found.items() if at is not None}
 
 
+async def topic_began_ms(settings: Settings, topic: str) -> int:
+    """No record of the topic is older, by the broker's clock; 0 where the producers' clocks say when.
+
+    Of a topic that was made anew this tells its records from those of its past, which had the same offsets.
+    """
+    if (await topic_settings(settings, [topic])).get(topic, {}).get("message.timestamp.type") != "LogAppendTime":
+        return 0
+    first = await first_since(settings, list(await ends(settings, [topic])), 0)
+    return max(0, min((time_ms for _, time_ms in first.values()), default=0) - CLOCK_STEP_MS)
+
+
 async def read(
     settings: Settings, partition: TopicPartition, start: int, end: int, timeout_s: float = 10
 ) -> tuple[list[ConsumerRecord], int]:
-    """The records of [start, end) that the broker has, and the offset up to which it was asked (time may run out)."""
+    """The records of [start, end) that the broker has, and up to where it was asked: time or memory may run out."""
     records: list[ConsumerRecord] = []
+    size = 0
     if start >= end:
         return records, start
     async with _consumer(settings) as consumer:
@@ -178,10 +193,11 @@ async def read(
         consumer.seek(partition, start)
         deadline = asyncio.get_running_loop().time() + timeout_s
         at = start
-        while at < end and asyncio.get_running_loop().time() < deadline:
+        while at < end and size < READ_BYTES_MAX and asyncio.get_running_loop().time() < deadline:
             for record in (await consumer.getmany(timeout_ms=200)).get(partition, ()):
                 if record.offset < end:
                     records.append(record)
+                    size += len(record.value or b"")
             at = await consumer.position(partition)  # also past what holds no record for us
         return records, min(at, end)
 

@@ -128,6 +128,8 @@ class Partition:
         _, new = fetched.split(expected)
         if new is None:
             return
+        if not self._inbox:
+            self.alive()  # it had nothing to do, which is not standing still
         self._inbox.append(new)
         self.pending_bytes += new.bytes
         self.pending_records += len(new.records.offsets)

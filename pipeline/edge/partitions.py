@@ -45,6 +45,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self.error: BaseException | None = None
         self.fetched_at = time.monotonic()
         self.committer: Committer | None = None
+        self._stopping = False
 
     @property
     def partition_bytes_max(self) -> int:
@@ -87,6 +88,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def stop(self) -> None:
         """Finishes what is under way, says what is done, leaves the group."""
+        self._stopping = True
         await self._drain()
         if self.consumer is not None:
             await self.consumer.stop()
@@ -111,6 +113,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Must not wait: heartbeats begin only when it returns."""
+        if self._stopping:  # a rebalance that ends while we leave: the outputs are about to be closed
+            return
         assert self.committer is not None
         member = self.committer.member
         partitions = {tp: Partition(self, tp, member) for tp in sorted(assigned)}

@@ -7,6 +7,7 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.core.audit import Span
+from pipeline.core.ledger import AggregatorName, RecorderName
 from pipeline.core.standing import AGGREGATOR, READS, Standing, accepted, judge
 from pipeline.edge import kafka
 from pipeline.edge.aggregates import AggregatesTopic
@@ -29,10 +30,34 @@ def standing_of(settings: Settings, role: str, topics: set[str], partition: int)
         return None
     (standing,) = found
     if role == AGGREGATOR and standing.name is None and standing.problem is None:
-        last = asyncio.run(AggregatesTopic(settings, settings.topic(AGGREGATES.name)).last_link(partition))
+        last = asyncio.run(_last_name(settings, partition))
         if last is not None:
             return judge(role, standing.topic, partition, standing.log, (last.low, last.metadata()))
     return standing
+
+
+async def _last_name(settings: Settings, partition: int) -> AggregatorName | None:
+    topic = AggregatesTopic(settings, settings.topic(AGGREGATES.name))
+    try:
+        return await topic.last_name(partition)
+    finally:
+        await topic.stop()
+
+
+def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """By partition: what the recorder has committed. Everything before is done. Raises ForeignMetadataError."""
+    found = asyncio.run(kafka.committed(settings, "recorder"))
+    return {
+        tp.partition: RecorderName.parse(at.offset, at.metadata).from_offset
+        for tp, at in found.items()
+        if tp.topic == topic
+    }
+
+
+def aggregator_names(settings: Settings, topic: str) -> dict[int, AggregatorName]:
+    """By partition: the aggregator's name. Raises ForeignMetadataError."""
+    found = asyncio.run(kafka.committed(settings, "aggregator"))
+    return {tp.partition: AggregatorName.parse(at.offset, at.metadata) for tp, at in found.items() if tp.topic == topic}
 
 
 def accept_gap(settings: Settings, standing: Standing) -> None:

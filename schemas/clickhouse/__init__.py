@@ -1,1 +1,1 @@
-"""The ClickHouse tables and views: NNNN_name.sql, applied in order by pipeline.edge.migrations, never edited once released."""
+"""The ClickHouse tables and views: NNNN_name.sql, applied in order, never edited once released."""

@@ -10,18 +10,24 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from agents.main import main
 from agents.recorder import Recorder
+from pipeline.core.native import Maps, Numbers, Strings
+from pipeline.core.tables import TableRows
 from pipeline.edge.aggregates import AggregatesTopic
-from pipeline.edge.inserts import Writer
+from pipeline.edge.inserts import Answer, Outcome, Writer
 from schemas.topics import EVENTS
 from tests.integration.workers import FAULT, Action, Fault, Step
 
+JUNK = "~junk"  # what the oracle leaves out
+_rows: ContextVar[TableRows] = ContextVar("rows that are being put")
 _puts: ContextVar[list[str]] = ContextVar("tables of the cut under way")
 
 
@@ -117,6 +123,40 @@ def around_inserts(fate: Fate) -> None:
     Writer.put = faulty_put  # type: ignore[method-assign]
 
 
+def around_posts(fate: Fate) -> None:
+    """As ClickHouse killed between logging a token and publishing the part: the token is spent, the data are not in."""
+    put, post = Writer.put, Writer._post
+
+    async def faulty_put(self: Any, rows: Any, *rest: Any) -> None:
+        _rows.set(rows)
+        await put(self, rows, *rest)
+
+    async def faulty_post(self: Any, params: dict[str, str], body: bytes) -> Answer:
+        token = params.get("insert_deduplication_token", "")
+        if token and ":r" not in token and fate.strikes(Step.INSERT, token.split(":")[0]):
+            answer = await post(self, params, junk(_rows.get()).native())
+            assert answer.outcome is not Outcome.REFUSED, answer
+            return Answer(Outcome.UNKNOWN, "a fault of the test")
+        return await post(self, params, body)
+
+    Writer.put = faulty_put  # type: ignore[method-assign]
+    Writer._post = faulty_post  # type: ignore[method-assign]
+
+
+def junk(rows: TableRows) -> TableRows:
+    """As many rows, in the same partitions of the table, that are nobody's."""
+    names = Strings([JUNK] * len(rows))
+    nowhere = Numbers("UInt16", np.full(len(rows), 900))
+    columns = dict(rows.columns)
+    for name in ("workspace", "kafka_topic"):
+        columns |= {name: names} if name in columns else {}
+    if "source" in columns:
+        columns["source"] = Maps(np.ones(len(rows), np.int64), nowhere, Numbers("UInt64", np.zeros(len(rows))))
+    else:
+        columns["kafka_partition"] = nowhere
+    return replace(rows, columns=columns)
+
+
 def run() -> None:
     """The worker, with its fault around it."""
     role, strikes = sys.argv[1:3]
@@ -124,6 +164,8 @@ def run() -> None:
     around_commits(fate)
     if role == "aggregator":
         around_aggregates(fate)
+    elif fate.fault.action is Action.POISON:
+        around_posts(fate)
     else:
         around_inserts(fate)
     sys.argv[1:] = ["worker", role]

@@ -9,7 +9,8 @@ import json
 import random
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -53,9 +54,13 @@ class Traffic:
     devices: int = 48
     workspace: str = "acme"
 
+    def but(self, **changes: Any) -> "Traffic":
+        """The same, with some changes."""
+        return replace(self, **changes)
+
 
 class Feed:
-    """Sends in a thread of its own, until all is sent, or `stop`."""
+    """Sends in a thread of its own, until all is sent, or `stop`; with `with`, not longer than its block."""
 
     def __init__(self, settings: Settings, traffic: Traffic) -> None:
         self._settings, self._traffic = settings, traffic
@@ -82,6 +87,13 @@ class Feed:
         """Begins to send."""
         self._thread.start()
         return self
+
+    def __enter__(self) -> "Feed":
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
 
     @property
     def done(self) -> bool:
@@ -141,7 +153,13 @@ class Feed:
     async def _send_others(self, producer: AIOKafkaProducer, chance: random.Random, tick: int, log_ms: int) -> None:
         """A heartbeat and a metadata record; one in ten is refused."""
         device = f"cam-{chance.randrange(self._traffic.devices):04d}"
-        beat = {"device_id": device, "workspace": "acme", "sent_at_ms": log_ms, "interval_ms": 10_000, "tags": ["a", "b"]}
+        beat = {
+            "device_id": device,
+            "workspace": "acme",
+            "sent_at_ms": log_ms,
+            "interval_ms": 10_000,
+            "tags": ["a", "b"],
+        }
         if tick % 10 == 4:
             beat["interval_ms"] = -1
         told = {

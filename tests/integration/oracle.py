@@ -20,6 +20,7 @@ from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from pipeline.config import Settings
@@ -168,8 +169,7 @@ def _detections(e: Mapping[str, Any]) -> tuple[tuple[tuple[str, int], ...], list
         name = _take(found, "class", (str,), 1, 256, need=True)
         confidence = _take(found, "confidence", (int, float), 0, 1, need=True)
         out.append((name, round(confidence * 1e6)))
-        sides = ("x", "y", "width", "height")
-        boxes.append([_take(found, side, (int, float), -math.inf, math.inf, need=False) for side in sides])
+        boxes.append([_take(found, side, (int, float), -math.inf, math.inf, need=False) for side in _SIDES])
         more = ("class_id", "detection_id", "tracker_id", "points", "keypoints")
         extra.append({key: found[key] for key in more if key in found})
     columns = [tuple(_float32(box[side]) for box in boxes) for side in range(4)]
@@ -311,11 +311,14 @@ _SELECT = {
     ),
     "class_windows": ("class", "sum(detection_count), sum(inference_count), " + _CONFIDENCE),
 }
+_SIDES = ("x", "y", "width", "height")
 _ROWS = {
     "inferences": (
         "event_id, toUnixTimestamp64Milli(event_time), workspace, model_id, device_id, latency_us, detections.class, "
         "detections.confidence_ppm, "
-        + ", ".join(f"arrayMap(v -> if(isNaN(v), NULL, toFloat64(v)), detections.{s})" for s in ("x", "y", "width", "height"))
+        + ", ".join(
+            f"arrayMap(v -> if(isNaN(v), NULL, toFloat64(v)), detections.{s})" for s in ("x", "y", "width", "height")
+        )
         + ", detections_extra, error, image_width, image_height, image_url, metadata, tags, source, deployment, "
         "server_version"
     ),
@@ -415,26 +418,27 @@ def rolled_up(windows: Mapping[Key, Window], seconds: int) -> dict[Key, Window]:
 # -- Kafka and ClickHouse, plainly
 
 
-async def _partition(settings: Settings, topic: str, partition: int) -> AsyncIterator[list[ConsumerRecord]]:
-    tp = TopicPartition(settings.topic(topic), partition)
+async def _records(settings: Settings) -> AsyncIterator[tuple[str, ConsumerRecord]]:
+    """(topic without prefix, record) of all that the topics hold now; in order within a partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest")
     await consumer.start()
     try:
-        first, end = (await consumer.beginning_offsets([tp]))[tp], (await consumer.end_offsets([tp]))[tp]
-        consumer.assign([tp])
-        consumer.seek(tp, first)
-        while await consumer.position(tp) < end:
-            for records in (await consumer.getmany(timeout_ms=1000)).values():
-                yield [record for record in records if record.offset < end]
-    finally:
-        await consumer.stop()
-
-
-async def _partition_count(settings: Settings, topic: str) -> int:
-    consumer = AIOKafkaConsumer(settings.topic(topic), bootstrap_servers=settings.kafka_bootstrap)
-    await consumer.start()
-    try:
-        return len(consumer.partitions_for_topic(settings.topic(topic)) or ())
+        names = {settings.topic(topic): topic for topic in TOPICS}
+        client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_bootstrap)
+        await client.start()
+        described = await client.describe_topics(list(names))
+        await client.close()
+        partitions = [TopicPartition(t["topic"], p["partition"]) for t in described for p in t["partitions"]]
+        first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        consumer.assign(partitions)
+        for tp in partitions:
+            consumer.seek(tp, first[tp])
+        left = set(partitions)
+        while left := {tp for tp in left if await consumer.position(tp) < end[tp]}:
+            for tp, records in (await consumer.getmany(timeout_ms=1000)).items():
+                for record in records:
+                    if record.offset < end[tp]:
+                        yield names[tp.topic], record
     finally:
         await consumer.stop()
 
@@ -442,34 +446,30 @@ async def _partition_count(settings: Settings, topic: str) -> int:
 def expected(settings: Settings, log: Log | None = None) -> Expected:
     """What must be there, from the topics as they are now, or from a log that was read before."""
     out = Expected(settings)
-    if log is not None:
+
+    async def read() -> None:
+        async for topic, record in _records(settings):
+            out.add(topic, record)
+
+    if log is None:
+        asyncio.run(read())
+    else:
         for (topic, _), records in log.items():
             for record in records:
                 out.add(topic, record)
-        return out
-
-    async def read() -> None:
-        for topic in TOPICS:
-            for partition in range(await _partition_count(settings, topic)):
-                async for records in _partition(settings, topic, partition):
-                    for record in records:
-                        out.add(topic, record)
-
-    asyncio.run(read())
     return out
 
 
 def read_log(settings: Settings) -> Log:
     """All that the topics hold now."""
+    log: Log = defaultdict(list)
 
-    async def read() -> Log:
-        log: Log = {}
-        for topic in TOPICS:
-            for partition in range(await _partition_count(settings, topic)):
-                log[topic, partition] = [r async for part in _partition(settings, topic, partition) for r in part]
-        return log
+    async def read() -> None:
+        async for topic, record in _records(settings):
+            log[topic, record.partition].append(record)
 
-    return asyncio.run(read())
+    asyncio.run(read())
+    return log
 
 
 class Tables:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from types import TracebackType
 from urllib.parse import urlsplit
 
 from pipeline.edge.embedded.ports import HOST, free_port
@@ -50,7 +49,7 @@ class Proxy:
         assert self._listening.wait(10)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
 

@@ -20,6 +20,8 @@ from pipeline.edge.clock import now_ms
 from tests.integration import seeding
 from tests.integration.seeding import Seed
 
+pytestmark = pytest.mark.integration
+
 Command = Callable[..., tuple[int, str]]
 
 

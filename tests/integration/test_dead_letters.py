@@ -19,6 +19,8 @@ from pipeline.edge.dead_letters import HEADER, Selection
 from schemas.topics import EVENTS, HEARTBEATS
 from tests.integration import seeding
 
+pytestmark = pytest.mark.integration
+
 LONG = b"[" * 100_000
 BINARY = b'{"workspace":"\xff\xfe"}'
 

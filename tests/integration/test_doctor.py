@@ -17,6 +17,8 @@ from pipeline.edge.doctor import Line, examine
 from schemas.topics import AGGREGATES, EVENTS, METADATA
 from tests.integration import seeding
 
+pytestmark = pytest.mark.integration
+
 WITHOUT_WORKERS = {"aggregator workers", "recorder workers"}
 
 

@@ -18,6 +18,8 @@ from pipeline.edge.standings import accept_gap, standing_of, standings
 from schemas.topics import EVENTS
 from tests.integration import seeding
 
+pytestmark = pytest.mark.integration
+
 Command = Callable[..., tuple[int, str]]
 
 

@@ -1,4 +1,4 @@
-"""Workers under test, as child processes: started, killed, frozen and always ended; each may carry a fault of its own."""
+"""Workers under test, as child processes: started, killed, frozen, always ended; each may carry a fault of its own."""
 
 import http.client
 import json
@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -118,6 +119,12 @@ class WorkerUnderTest(Worker):
             connection.close()
         return response.status, json.loads(text) if text.startswith("{") else text
 
+    def works(self) -> bool:
+        """Whether it has its partitions, restored; it may be behind (the log's time runs fast in these tests)."""
+        status, body = self.says("/readyz")
+        assert self.alive, self.ended()
+        return status == 200 or (status == 503 and all(why.endswith(" behind") for why in body["why"]))
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples whose labels include these; 0 while it does not answer."""
         status, text = self.says("/metrics")
@@ -153,9 +160,9 @@ class Fleet:
         return both
 
     def wait_ready(self, *workers: WorkerUnderTest, timeout_s: float = 60) -> None:
-        """Each of these says /readyz 200."""
+        """Each of these has its partitions and works on them."""
         for worker in workers:
-            eventually(worker.ready, timeout_s, f"{worker.label} ready", lambda w=worker: w.says("/readyz"))
+            eventually(worker.works, timeout_s, f"{worker.label} ready", lambda w=worker: w.says("/readyz"))
 
     def alive(self, role: str) -> list[WorkerUnderTest]:
         """Those of a role that run."""
@@ -176,19 +183,22 @@ class Fleet:
         for worker in workers:
             assert worker.fault is not None
             over = worker.fault.action in (Action.KILL, Action.RAISE)
-            eventually(
-                lambda w=worker, o=over: w.struck > 0 and (not o or not w.alive),
-                timeout_s,
-                f"{worker.label} {worker.fault}",
-                worker.child.said,
-            )
+
+            def struck(w: WorkerUnderTest = worker, over: bool = over) -> bool:
+                assert w.alive or w.struck, f"{w.ended()}\n{w.child.said()[-3000:]}"
+                return w.struck > 0 and not (over and w.alive)
+
+            eventually(struck, timeout_s, f"{worker.label} {worker.fault}", worker.child.said)
             worker.asked = worker.asked or over
 
+    def end(self, *workers: WorkerUnderTest) -> None:
+        """SIGTERM to these; returns when they are gone."""
+        with ThreadPoolExecutor(max(1, len(workers))) as pool:
+            list(pool.map(WorkerUnderTest.end, workers))
+
     def end_all(self) -> None:
-        """SIGTERM to all that live, one after another; then no more output can come."""
-        for worker in self.workers:
-            if worker.alive:
-                worker.end()
+        """SIGTERM to all that live: then no more output can come."""
+        self.end(*(worker for worker in self.workers if worker.alive))
         self.check()
 
     def check(self) -> None:
@@ -207,4 +217,3 @@ def fleet(settings: Settings, logs: Path) -> Iterator[Fleet]:
     finally:
         for worker in running.workers:
             worker.kill9()
-

@@ -11,7 +11,7 @@ from pipeline.core.tables import Records
 from pipeline.core.windows import WINDOW_MS, closed_through
 from schemas.event import TimeLimits
 from tests.performance.events import chunks
-from tests.performance.figures import Figure
+from tests.performance.figures import Figure, VoidRunError
 
 EVENTS = 200_000
 PER_SECOND = 1250  # of one partition of eight, at 10,000 events/s
@@ -57,7 +57,7 @@ def _cpu_s(kernel: Kernel, batches: list[Records]) -> float:
     count = kernel(batches)
     took_s = time.process_time() - started
     if count != EVENTS:
-        raise RuntimeError(f"void: {count} events came out of {EVENTS}")
+        raise VoidRunError(f"{count} events came out of {EVENTS}")
     return took_s
 
 

@@ -1,4 +1,4 @@
-"""The events that are measured with: seeded, about 540 B, 3.75 detections, 8 models x 25 devices, in equal steps of time.
+"""The events that are measured with: seeded, about 550 B, 3.75 detections, 8 models x 25 devices, evenly in time.
 
 The load generator's own events, with the times that they would have had.
 """

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from aiokafka.structs import TopicPartition
@@ -94,8 +95,13 @@ def _chains(aggregates: Iterable[TopicPartition], logs: Logs) -> tuple[list[Aggr
     return taken, met
 
 
+@lru_cache(maxsize=1000)
+def _decoded(value: bytes | None) -> object:
+    return aggregate.decode(value)
+
+
 def _link(record: LogRecord) -> AggregateRecord:
-    link = aggregate.decode(record.value)
+    link = _decoded(record.value)
     assert isinstance(link, AggregateRecord)
     return link
 

@@ -9,7 +9,6 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiokafka import errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -63,6 +62,10 @@ class CommittedOffsets:
         self.fencing = True  # turned off to see that it is needed
         self._order: dict[tuple[TopicPartition, Member, OffsetAndMetadata], int] = {}
         self._newest: dict[TopicPartition, int] = {}
+
+    def is_member(self, member: Member) -> bool:
+        """Whether it is one now."""
+        return member[0] == self.generation and member[1] in self.members
 
     def first_seen(self, member: Member, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> None:
         """When a name was sent first: repeats keep their place."""
@@ -238,6 +241,45 @@ class Producer:
         return fate
 
 
-def committed(group: CommittedOffsets, tp: TopicPartition) -> Any:
-    """What a group has committed, None if nothing."""
-    return group.offsets.get(tp)
+class Reader:
+    """A consumer without a group, that looks for the last link of a chain."""
+
+    def __init__(self, luck: Luck, logs: dict[TopicPartition, Log]) -> None:
+        self._luck, self._logs = luck, logs
+        self._positions: dict[TopicPartition, int] = {}
+
+    async def start(self) -> None:
+        """Nothing is to be opened."""
+
+    async def stop(self) -> None:
+        """Nothing is open."""
+
+    def assign(self, tps: Sequence[TopicPartition]) -> None:
+        """What to read."""
+        self._positions = dict.fromkeys(tps, 0)
+
+    async def beginning_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offsets."""
+        return dict.fromkeys(tps, 0)
+
+    async def end_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """The next offsets."""
+        await self._luck.pause(0.02)
+        return {tp: self._logs[tp].end for tp in tps}
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        """The next record to read."""
+        self._positions[tp] = offset
+
+    async def position(self, tp: TopicPartition) -> int:
+        """The next record to read."""
+        return self._positions[tp]
+
+    async def getmany(self, *_: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[LogRecord]]:
+        """Some records."""
+        await self._luck.pause(0.02)
+        found = {}
+        for tp, position in self._positions.items():
+            found[tp] = self._logs[tp].records[position : position + 5]
+            self._positions[tp] += len(found[tp])
+        return found

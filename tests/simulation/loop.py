@@ -5,6 +5,9 @@ from types import SimpleNamespace
 from typing import Any
 
 
+TURN_S = 1e-6  # that a turn of the loop takes: time never stands still
+
+
 class StuckError(AssertionError):
     """Nothing can happen any more, and the run is not over."""
 
@@ -26,7 +29,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Waits for nothing: the next timer is the next event."""
         if timeout is None:
             raise StuckError("nothing is left to happen")
-        self._now_s += timeout
+        self._now_s += timeout + TURN_S
         return []
 
     def _process_events(self, event_list: list[Any]) -> None:
@@ -34,10 +37,13 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def end(self) -> None:
         """Ends all tasks, and closes."""
-        tasks = asyncio.all_tasks(self)
-        for task in tasks:
+        for task in (tasks := asyncio.all_tasks(self)):
             task.cancel()
-        self.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+        async def wait() -> None:
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        self.run_until_complete(wait())
         self.close()
 
 

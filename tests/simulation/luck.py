@@ -67,7 +67,8 @@ class Luck:
         slow = self.stormy and self.rng.random() < 0.1
         await self.pause(1.0 if slow else 0.02)
         answer = effect()
-        await self.pause(1.0 if slow else 0.02)
+        if slow:
+            await self.pause(1.0)
         return answer
 
     def later(self, effect: Callable[[], object]) -> None:

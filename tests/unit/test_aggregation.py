@@ -221,7 +221,6 @@ def test_a_named_cut_is_made_again_whatever_is_asked_for() -> None:
     assert redone is not None
     assert redone.name == cut.name
     assert list(records(redone, 7)) == list(records(cut, 7))
-    assert again.named is None
     assert inferences(again.cut(C, 4)) == {B: 1}
 
 

@@ -16,7 +16,7 @@ FUNCTION_LINES_MAX = 60
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler", "base", "processor"}
 
 # What is longer, and how long at most. To shrink, never to grow.
-LONG_MODULES = {"pipeline/edge/partitions.py": 500}
+LONG_MODULES: dict[str, int] = {}
 LONG_FUNCTIONS: dict[str, int] = {}
 
 # Where everything is caught and yet not raised on the spot, and where it goes instead.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.inference_rows import record_events, text_of
+from pipeline.core.inference_rows import _TOGETHER, record_events, text_of
 from pipeline.core.tables import DEAD_LETTER_BYTES_MAX, Recorded, TableRows
 from schemas.rejection import Reason
 from tests.builders import LIMITS, START_MS, event, prediction, records
@@ -129,6 +129,39 @@ def test_a_box_beyond_single_precision_is_infinite_and_one_not_given_is_not_a_nu
     assert not_given(row["detections.height"][0])
 
 
+def mixed(number: int) -> bytes | None:
+    """An event that differs from its neighbours in every field; every seventh is refused."""
+    predictions = [
+        prediction(f"c{n}", x=n, **({"class_id": number} if number % 11 == 0 else {})) for n in range(number % 4)
+    ]
+    return (
+        None
+        if number % 7 == 6
+        else event(
+            event_id=str(number),
+            event_time_ms=START_MS + number,
+            model_id=f"m/{number % 3}",
+            device_id=(None, "a", "b")[number % 3],
+            latency_ms=number if number % 5 else None,
+            predictions=predictions,
+            error="no" if number % 13 == 0 else None,
+            image={"width": number} if number % 2 else None,
+            metadata={f"k{n}": number for n in range(number % 3)},
+            tags=[f"t{n}" for n in range(number % 5)],
+        )
+    )
+
+
+@pytest.mark.parametrize("count", [1, _TOGETHER - 1, _TOGETHER, _TOGETHER + 1, 3 * _TOGETHER])
+def test_rows_of_many_records_are_those_of_each(count: int) -> None:
+    values = [mixed(number) for number in range(count)]
+    together = record_events(records(values), LIMITS)
+    alone = [record_events(records([value], first_offset=100 + n), LIMITS) for n, value in enumerate(values)]
+    rows = [row | {"kafka_time": None} for row in table(together, "inferences")]
+    assert repr(rows) == repr([row | {"kafka_time": None} for one in alone for row in table(one, "inferences")])
+    assert [row["kafka_offset"] for row in table(together, "dead_letters")] == list(range(106, 100 + count, 7))
+
+
 # -- what else the detections had
 
 
@@ -145,7 +178,8 @@ def test_what_else_detections_had_is_kept_as_it_was_given() -> None:
 
 @pytest.mark.parametrize("field", ["class_id", "detection_id", "tracker_id", "points", "keypoints"])
 def test_each_of_the_other_fields_is_kept(field: str) -> None:
-    row = row_of(predictions=[prediction(**{field: [1]})])
+    given: dict[str, Any] = {field: [1]}
+    row = row_of(predictions=[prediction(**given)])
     assert row["detections_extra"] == f'[{{"{field}":[1]}}]'
 
 

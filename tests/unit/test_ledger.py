@@ -15,6 +15,8 @@ from pipeline.core.ledger import (
     Position,
     RecorderName,
     Verdict,
+    mark,
+    marked,
 )
 
 NOW_MS = 1_795_373_683_301
@@ -91,18 +93,24 @@ def test_the_recorders_name_comes_back_with_its_chain() -> None:
 
 def test_the_recorders_name_may_have_no_chain() -> None:
     name = RecorderName(5, 5, 0)
-    assert name.metadata() == "r1:5:0:"
-    assert RecorderName.parse(5, "r1:5:0:") == name
+    assert name.metadata() == "r1:5:0:0:"
+    assert RecorderName.parse(5, "r1:5:0:0:") == name
     assert name.is_empty
 
 
-@given(numbers, numbers, numbers, st.dictionaries(st.integers(0, 1000), positions, max_size=20))
+@given(numbers, numbers, numbers, st.dictionaries(st.integers(0, 1000), positions, max_size=20), st.integers(0, 99))
 def test_any_name_of_the_recorder_comes_back(
-    from_offset: int, to_offset: int, named_at_ms: int, chain: dict[int, Position]
+    from_offset: int, to_offset: int, named_at_ms: int, chain: dict[int, Position], epoch: int
 ) -> None:
-    name = RecorderName(from_offset, to_offset, named_at_ms, chain)
+    name = RecorderName(from_offset, to_offset, named_at_ms, chain, epoch)
     assert RecorderName.parse(from_offset, name.metadata()) == name
-    assert ":" not in name.metadata().split(":", 3)[3]
+    assert ":" not in name.metadata().split(":", 4)[4]
+
+
+@given(st.integers(0, 9), st.integers(0, 2**44 - 1))
+def test_a_mark_holds_epoch_and_offset(epoch: int, offset: int) -> None:
+    assert marked(mark(epoch, offset)) == (epoch, offset)
+    assert mark(epoch + 1, 0) > mark(epoch, offset)
 
 
 def test_the_order_in_which_sources_were_met_does_not_show() -> None:
@@ -136,7 +144,7 @@ def test_positions_that_do_not_fit_are_an_error_before_the_broker_says_so() -> N
         "a1:1:2:3:4:5:6:7",
         "a1:1:2:3:4:5:x",
         "a2:1:2:3:4:5:6",
-        "r1:5:0:",
+        "r1:5:0:0:",
         "{}",
         "a1:1:2:3:4:5:",
     ],
@@ -149,8 +157,8 @@ def test_what_the_aggregator_did_not_write_is_foreign_to_it(metadata: str) -> No
 @pytest.mark.parametrize(
     "metadata",
     [
-        "", "r1", "r1:5:0", "r1:5:0::", "r1:x:0:", "r2:5:0:", NAME.metadata(), "r1:5:0:é",
-        "r1:5:0:A", "r1:5:0:AA=A", "r1:5:0:****", "r1:5:0:AAAAAA==", "r1:5:0:AAAAAACA",
+        "", "r1", "r1:5:0:0", "r1:5:0:0::", "r1:x:0:0:", "r2:5:0:0:", NAME.metadata(), "r1:5:0:0:é",
+        "r1:5:0:0:A", "r1:5:0:0:AA=A", "r1:5:0:0:****", "r1:5:0:0:AAAAAA==", "r1:5:0:0:AAAAAACA",
     ],
 )  # fmt: skip
 def test_what_the_recorder_did_not_write_is_foreign_to_it(metadata: str) -> None:

@@ -1,13 +1,15 @@
 """Blocks in Native format, byte by byte."""
 
 import struct
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.native import Column, Lists, Maps, NullableNumbers, Numbers, Strings, block
+from pipeline.core.native import Column, Lists, Maps, Names, NullableNumbers, Numbers, Strings, block
 from pipeline.core.tally import Ints
 from tests.native_reader import read_block
 
@@ -81,6 +83,33 @@ def test_maps_are_where_each_row_ends_then_all_keys_then_all_values() -> None:
     assert column.data() == struct.pack("<2Q", 0, 2) + b"\x01a\x01b" + b"\x05\x06"
 
 
+def test_names_are_sent_once_and_meant_by_number() -> None:
+    column = Names(["b", "a"], ints(0, 1, 0))
+    assert column.type == "LowCardinality(String)"
+    assert column.prefix == struct.pack("<Q", 1)
+    head = struct.pack("<Q", 0x600)  # numbers of one byte; the names come with it
+    assert column.data() == head + struct.pack("<Q", 2) + b"\x01b\x01a" + struct.pack("<Q", 3) + b"\x00\x01\x00"
+
+
+@pytest.mark.parametrize(("count", "width", "code"), [(256, 0, "B"), (257, 1, "H"), (65_536, 1, "H"), (65_537, 2, "I")])
+def test_the_numbers_of_names_are_as_wide_as_they_must_be(count: int, width: int, code: str) -> None:
+    data = Names([str(n) for n in range(count)], ints(0, count - 1)).data()
+    assert data[:8] == bytes([width, 6]) + bytes(6)
+    assert data.endswith(struct.pack(f"<Q2{code}", 2, 0, count - 1))
+
+
+def test_no_names_are_nothing_but_their_version() -> None:
+    assert block({"n": Names([], ints())}, 0) == b"\x01\x00\x01n\x16LowCardinality(String)" + struct.pack("<Q", 1)
+
+
+def test_the_version_of_names_comes_before_the_lists_that_they_are_in() -> None:
+    column = Lists(ints(1), Lists(ints(1), Names(["a"], ints(0))))
+    assert column.prefix == struct.pack("<Q", 1)
+    ends = struct.pack("<Q", 1) * 2
+    assert block({"n": column}, 1).endswith(column.prefix + ends + Names(["a"], ints(0)).data())
+    assert Maps(ints(), Names([], ints()), Names([], ints())).prefix == struct.pack("<2Q", 1, 1)
+
+
 def test_a_block_is_its_shape_and_then_each_column_with_name_and_type() -> None:
     columns: dict[str, Column] = {"id": Strings(["x", "y"]), "n": Numbers("UInt8", ints(1, 2))}
     assert block(columns, 2) == b"\x02\x02\x02id\x06String\x01x\x01y\x01n\x05UInt8\x01\x02"
@@ -99,8 +128,10 @@ rows_of_any_kind = st.lists(
         {
             "number": st.integers(0, 2**32 - 1),
             "maybe": st.none() | st.integers(-(2**31), 2**31 - 1),
+            "name": st.sampled_from(("", "a", "é", "b" * 70)),
             "text": st.text(max_size=5) | st.text(min_size=60, max_size=70),
             "list": st.lists(st.text(max_size=3), max_size=3),
+            "names": st.lists(st.sampled_from("abc"), max_size=3),
             "nested": st.lists(st.lists(st.integers(0, 255), max_size=3), max_size=3),
             "map": st.dictionaries(st.text(max_size=3), st.integers(0, 2**62), max_size=3),
         }
@@ -109,14 +140,19 @@ rows_of_any_kind = st.lists(
 )
 
 
-def columns_of(rows: list[dict[str, object]]) -> dict[str, Column]:
+def columns_of(rows: list[dict[str, Any]]) -> dict[str, Column]:
     """Columns as our code makes them, of rows as Python has them."""
 
-    def flat(name: str) -> list:  # type: ignore[type-arg]
-        return [entry for row in rows for entry in row[name]]  # type: ignore[attr-defined]
+    def flat(name: str) -> list[Any]:
+        return [entry for row in rows for entry in row[name]]
 
-    def sizes(lists: list) -> Ints:  # type: ignore[type-arg]
+    def sizes(lists: Iterable[Any]) -> Ints:
         return ints(*map(len, lists))
+
+    def names(values: Iterable[str]) -> Names:
+        several = list(values)
+        known = sorted(set(several))
+        return Names(known, ints(*map(known.index, several)))
 
     maybe = [row["maybe"] for row in rows]
     maps = [row["map"] for row in rows]
@@ -127,23 +163,25 @@ def columns_of(rows: list[dict[str, object]]) -> dict[str, Column]:
             Numbers("Int32", np.array([n or 0 for n in maybe], np.int64)),
             np.array([n is not None for n in maybe], bool),
         ),
+        "name": names(row["name"] for row in rows),
         "text": Strings([str(row["text"]) for row in rows]),
-        "list": Lists(sizes([row["list"] for row in rows]), Strings(flat("list"))),
+        "list": Lists(sizes(row["list"] for row in rows), Strings(flat("list"))),
+        "names": Lists(sizes(row["names"] for row in rows), names(flat("names"))),
         "nested": Lists(
-            sizes([row["nested"] for row in rows]),
+            sizes(row["nested"] for row in rows),
             Lists(sizes(inner), Numbers("UInt8", ints(*(n for i in inner for n in i)))),
         ),
         "map": Maps(
             sizes(maps),
             Strings(flat("map")),
-            Numbers("UInt64", ints(*(n for m in maps for n in m.values()))),  # type: ignore[attr-defined]
+            Numbers("UInt64", ints(*(n for m in maps for n in m.values()))),
         ),
     }
 
 
 @settings(max_examples=40)
 @given(rows_of_any_kind)
-def test_a_reader_finds_the_rows_that_were_written(rows: list[dict[str, object]]) -> None:
+def test_a_reader_finds_the_rows_that_were_written(rows: list[dict[str, Any]]) -> None:
     types, found = read_block(block(columns_of(rows), len(rows)))
     assert found == rows
     assert types["nested"] == "Array(Array(UInt8))"
@@ -151,7 +189,7 @@ def test_a_reader_finds_the_rows_that_were_written(rows: list[dict[str, object]]
 
 @settings(max_examples=40)
 @given(rows_of_any_kind, st.data())
-def test_taking_rows_is_choosing_them(rows: list[dict[str, object]], data: st.DataObject) -> None:
+def test_taking_rows_is_choosing_them(rows: list[dict[str, Any]], data: st.DataObject) -> None:
     some = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8)) if rows else []
     columns = {name: column.take(ints(*some)) for name, column in columns_of(rows).items()}
     assert read_block(block(columns, len(some)))[1] == [rows[i] for i in some]

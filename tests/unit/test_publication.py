@@ -88,7 +88,7 @@ def test_where_a_model_goes_does_not_depend_on_its_company() -> None:
     assert alone == company
 
 
-@pytest.mark.parametrize("part_bytes", [1, 500, 3000, 1 << 30])
+@pytest.mark.parametrize("part_bytes", [300, 1000, 3000, 1 << 30])
 @pytest.mark.parametrize("targets", [1, 3])
 def test_parts_hold_together_what_the_whole_holds(
     part_bytes: int, targets: int, monkeypatch: pytest.MonkeyPatch

@@ -57,7 +57,7 @@ def test_an_aggregators_topic_made_anew_is_read_from_its_start_in_a_new_epoch() 
 def test_an_accepted_gap_keeps_the_recorders_chain() -> None:
     chain = {0: Position(1, 2, 3)}
     name = accepted(recorder(Span(45, 100), RecorderName(40, 60, 0, chain)), now_ms=7)
-    assert name == RecorderName(45, 45, 7, chain)
+    assert name == RecorderName(45, 45, 7, chain, epoch=1)
 
 
 def test_accepting_mends_what_it_was_asked_for() -> None:

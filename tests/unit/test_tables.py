@@ -29,16 +29,20 @@ def rows_by_table() -> dict[str, TableRows]:
 
 
 def created(table: str) -> dict[str, str]:
-    """Column -> type of a table, without what an insert need not know: LowCardinality, and the time zone."""
+    """Column -> type of a table, without what an insert need not know: the time zone, and whether names recur."""
     found = re.search(rf"CREATE TABLE IF NOT EXISTS {table}\n\((.*?)\n(?:\)|\n)", SQL, re.DOTALL)
     assert found, table
     columns = {}
     for line in found.group(1).strip().splitlines():
         name, type_ = line.strip().rstrip(",").split(None, 1)
         if "DEFAULT" not in type_:
-            type_ = re.sub(r"LowCardinality\((\w+)\)", r"\1", type_).replace("(3, 'UTC')", "(3)").replace("('UTC')", "")
-            columns[name.strip("`")] = type_
+            columns[name.strip("`")] = plain(type_).replace("(3, 'UTC')", "(3)").replace("('UTC')", "")
     return columns
+
+
+def plain(type_: str) -> str:
+    """A LowCardinality column takes what its inner type takes."""
+    return re.sub(r"LowCardinality\((\w+)\)", r"\1", type_)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +54,7 @@ def created(table: str) -> dict[str, str]:
 def test_rows_have_the_columns_that_the_migrations_make(table: str) -> None:
     rows = rows_by_table()[table]
     types, found = read_block(rows.native(), strings=bytes)
-    assert types == created(table)
+    assert {name: plain(type_) for name, type_ in types.items()} == created(table)
     assert len(found) == len(rows) == 1
 
 

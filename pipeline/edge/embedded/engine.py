@@ -26,7 +26,9 @@ _REASONS = (
     ),
     (re.compile(r"OutOfMemoryError|Cannot allocate memory", re.I), "it ran out of memory"),
 )
-_TELLING = re.compile(r"\b(ERROR|FATAL|CRITICAL)\b|<(Error|Fatal|Critical)>|Exception|Error:|error:", re.I)
+_TELLING = re.compile(
+    r"^inferwatch: |\b(ERROR|FATAL|CRITICAL)\b|<(Error|Fatal|Critical)>|Exception|Error:|error:", re.I
+)
 
 
 class Engine:
@@ -159,6 +161,8 @@ class Engine:
         for pattern, meaning in _REASONS:
             if any(pattern.search(text) for text in texts):
                 return meaning
+        if (self.child.returncode or 0) < 0:
+            return ""  # killed: its last complaint was about something else
         for text in texts:
             lines = [line.strip() for line in text.splitlines() if line.strip()]
             telling = [line for line in lines if _TELLING.search(line)]

@@ -1,0 +1,124 @@
+"""A ClickHouse that dies, freezes, or whose answers get lost: rows come in once all the same."""
+
+import random
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline.config import Settings
+from schemas.topics import EVENTS
+from tests.integration.engines import Server
+from tests.integration.feed import Feed, Traffic, own_time
+from tests.integration.proof import prove, quick
+from tests.integration.proxy import Mode, Proxy
+from tests.integration.workers import Action, Fault, Step, WorkerUnderTest, eventually, fleet
+
+pytestmark = pytest.mark.integration
+
+ENDLESS = Traffic(seed=0, events=60_000, rate=200, speed=15, malformed=0.05)
+MIB = 1 << 20
+
+
+def unclean(recorder: WorkerUnderTest) -> float:
+    """Inserts whose outcome nobody knew."""
+    return recorder.metric("inferwatch_inserts_total", outcome="unknown")
+
+
+def test_clickhouse_killed_about_once_a_second_and_then_frozen_seed_31(
+    world: Settings, clickhouse: Server, tmp_path: Path
+) -> None:
+    """Many small cuts, so that some kill hits between a token and its part."""
+    settings = quick(world).model_copy(update={"cut_age_ms": 20, "poll_ms": 10, "clickhouse_insert_timeout_s": 4.0})
+    own_time(settings)
+    chance = random.Random(31)
+    with fleet(settings, tmp_path) as workers, Feed(settings, ENDLESS.but(seed=31)) as feed:
+        _, recorder = workers.start_both()
+        for _ in range(12):
+            time.sleep(chance.uniform(0.2, 0.9))  # the pace of the fault, not a wait
+            clickhouse.kill9()
+            clickhouse.start()
+        assert unclean(recorder) > 0
+        before = unclean(recorder)
+        clickhouse.pause()
+        eventually(lambda: unclean(recorder) > before, 30, "inserts are given up")
+        eventually(lambda: "the output does not answer" in str(recorder.says("/readyz")), 30, "it says so")
+        assert recorder.says("/healthz")[0] == 200
+        time.sleep(4)
+        clickhouse.resume()
+        feed.stop()
+        prove(settings, workers)
+
+
+def test_answers_lost_late_and_connections_reset_seed_32(world: Settings, tmp_path: Path) -> None:
+    direct = quick(world).model_copy(update={"clickhouse_insert_timeout_s": 2.0})
+    own_time(direct)
+    with Proxy(direct.clickhouse_url, seed=32) as proxy:
+        settings = direct.model_copy(update={"clickhouse_url": proxy.url})
+        with fleet(settings, tmp_path) as workers, Feed(settings, ENDLESS.but(seed=32)) as feed:
+            _, recorder = workers.start_both()
+            for mode in (Mode.RESET, Mode.DROP, Mode.HOLE, Mode.LATE):
+                before = unclean(recorder)
+                with proxy.doing(mode):
+                    eventually(
+                        lambda m=mode, b=before: proxy.hits[m] >= 8 and unclean(recorder) > b, 40, f"{mode} strikes"
+                    )
+            feed.stop()
+            prove(direct, workers)
+
+
+def test_a_token_that_is_spent_without_its_data_seed_33(world: Settings, tmp_path: Path) -> None:
+    """The failure of ClickHouse that a repeat with the same token cannot mend."""
+    settings = quick(world)
+    own_time(settings)
+    with fleet(settings, tmp_path) as workers, Feed(settings, ENDLESS.but(seed=33)) as feed:
+        workers.start("aggregator")
+        recorder = workers.start("recorder", Fault(Step.INSERT, Action.POISON, "", probability=0.1, seed=33))
+        tables = (
+            "inferences",
+            "dead_letters",
+            "model_windows",
+            "model_windows_1h",
+            "class_windows",
+            "class_windows_1d",
+        )
+        for table in tables:
+            eventually(
+                lambda t=table: recorder.metric("inferwatch_rows_mended_total", table=t) > 0, 60, f"{table} is mended"
+            )
+        feed.stop()
+        prove(settings, workers)
+
+
+def test_memory_is_bounded_while_clickhouse_is_down_under_load_seed_34(
+    world: Settings, clickhouse: Server, tmp_path: Path
+) -> None:
+    settings = quick(world).model_copy(update={"buffer_mb": 8})
+    own_time(settings)
+    traffic = Traffic(seed=34, events=60_000, rate=8000, speed=20, malformed=0.002)
+    with fleet(settings, tmp_path) as workers:
+        _, recorder = workers.start_both()
+        process = psutil.Process(recorder.pid)
+        at_rest = process.memory_info().rss
+        clickhouse.kill9()
+        with Feed(settings, traffic) as feed:
+            feed.join()
+        sent_bytes = 24 * MIB
+        eventually(lambda: lag(recorder) > 40_000, 20, "it has stopped taking records")
+        buffered = recorder.metric("inferwatch_buffered_bytes")
+        grown = [process.memory_info().rss - at_rest]
+        for _ in range(10):
+            time.sleep(0.5)
+            grown.append(process.memory_info().rss - at_rest)
+        assert buffered < 14 * MIB < sent_bytes
+        assert max(grown) < 90 * MIB
+        assert grown[-1] - grown[0] < 4 * MIB, grown
+        assert recorder.says("/healthz")[0] == 200
+        clickhouse.start()
+        prove(settings, workers)
+
+
+def lag(recorder: WorkerUnderTest) -> float:
+    """Records of events that it knows of and has not done."""
+    return recorder.metric("inferwatch_lag_records", topic=recorder._settings.topic(EVENTS.name))

@@ -1,0 +1,20 @@
+"""What the documents say is what the code does."""
+
+from pathlib import Path
+
+from pipeline.cli.app import app
+from pipeline.cli.settings import reference
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_settings_reference_is_what_the_command_writes() -> None:
+    """`make docs` writes docs/settings.md."""
+    assert (ROOT / "docs" / "settings.md").read_text().endswith(reference() + "\n")
+
+
+def test_every_verb_is_in_the_readme() -> None:
+    """A verb that the README does not name is not found by anybody."""
+    verbs = [command.name for command in app.registered_commands] + [group.name for group in app.registered_groups]
+    assert [verb for verb in verbs if f"`{verb}" not in README] == []
