@@ -62,7 +62,7 @@ class Aggregator:
             now_ms = clock.now_ms()
             log_time_ms = log_clock.time_ms(now_ms, partition.idle_s() * 1000)
             through_ms = closed_through(log_time_ms, self._settings.lateness_ms)
-            if through_ms > machine.closed_ms and (cut := machine.cut(through_ms, await self.topic.partitions())):
+            if through_ms > machine.closed_ms and (cut := machine.cut(through_ms, await self.topic.targets())):
                 await partition.commit(cut.name.low, cut.name.metadata())
                 await self._send(partition, cut)
                 for start_ms, _, _ in cut.windows[-1:]:
@@ -82,7 +82,7 @@ class Aggregator:
 
     async def _send(self, partition: Partition, cut: Cut) -> None:
         source = partition.tp.partition
-        await self.topic.send(source, records(cut, source), partition.alive)
+        await self.topic.send_cut(source, records(cut, source), partition.alive)
         metrics.CUTS.labels(partition.topic).inc()
 
     async def _restore(self, partition: Partition) -> AggregatorName:

@@ -7,9 +7,9 @@ inside a Service owns partitions, cuts and names (pipeline.edge.partitions), and
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterable, Callable
+from collections.abc import AsyncIterable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import faust
 import structlog
@@ -45,6 +45,7 @@ class Role:
     name: str
     partitions: Partitions
     outputs: "tuple[Output, ...]"
+    background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()  # runs for as long as the worker does
 
 
 class Output(Protocol):
@@ -113,7 +114,7 @@ def host(app: faust.App, role: Role) -> None:
 
         @Service.task
         async def _work(self) -> None:
-            await role.partitions.run_forever()
+            await asyncio.gather(role.partitions.run_forever(), *(run() for run in role.background))
 
         async def on_stop(self) -> None:
             await role.partitions.stop()

@@ -15,6 +15,7 @@ class RoleName(StrEnum):
 
     AGGREGATOR = "aggregator"
     RECORDER = "recorder"
+    DETECTOR = "detector"
 
 
 @app.command()
@@ -24,12 +25,16 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
     It answers /metrics, /healthz and /readyz on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT.
     """
     # Faust reads sys.argv and takes a second to import: only a worker pays for it.
-    from agents import aggregator, recorder
+    from agents import aggregator, detector, recorder
     from agents.app import run as run_worker
 
     settings = config.load()
     logs.configure(settings, role=role.value)
-    make = {RoleName.AGGREGATOR: aggregator.make, RoleName.RECORDER: recorder.make}[role]
+    make = {
+        RoleName.AGGREGATOR: aggregator.make,
+        RoleName.RECORDER: recorder.make,
+        RoleName.DETECTOR: detector.make,
+    }[role]
     run_worker(*make(settings))
 
 

@@ -11,6 +11,7 @@ import structlog
 
 from agents.app import Folding, Role, host, make_app
 from pipeline.config import Settings
+from pipeline.core.alert_rows import record_alerts
 from pipeline.core.device_rows import record_heartbeats, record_metadata
 from pipeline.core.inference_rows import record_events
 from pipeline.core.ledger import Position, RecorderName, Verdict, mark, marked
@@ -21,7 +22,7 @@ from pipeline.edge.fetched import join
 from pipeline.edge.inserts import Attempt, Writer
 from pipeline.edge.partition import Partition
 from pipeline.edge.partitions import Partitions
-from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, METADATA
+from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ class Recorder:
             settings.topic(EVENTS.name): Route(lambda r, *_: record_events(r, limits), "inferences"),
             settings.topic(HEARTBEATS.name): Route(lambda r, *_: record_heartbeats(r), "device_heartbeats"),
             settings.topic(METADATA.name): Route(lambda r, *_: record_metadata(r), "inference_metadata"),
+            settings.topic(ALERTS.name): Route(lambda r, *_: record_alerts(r), "alerts"),
             settings.topic(AGGREGATES.name): Route(record_aggregates, "model_windows_1d"),
         }
         self._fold: Folding[Callable[[], Recorded], Recorded] = Folding(app, "record", lambda make: make())

@@ -8,6 +8,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from pipeline.core.alerting.notifier import NotifierPolicy
+from pipeline.core.alerting.routing import Defaults
+from pipeline.core.detection.device import HeartbeatPolicy
 from schemas.event import TimeLimits
 
 PREFIX = "INFERWATCH_"
@@ -80,11 +84,54 @@ class Settings(BaseSettings):
     buffer_mb: int = Field(128, ge=8, le=65_536, description="raw records that one worker holds at most")
     stall_s: int = Field(300, ge=10, description="a worker with lag but no progress for this long ends itself")
 
+    # alerting
+    false_alarms_per_model_week: float = Field(
+        1.0, gt=0, le=1000, description="false alarms of automatic detection that are acceptable"
+    )
+
     # how long ClickHouse keeps what
     ttl_inferences_days: int = Field(30, ge=1, description="single inferences, metadata, heartbeats, dead letters")
     ttl_windows_days: int = Field(7, ge=1, description="10-second windows")
     ttl_windows_1m_days: int = Field(90, ge=1, description="1-minute windows")
     ttl_windows_1h_days: int = Field(730, ge=1, description="1-hour windows; 1-day windows are kept for ever")
+
+    # heartbeats
+    heartbeat_page_beats: int = Field(
+        12, ge=5, le=1000, description="a device that missed so many beats is a page, whatever was learned of it"
+    )
+    heartbeat_learned: bool = Field(True, description="page earlier where a device's own longest gaps allow it")
+
+    # who is told, and how
+    notify_recipients: SecretStr = Field(
+        SecretStr(""), description="recipients of alerts whose rule names nobody, separated by blanks"
+    )
+    watchdog_recipients: SecretStr = Field(
+        SecretStr(""), description="a dead-man service: told every minute that inferwatch lives"
+    )
+    group_wait_s: float = Field(5.0, ge=0, le=3600, description="how long an alert waits for others of its cause")
+    group_interval_s: float = Field(60.0, ge=1, le=86_400, description="between messages about one cause")
+    repeat_interval_s: float = Field(14_400.0, ge=60, description="until an alert that still fires is told again")
+    storm_max: int = Field(
+        20, ge=1, le=1000, description="messages a minute to one recipient; what is more goes into one"
+    )
+    notify_give_up_s: float = Field(3600.0, ge=1, description="a notification is tried for so long")
+    notify_networks: str = Field(
+        "", description="networks (CIDR, comma-separated) that webhooks may reach although they are not public"
+    )
+    public_url: str = Field("", description="address of the console as people reach it, for links in messages")
+    smtp_host: str = Field("", description="mail server")
+    smtp_port: int = Field(587, ge=1, le=65_535, description="its port")
+    smtp_security: Literal["starttls", "tls", "plain"] = Field("starttls", description="how to talk to it")
+    smtp_user: str = Field("", description="user at the mail server; empty: no login")
+    smtp_password: SecretStr = Field(SecretStr(""), description="its password")
+    smtp_from: str = Field("inferwatch@localhost", min_length=1, description="sender of mail")
+    smtp_ca_file: Path | None = Field(None, description="CA certificate(s) for it, PEM; default: the system's")
+    alertmanager_url: str = Field("", description="address of the recipient alertmanager")
+    pagerduty_key: SecretStr = Field(SecretStr(""), description="integration key of the recipient pagerduty:default")
+    pagerduty_url: str = Field(
+        "https://events.pagerduty.com/v2/enqueue", description="PagerDuty's Events API v2; other regions have their own"
+    )
+    webhook_secret: SecretStr = Field(SecretStr(""), description="signs webhooks (HMAC-SHA256); empty: no signature")
 
     # the process
     workspace: str = Field("default", min_length=1, max_length=256, description="workspace of demo and produce")
@@ -93,15 +140,24 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
-    @field_validator("clickhouse_url")
+    @field_validator("clickhouse_url", "alertmanager_url", "pagerduty_url", "public_url")
     @classmethod
     def _is_http(cls, url: str) -> str:
+        if not url:
+            return url
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # or raises
             raise ValueError("expected http://host:port or https://host:port")
         if parts.username or parts.password:
-            raise ValueError("put user and password into clickhouse_user and clickhouse_password")
+            raise ValueError("put no user and password into an address")
         return url.rstrip("/")
+
+    @field_validator("notify_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        for one in filter(None, map(str.strip, text.split(","))):
+            ip_network(one)  # or raises
+        return text
 
     @classmethod
     def settings_customise_sources(
@@ -114,6 +170,29 @@ class Settings(BaseSettings):
     def time_limits(self) -> TimeLimits:
         """How far an event's time may lie from its record's."""
         return TimeLimits(age_ms_max=self.event_age_days_max * 86_400_000, ahead_ms_max=self.event_ahead_s_max * 1000)
+
+    @property
+    def heartbeat_policy(self) -> HeartbeatPolicy:
+        """When a silence is a page."""
+        return HeartbeatPolicy(page_beats=self.heartbeat_page_beats, learned=self.heartbeat_learned)
+
+    @property
+    def notifier_policy(self) -> NotifierPolicy:
+        """How long to wait before people are told, and how often they are."""
+        return NotifierPolicy(
+            group_wait_ms=round(self.group_wait_s * 1000),
+            group_interval_ms=round(self.group_interval_s * 1000),
+            repeat_ms=round(self.repeat_interval_s * 1000),
+            storm_max=self.storm_max,
+        )
+
+    @property
+    def default_recipients(self) -> Defaults:
+        """Who hears of what no rule sends to somebody."""
+        return Defaults(
+            recipients=self.notify_recipients.get_secret_value().split(),
+            watchdog_recipients=self.watchdog_recipients.get_secret_value().split(),
+        )
 
     def topic(self, name: str) -> str:
         """A topic's name on the broker."""

@@ -6,7 +6,7 @@ import sys
 import typer
 from rich.console import Console
 
-from pipeline.cli import audit, dead_letters, demo, doctor, migrate, produce, settings, topics, up
+from pipeline.cli import audit, dead_letters, demo, doctor, migrate, produce, rules, settings, topics, up
 from pipeline.config import ConfigError
 from pipeline.core.ledger import ForeignMetadataError
 from pipeline.edge.clickhouse import ClickHouseUnavailable
@@ -16,6 +16,7 @@ from pipeline.edge.embedded import EmbeddedError
 from pipeline.edge.kafka import GroupInUseError, KafkaUnavailable
 from pipeline.edge.load import PublishError
 from pipeline.edge.migrations import MigrationError
+from pipeline.edge.rule_file import RuleFileError
 
 app = typer.Typer(
     name="inferwatch",
@@ -32,6 +33,7 @@ app = typer.Typer(
 # What a person can do something about: one line on stderr instead of a traceback.
 _EXIT_CODES: dict[type[Exception], int] = {
     ConfigError: 2,
+    RuleFileError: 2,
     KafkaUnavailable: 3,
     ClickHouseUnavailable: 3,
     EmbeddedError: 3,
@@ -47,6 +49,7 @@ app.command("up")(up.up)
 app.command("demo")(demo.demo)
 app.command("migrate")(migrate.migrate)
 app.add_typer(topics.app, name="topics")
+app.add_typer(rules.app, name="rules")
 app.command("produce")(produce.produce)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)

@@ -33,6 +33,14 @@ EVENT_TO_ROW_SECONDS = Histogram(
     "inferwatch_event_to_row_seconds", "From an event's broker timestamp to its row.", buckets=_DELAYS
 )
 
+ALERTS = Counter("inferwatch_alerts_total", "Steps of alerts that were told.", ["kind", "state"])
+NOTIFICATIONS = Counter(
+    "inferwatch_notifications_total", "Notifications that were sent, or given up.", ["sender", "outcome"]
+)
+NOTIFICATION_RETRIES = Counter(
+    "inferwatch_notification_retries_total", "Attempts to notify that failed and are made again.", ["sender"]
+)
+
 for _verdict in Verdict:
     CHAIN.labels(_verdict.value)
 for _state in ("assigned", "restoring", "failed"):

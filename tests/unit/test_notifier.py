@@ -295,9 +295,8 @@ def test_a_new_episode_that_is_pending_is_not_begun_at_alertmanager() -> None:
 def test_who_names_nobody_goes_to_the_default_unless_it_is_only_information() -> None:
     desk = Desk(rule(recipients=[]), recipients=["mailto:duty@example.com"])
     desk.see(alert(), silent("cam-1"), silent("cam-2", severity=Severity.INFO))
-    assert {one.recipient for one in desk.until(10)} == {"mailto:duty@example.com"}
-    assert "cam-2" not in {event.device_id for event in desk.notifier.open.values()} - {"cam-2"}
-    assert [len(one.events) for one in desk.until(HOUR_S)] == []
+    told = [(one.recipient, event.device_id) for one in desk.until(HOUR_S) for event in one.events]
+    assert told == [("mailto:duty@example.com", None), ("mailto:duty@example.com", "cam-1")]
 
 
 def test_the_watchdog_goes_to_its_own_recipients_every_minute() -> None:
@@ -336,14 +335,16 @@ def test_two_repetitions_are_two_messages() -> None:
     assert len({one.idempotency_key for one in sent}) == 3
 
 
-def test_a_flapping_alert_is_told_once_an_interval() -> None:
-    desk = Desk()
+def test_an_alert_that_comes_and_goes_is_not_told_at_each_turn() -> None:
+    desk, sent = Desk(), []
     for i in range(60):
-        desk.see(alert(FIRING, 1, episode=T0 + i * 10_000), alert(RESOLVED, 2, episode=T0 + i * 10_000))
-        desk.see(alert(FIRING, 1, episode=T0 + i * 10_000 + 5000))
-        desk.until((i + 1) * 10)
-        desk.see(alert(RESOLVED, 2, episode=T0 + i * 10_000 + 5000))
-    assert len(desk.notifier.snapshot()["groups"]) <= 1
+        desk.see(alert(FIRING, 1, episode=T0 + i * 10_000))
+        sent += desk.until(i * 10 + 7)
+        desk.see(alert(RESOLVED, 2, episode=T0 + i * 10_000))
+        sent += desk.until(i * 10 + 10)
+    assert len(sent) <= 10 * 60 / 60 + 1
+    sent += desk.until(1000)
+    assert not sent[-1].is_open
 
 
 def test_memory_is_bounded() -> None:
@@ -374,14 +375,14 @@ def test_a_secret_in_a_recipient_is_not_in_the_repr() -> None:
 
 def test_whatever_happens_each_beginning_has_one_end_for_whoever_heard_of_it() -> None:
     """Random lives with restarts: per alert and recipient, told beginnings and ends alternate."""
-    for seed in range(30):
+    for seed in range(10):
         rng = random.Random(seed)
         desk = Desk(
             rule(recipients=[ANN, PAGER], max_per_hour=rng.choice((None, 3))), policy=NotifierPolicy(storm_max=4)
         )
         states: dict[int, tuple[int, int, bool]] = {}
         told: dict[tuple[str, str], bool] = {}
-        for _ in range(400):
+        for _ in range(300):
             i = rng.randrange(6)
             episode, sequence, is_open = states.get(i, (T0 - 1, 0, False))
             episode, sequence = (episode, sequence + 1) if is_open else (max(episode + 1, T0 + desk.now_s * 1000), 1)

@@ -20,14 +20,20 @@ def pins() -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("package", "pinned"),
-    [("faust-streaming", "0.15.3"), ("aiokafka", "0.14.0"), ("chdb-core", "26.9.0"), ("jgo", "3.2.0")],
+    [
+        ("faust-streaming", "0.15.3"),
+        ("aiokafka", "0.14.0"),
+        ("apprise", "2.2.0"),
+        ("chdb-core", "26.9.0"),
+        ("jgo", "3.2.0"),
+    ],
 )
 def test_the_version_looked_at_here_is_pinned_and_installed(package: str, pinned: str) -> None:
     assert pins()[package] == version(package) == pinned
 
 
 def test_nothing_else_is_pinned_in_pyproject() -> None:
-    assert sorted(pins()) == ["aiokafka", "chdb-core", "faust-streaming", "jgo"]
+    assert sorted(pins()) == ["aiokafka", "apprise", "chdb-core", "faust-streaming", "jgo"]
 
 
 def test_aiokafkas_coordinator_holds_generation_member_id_and_commit_lock() -> None:
@@ -107,3 +113,20 @@ def test_chdbs_engine_is_one_module_beside_its_package() -> None:
     assert spec is not None
     [folder] = spec.submodule_search_locations or []
     assert (Path(folder) / "_chdb.abi3.so").is_file()
+
+
+_SCHEMES = ("protocols", "secure_protocols")
+
+
+def test_apprises_services_are_known_send_in_the_calling_thread_and_take_no_for_redirects() -> None:
+    import apprise
+
+    from pipeline.edge.notification.chat import SCHEMES
+
+    known = {
+        scheme for one in apprise.Apprise().details()["schemas"] for kind in _SCHEMES for scheme in one[kind] or []
+    }
+    assert known >= SCHEMES
+    source = inspect.getsource(apprise.NotifyBase.notify)
+    assert "Thread" not in source
+    assert apprise.NotifyBase.redirects is True

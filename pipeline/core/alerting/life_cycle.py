@@ -12,7 +12,7 @@ neither ends an episode nor begins one; when it lasts, the episode says so (no_d
 A person who has acknowledged an episode is not told again when it comes back before its end, only when it gets worse.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -111,6 +111,12 @@ class LifeCycle:
     def open(self) -> Mapping[str, AlertState]:
         """The state of every open episode, by fingerprint."""
         return {s.fingerprint: t.episode.state for s, t in self._tracks.items() if t.episode is not None}
+
+    def states(self) -> Iterator[tuple[Subject, AlertState]]:
+        """Every open episode: what it is about, and where it stands."""
+        for subject, track in self._tracks.items():
+            if track.episode is not None:
+                yield subject, track.episode.state
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as JSON has it."""

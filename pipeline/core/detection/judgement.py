@@ -161,8 +161,12 @@ class Judgement:
         return of_members, of_scales, scores
 
     def _end_hour(self, views: Mapping[str, Arrays]) -> None:
+        thresholds = views["scoring"]["threshold"].copy()
         taught, hours = self._scoring.end_hour(views["scoring"], views["baseline"]["age"])
-        for view, channels in ((views["bank"], _CHANNEL_OF_MEMBER), (views["ladder"], CHANNEL_OF_SIGNAL)):
-            maxima = view["hour_max"]
-            tail.learn(view["level"], view["slope"], view["at_zero"], maxima, hours[channels], taught[channels])
-            maxima[...] = 0
+        members = (views["bank"], _CHANNEL_OF_MEMBER, thresholds[BANK]), (views["ladder"], CHANNEL_OF_SIGNAL, thresholds[LADDER])
+        for view, channels, limits in members:
+            level, slope, at_zero = view["level"], view["slope"], view["at_zero"]
+            # No more than what made the alert, as in the channel's own tail.
+            maxima = np.minimum(view["hour_max"], (limits[channels] - at_zero) / slope)
+            tail.learn(level, slope, at_zero, maxima, hours[channels], taught[channels])
+            view["hour_max"][...] = 0

@@ -17,7 +17,8 @@ BANK, LADDER = 0, 1
 FAMILIES = ("bank", "ladder")
 CALM_WINDOWS = 6  # below the lower threshold, until an alert ends
 _LOWER = math.exp(3.0)  # times as frequent as asked: scores below this end an alert
-_NEW_DAY_HOURS = 12.0  # what the tails of a first day count for once there is a season
+_NEW_DAYS = (1, 3, 5)  # of a model's life: a season is known, more members speak
+_NEW_DAY_HOURS = 12.0  # what the tails learned before count for then
 
 # Members are scaled alike, so the best of some ten kinds of member exceeds this in a third of all hours.
 _PRIOR = tail.Prior(level=2.0, rate=0.36, excess=1.0)
@@ -63,22 +64,25 @@ class Scoring:
         ended = calm >= CALM_WINDOWS
         breached &= ~ended
         calm[ended] = 0
-        view["skip_hour"] |= breached | ended
         return began, ended
 
     def end_hour(self, view: Arrays, age: Floats) -> tuple[Bools, Floats]:
         """Learn the tails of an hour; returns which channels' members learn too, and from how many hours so far."""
         hours = view["hours"]
-        crossed = (age >= WINDOWS_PER_DAY) & (age < WINDOWS_PER_DAY + WINDOWS_PER_HOUR)
-        if crossed.any():
-            hours[:, crossed] = np.minimum(hours[:, crossed], _NEW_DAY_HOURS)
+        for days in _NEW_DAYS:
+            crossed = (age >= days * WINDOWS_PER_DAY) & (age < days * WINDOWS_PER_DAY + WINDOWS_PER_HOUR)
+            if crossed.any():
+                hours[:, crossed] = np.minimum(hours[:, crossed], _NEW_DAY_HOURS)
         taught: Bools = ~view["skip_hour"] & (age >= WINDOWS_PER_HOUR)
         before = hours.copy()
-        tail.learn(view["level"], view["slope"], view["at_zero"], view["hour_max"], before, taught)
+        maxima = np.minimum(view["hour_max"], view["threshold"])
+        tail.learn(view["level"], view["slope"], view["at_zero"], maxima, before, taught)
         hours += taught
         np.minimum(hours, tail.HOURS_MAX, out=hours)
         self._set_thresholds(view)
         view["hour_max"][...] = 0
+        # Of an alert the hour in which it began counts, up to the threshold: were it left out, a stream that strays
+        # more often than asked would never be known to. The hours that follow say nothing of what is normal.
         view["skip_hour"][...] = view["breached"]
         return taught, before
 

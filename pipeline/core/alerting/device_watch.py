@@ -1,0 +1,64 @@
+"""All that is judged of one partition of inference.heartbeats: who is silent, and the life of those alerts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.detection.heartbeat import HeartbeatMonitor
+from pipeline.core.tables import Records
+from schemas import heartbeat
+from schemas.alert import AlertEvent
+from schemas.rejection import Rejected
+
+VERSION = 1
+
+
+class DeviceWatch:
+    """One partition's devices."""
+
+    def __init__(self, partition: int) -> None:
+        self._monitor = HeartbeatMonitor(partition)
+        self._life = LifeCycle()
+        self._watermark_ms = 0
+
+    def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
+        """A person has it."""
+        return self._life.acknowledge(fingerprint, episode, author, comment, at_ms)
+
+    def observe(self, records: Records) -> list[AlertEvent]:
+        """Records in the order of the log. What is no heartbeat moves the watermark all the same."""
+        events: list[AlertEvent] = []
+        for time_ms, raw in zip(records.times_ms, records.values, strict=True):
+            self._watermark_ms = max(self._watermark_ms, time_ms)
+            beat = heartbeat.decode(raw)
+            if not isinstance(beat, Rejected):
+                for condition in self._monitor.observe(time_ms, beat):
+                    events += self._life.observe(condition)
+        return events
+
+    def tick(self, caught_up: bool) -> list[AlertEvent]:
+        """Everything that has come was observed; `caught_up`: and nothing more is there."""
+        events: list[AlertEvent] = []
+        for condition in self._monitor.tick(self._watermark_ms, caught_up):
+            events += self._life.observe(condition)
+        return events
+
+    def stages(self) -> Mapping[str, int]:
+        """Devices by stage."""
+        return self._monitor.stages()
+
+    def snapshot(self) -> dict[str, Any]:
+        """What to save together with the offset that it explains."""
+        return {
+            "version": VERSION,
+            "watermark_ms": self._watermark_ms,
+            "monitor": self._monitor.snapshot(),
+            "life": self._life.snapshot(),
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """As it was when it was saved, by this version."""
+        assert saved["version"] == VERSION
+        self._watermark_ms = saved["watermark_ms"]
+        self._monitor.restore(saved["monitor"])
+        self._life.restore(saved["life"])

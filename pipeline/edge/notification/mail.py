@@ -1,0 +1,112 @@
+"""Mail, by the operator's SMTP server: text and HTML, threads by group, a Message-ID that is equal when sent twice."""
+
+import asyncio
+import hashlib
+import smtplib
+import ssl
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.utils import formataddr, formatdate, parseaddr
+from pathlib import Path
+from typing import Literal
+from urllib.parse import unquote
+
+from pipeline.core.alerting.messages import html, subject, text
+from pipeline.core.alerting.notification import Notification
+from pipeline.edge.notification.outcome import Failed, Outcome, Sent
+
+TIMEOUT_S = 20.0
+Security = Literal["starttls", "tls", "plain"]
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where mail goes first."""
+
+    host: str
+    port: int = 587
+    security: Security = "starttls"
+    user: str = ""
+    password: str = field(default="", repr=False)
+    sender: str = "inferwatch@localhost"
+    ca_file: Path | None = None
+
+
+class Mail:
+    """Recipients are mailto:NAME@HOST, several separated by commas."""
+
+    def __init__(self, server: MailServer, public_url: str) -> None:
+        """A connection for each mail: they are few."""
+        self._server, self._public_url = server, public_url
+
+    async def send(self, notification: Notification) -> Outcome:
+        """Hands it to the server."""
+        if not self._server.host:
+            return Failed(False, "INFERWATCH_SMTP_HOST is not set")
+        addresses = addresses_of(notification.recipient)
+        if not addresses:
+            return Failed(False, "the recipient is no mail address")
+        message = mail(notification, self._server.sender, addresses, self._public_url)
+        return await asyncio.to_thread(self._hand_over, message, addresses)
+
+    def _hand_over(self, message: EmailMessage, addresses: list[str]) -> Outcome:
+        server = self._server
+        context = ssl.create_default_context(cafile=server.ca_file)
+        try:
+            with (
+                smtplib.SMTP_SSL(server.host, server.port, timeout=TIMEOUT_S, context=context)
+                if server.security == "tls"
+                else smtplib.SMTP(server.host, server.port, timeout=TIMEOUT_S)
+            ) as connection:
+                if server.security == "starttls":
+                    connection.starttls(context=context)
+                if server.user:
+                    connection.login(server.user, server.password)
+                refused = connection.send_message(message, to_addrs=addresses)
+        except smtplib.SMTPRecipientsRefused as error:
+            return _refused(error.recipients)
+        except smtplib.SMTPResponseException as error:
+            what = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else ""
+            return Failed(400 <= error.smtp_code < 500, f"SMTP {error.smtp_code} {what}".rstrip())
+        except smtplib.SMTPNotSupportedError as error:
+            return Failed(False, f"the server cannot: {error}")
+        except ssl.SSLCertVerificationError as error:
+            return Failed(False, f"the server's certificate is not valid: {error.verify_message}")
+        except (smtplib.SMTPException, OSError) as error:
+            return Failed(True, f"no connection to the mail server, or it broke: {error}")
+        # Some were accepted: again would be twice for them.
+        return Failed(False, _refused(refused).reason) if refused else Sent()
+
+
+def mail(notification: Notification, sender: str, addresses: list[str], public_url: str) -> EmailMessage:
+    """The message."""
+    name, address = parseaddr(sender)
+    domain = address.partition("@")[2] or "inferwatch"
+    thread = hashlib.blake2b(notification.group.encode(), digest_size=12).hexdigest()
+    message = EmailMessage()
+    message["From"] = formataddr((name or "inferwatch", address))
+    message["To"] = ", ".join(addresses)
+    message["Subject"] = subject(notification)
+    message["Date"] = formatdate(notification.at_ms / 1000)
+    message["Message-ID"] = f"<{notification.idempotency_key}@{domain}>"
+    message["References"] = f"<{thread}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"  # no holiday answers
+    message.set_content(text(notification, public_url))
+    message.add_alternative(html(notification, public_url), subtype="html")
+    return message
+
+
+def addresses_of(recipient: str) -> list[str]:
+    """The mail addresses of a recipient; none if one of them is none."""
+    given = unquote(recipient.partition(":")[2].partition("?")[0]).split(",")
+    found = [address.strip() for address in given]
+    sound = all(parseaddr(one)[1] == one and "@" in one and one.isprintable() and " " not in one for one in found)
+    return found if sound else []
+
+
+def _refused(recipients: dict[str, tuple[int, bytes]]) -> Failed:
+    codes = sorted({code for code, _ in recipients.values()})
+    words = "; ".join(
+        f"{address}: {code} {text.decode('utf-8', 'replace')}" for address, (code, text) in sorted(recipients.items())
+    )
+    return Failed(all(400 <= code < 500 for code in codes), f"refused by the mail server: {words}")

@@ -1,0 +1,103 @@
+"""Records on their way to Kafka that must arrive: acknowledged by all replicas, sent again for as long as it takes."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from pipeline.config import Settings
+from pipeline.edge.kafka import client_options
+
+log = structlog.get_logger()
+
+WAIT_S_FIRST, WAIT_S_MAX = 0.1, 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutRecord:
+    """A record for a topic; without a partition the key decides."""
+
+    key: bytes
+    value: bytes
+    partition: int | None = None
+
+
+class Output:
+    """A producer that does not give up. `reachable` says how the last send went."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is opened before the first send: the broker may not be there yet."""
+        self._settings = settings
+        self._producer: AIOKafkaProducer | None = None
+        self._opening = asyncio.Lock()
+        self.reachable = True
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def stop(self) -> None:
+        """Closes the producer."""
+        await self._close()
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has now."""
+        while True:
+            try:
+                return len(await (await self._open()).partitions_for(topic))
+            except (KafkaError, OSError) as error:
+                await self._failed(topic, error, 1.0)
+
+    async def send(self, topic: str, records: Sequence[OutRecord], alive: Callable[[], None]) -> None:
+        """Sends in order and returns when all are acknowledged. `alive` is called at every failure."""
+        wait_s = WAIT_S_FIRST
+        while True:
+            try:
+                producer = await self._open()
+                sent = [await producer.send(topic, r.value, key=r.key, partition=r.partition) for r in records]
+                answers = await asyncio.gather(*sent, return_exceptions=True)
+                failures = [answer for answer in answers if isinstance(answer, BaseException)]
+                if not failures:
+                    self.reachable = True
+                    return
+                # All go again: readers drop what they have, and order must hold within a partition.
+                raise failures[0]
+            except (KafkaError, OSError) as error:
+                alive()
+                await self._failed(topic, error, wait_s)
+                wait_s = min(2 * wait_s, WAIT_S_MAX)
+
+    async def _open(self) -> AIOKafkaProducer:
+        async with self._opening:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    **client_options(self._settings),
+                    acks="all",
+                    enable_idempotence=True,
+                    compression_type="zstd",
+                    max_request_size=8 << 20,
+                    request_timeout_ms=15_000,
+                )
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
+
+    async def _failed(self, topic: str, error: BaseException, wait_s: float) -> None:
+        self.reachable = False
+        log.warning("send_retry", topic=topic, error=repr(error))
+        await self._close()  # an idempotent producer does not always get over what it met
+        await asyncio.sleep(wait_s)
+
+    async def _close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            try:
+                await asyncio.wait_for(producer.stop(), 5)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.debug("producer_stop", error=repr(error))
