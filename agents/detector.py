@@ -97,7 +97,7 @@ class Detector:
     async def watch_devices(self, partition: Partition) -> None:
         """One partition of inference.heartbeats, until it is revoked."""
         number = partition.tp.partition
-        watch = DeviceWatch(number)
+        watch = DeviceWatch(number, self._settings.heartbeat_policy)
         key, seen, since_ms = f"devices/{number}", _Seen(), await self._restore(partition, f"devices/{number}", watch)
         while not partition.leaving:
             await self._beat(partition, seen)

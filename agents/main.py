@@ -16,6 +16,7 @@ class RoleName(StrEnum):
     AGGREGATOR = "aggregator"
     RECORDER = "recorder"
     DETECTOR = "detector"
+    NOTIFIER = "notifier"
 
 
 @app.command()
@@ -25,7 +26,7 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
     It answers /metrics, /healthz and /readyz on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT.
     """
     # Faust reads sys.argv and takes a second to import: only a worker pays for it.
-    from agents import aggregator, detector, recorder
+    from agents import aggregator, detector, notifier, recorder
     from agents.app import run as run_worker
 
     settings = config.load()
@@ -34,6 +35,7 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
         RoleName.AGGREGATOR: aggregator.make,
         RoleName.RECORDER: recorder.make,
         RoleName.DETECTOR: detector.make,
+        RoleName.NOTIFIER: notifier.make,
     }[role]
     run_worker(*make(settings))
 

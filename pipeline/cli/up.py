@@ -14,7 +14,7 @@ from rich.table import Table
 from pipeline.edge.embedded import Progress as Step
 from pipeline.edge.embedded.stack import Stack
 
-ROLES = ("aggregator", "recorder", "detector")
+ROLES = ("aggregator", "recorder", "detector", "notifier")
 Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="default: a free one, the same the next time")]
 
 

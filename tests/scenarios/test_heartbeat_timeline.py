@@ -82,6 +82,7 @@ FIXED = HeartbeatPolicy(learned=False, remind_ms=10**9)
     ("story", "beats", "said"),
     [
         ("a lost beat is nothing", "xx.xxx..xxx", "-----------"),
+        ("heard just in time", "x...xxx", "-------"),
         ("after four beats suspect", "x....xx", "----sr-"),
         ("after twelve lost, once", "x..............x", "----s-------L--r"),
         ("well is said until it is believed", "x............xxxxx", "----s-------Lrrr--"),

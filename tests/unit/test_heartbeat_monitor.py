@@ -150,6 +150,17 @@ def test_a_restart_is_counted() -> None:
     assert (page.evidence["restarts"], page.evidence["boot_id"]) == (1, "b")
 
 
+def test_after_a_restart_another_clock_is_believed_at_once() -> None:
+    monitor = HeartbeatMonitor(0, NO_REMINDERS)
+    feed(monitor, START_MS, 20, boot_id="a")
+    wait(monitor, START_MS + 190_000, START_MS + 220_000)
+    said = []
+    for at_ms in range(START_MS + 220_000, START_MS + 260_000, 10_000):
+        said += monitor.observe(at_ms, beat(at_ms - HOUR_MS, boot_id="b"))
+        said += wait(monitor, at_ms, at_ms + 10_000)
+    assert said == []
+
+
 def test_more_devices_than_it_may_know_are_counted_and_not_watched() -> None:
     monitor = HeartbeatMonitor(0, HeartbeatPolicy(devices_max=3))
     for i in range(30):

@@ -199,10 +199,12 @@ def test_a_lag_of_our_own_speaks_for_all_silences() -> None:
     desk = Desk()
     lag = alert(kind=AlertKind.PIPELINE, rule_id=None, model_id=None, workspace="inferwatch", metric="input_lag_s")
     desk.see(lag, silent("cam-1"), alert())
-    assert sorted(one.group for one in desk.until(100)) == [
+    assert sorted(one.group for one in desk.until(30)) == [
         "model acme helmets/3",
         "pipeline inferwatch input_lag_s",
     ]
+    desk.see(msgspec.structs.replace(lag, state=RESOLVED, sequence=2))
+    assert [one.group for one in desk.until(31)] == ["workspace acme"]
 
 
 def test_a_rules_limit_is_kept_and_what_was_withheld_is_summed_up() -> None:
@@ -239,6 +241,20 @@ def test_many_alerts_at_once_are_a_few_messages_and_one_about_the_rest() -> None
     assert reasons(ends) == [Reason.RESOLVED] * 4
     assert sum(len(one.events) + one.left_out for one in ends) == 50
     assert desk.notifier.snapshot()["groups"] == []
+
+
+def test_an_open_incident_gets_its_news_in_a_storm_too() -> None:
+    desk = Desk(rule(recipients=[PAGER]), policy=NotifierPolicy(storm_max=1))
+    desk.see(alert(model_id="m/0"))
+    desk.until(10)
+    desk.see(*(alert(model_id=f"m/{i}") for i in range(1, 5)))
+    desk.see(alert(FIRING, 2, model_id="m/0", severity=Severity.CRITICAL))
+    assert [(one.group, one.reason) for one in desk.until(20)] == [
+        ("model acme m/0", Reason.WORSE),
+        ("storm", Reason.STORM),
+    ]
+    desk.see(*(alert(RESOLVED, 3, model_id=f"m/{i}") for i in range(5)))
+    assert [one.group for one in desk.until(100)] == ["model acme m/0", "storm"]
 
 
 def test_one_recipients_storm_is_not_anothers() -> None:
@@ -278,6 +294,17 @@ def test_what_is_silenced_is_not_begun_at_alertmanager_and_what_was_begun_goes_o
     desk.see(alert(model_id="m/2"))
     assert {event.model_id for one in desk.until(199) for event in one.events} == {"m/1"}
     assert {event.model_id for one in desk.until(300) for event in one.events} == {"m/1", "m/2"}
+
+
+def test_an_end_that_did_not_arrive_is_told_to_alertmanager_for_as_long_again() -> None:
+    desk = Desk(rule(recipients=["alertmanager"]))
+    desk.see(alert())
+    desk.until(10)
+    desk.see(alert(RESOLVED, 2))
+    for one in desk.until(250, confirm=False):
+        desk.notifier.confirm(one.idempotency_key, delivered=False)
+    assert desk.until(540)
+    assert desk.until(700)[-1].at_ms - T0 < 620_000
 
 
 def test_a_new_episode_that_is_pending_is_not_begun_at_alertmanager() -> None:

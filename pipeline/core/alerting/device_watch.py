@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.detection.device import HeartbeatPolicy
 from pipeline.core.detection.heartbeat import HeartbeatMonitor
 from pipeline.core.tables import Records
 from schemas import heartbeat
@@ -16,8 +17,8 @@ VERSION = 1
 class DeviceWatch:
     """One partition's devices."""
 
-    def __init__(self, partition: int) -> None:
-        self._monitor = HeartbeatMonitor(partition)
+    def __init__(self, partition: int, policy: HeartbeatPolicy | None = None) -> None:
+        self._monitor = HeartbeatMonitor(partition, policy)
         self._life = LifeCycle()
         self._watermark_ms = 0
 

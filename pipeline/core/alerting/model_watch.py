@@ -12,6 +12,7 @@ import msgspec
 
 from pipeline.core.alerting.condition import Condition, Subject
 from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.alerting.routing import WATCHDOG
 from pipeline.core.alerting.rules import RuleEngine
 from pipeline.core.detection.detector import AutomaticDetector, WindowRows
 from pipeline.core.detection.finding import Finding
@@ -89,6 +90,8 @@ class ModelWatch:
             found = [finding.condition() for finding in self._observe_window(end_ms - WINDOW_MS)]
             for condition in self._rules.tick(end_ms) + found:
                 events += self._life.observe(condition)
+            if self._partition == 0:
+                events += self._life.observe(_watchdog(end_ms))
             events += self._life.tick(end_ms)
         self._judged_ms = through_ms
         self._pending = [item for item in self._pending if item[0] > through_ms]
@@ -155,3 +158,19 @@ class ModelWatch:
         self._rules.restore(saved["rules"])
         self._detector.restore(saved["detector"])
         self._life.restore(saved["life"])
+
+
+def _watchdog(at_ms: int) -> Condition:
+    """Always fires: a service outside raises the alarm when it does not hear it any more."""
+    return Condition(
+        subject=Subject(AlertKind.PIPELINE, None, PIPELINE_WORKSPACE, None, None, None, WATCHDOG),
+        at_ms=at_ms,
+        breached=True,
+        value=None,
+        expected=None,
+        threshold=None,
+        severity=Severity.INFO,
+        hold_ms=0,
+        keep_firing_ms=0,
+        summary="inferwatch is watching; this alert always fires",
+    )

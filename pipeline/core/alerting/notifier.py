@@ -35,8 +35,6 @@ PAGERDUTY_PREFIX = "pagerduty:"
 STORM = "storm"
 KEEP_RESOLVED_MS = 86_400_000  # so long is a repetition of an old step recognised
 
-_WAKE_NOBODY = {Reason.RESOLVED, Reason.ACKNOWLEDGED}
-
 GroupKey = tuple[str, str]  # recipient, cause
 
 
@@ -79,6 +77,7 @@ class Notifier:
         self._storms: dict[str, StormCap] = {}
         self._resend = Resend(alertmanager_labels)
         self._outbox: dict[str, Notification] = {}
+        self._resending: dict[str, tuple[AlertEvent, ...]] = {}  # under way to Alertmanager
         self._again: list[Notification] = []  # of the outbox, after a restart
         self._stirred = False  # somebody may not be quiet any more
         self.repeated = 0  # events seen before
@@ -106,6 +105,8 @@ class Notifier:
             self._sources[event.fingerprint] = event
         elif self._sources.pop(event.fingerprint, None):
             self._stirred = True
+        if event.state is AlertState.RESOLVED:
+            self._silences.forget(event)
         route = self._routing.route(event)
         for recipient in route.recipients:
             if recipient == ALERTMANAGER:
@@ -139,9 +140,12 @@ class Notifier:
         out += self._summaries(now_ms)
         return out + self._for_alertmanager(now_ms)
 
-    def confirm(self, key: str) -> None:
+    def confirm(self, key: str, *, delivered: bool = True) -> None:
         """The notification was delivered, or given up: it is done with."""
         self._outbox.pop(key, None)
+        events = self._resending.pop(key, ())
+        if not delivered:
+            self._resend.undelivered(event.fingerprint for event in events)
 
     @property
     def open(self) -> Mapping[str, AlertEvent]:
@@ -244,7 +248,6 @@ class Notifier:
         note = self._within_limits(group, reasons, now_ms)
         out = [self._notification(group, reasons, note, now_ms)] if reasons else []
         for fingerprint in [key for key, reason in reasons.items() if reason is Reason.RESOLVED]:
-            self._silences.forget(self._alerts[fingerprint])
             self._drop(group, fingerprint)
         if out:
             group.last_ms = now_ms
@@ -273,16 +276,13 @@ class Notifier:
 
     def _within_storm(self, group: _Group, reasons: dict[str, Reason], now_ms: int) -> bool:
         """Whether the recipient can take one more message now; if not, its news go into one about all."""
-        if group.recipient.startswith(PAGERDUTY_PREFIX) and set(reasons.values()) <= _WAKE_NOBODY:
-            return True  # each incident must be closed by itself
+        if group.recipient.startswith(PAGERDUTY_PREFIX) and any(told.is_open for told in group.members.values()):
+            return True  # its incident is open already: nobody is woken anew, and it must be closed by itself
         if self._storms.setdefault(group.recipient, StormCap()).take(now_ms, self._policy.storm_max):
             return True
         key = group.recipient, STORM
         storm = self._groups.setdefault(key, _Group(*key))
         for fingerprint in reasons:
-            told = group.members[fingerprint]
-            if told.is_open and group.recipient.startswith(PAGERDUTY_PREFIX):
-                continue
             storm.members[fingerprint] = group.members.pop(fingerprint)
             self._member_of[fingerprint][group.recipient] = key
         self._schedule(storm, max(now_ms, storm.last_ms + self._policy.group_interval_ms))
@@ -357,18 +357,14 @@ class Notifier:
     def _for_alertmanager(self, now_ms: int) -> list[Notification]:
         """Not in the outbox: it is sent again anyway."""
         events = self._resend.tick(now_ms, lambda event: self._quiet(event, now_ms))
-        size = self._policy.events_max
-        return [
-            Notification(
-                ALERTMANAGER,
-                ALERTMANAGER,
-                tuple(events[i : i + size]),
-                Reason.RESENT,
-                idempotency_key(ALERTMANAGER, now_ms, i),
-                now_ms,
-            )
-            for i in range(0, len(events), size)
-        ]
+        out = []
+        for i in range(0, len(events), self._policy.events_max):
+            key, part = idempotency_key(ALERTMANAGER, now_ms, i), tuple(events[i : i + self._policy.events_max])
+            out.append(Notification(ALERTMANAGER, ALERTMANAGER, part, Reason.RESENT, key, now_ms))
+            self._resending[key] = part
+        while len(self._resending) > self._policy.outbox_max:
+            del self._resending[next(iter(self._resending))]
+        return out
 
     def _drop(self, group: _Group, fingerprint: str) -> None:
         group.members.pop(fingerprint, None)

@@ -4,7 +4,7 @@ Alertmanager knows an alert by its labels and forgets it when it is not sent aga
 its own are its business. What is silenced here is not begun there, but what was begun is ended.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -40,9 +40,8 @@ class Resend:
             return
         if event.state is AlertState.PENDING or (known.ended_ms and event.state is AlertState.SUPPRESSED):
             return  # of a new episode, which has not begun for others: the end of the last one is still told
-        begun_anew = event.state in _LIVES and known.ended_ms
         known.event, known.sent_ms = event, 0
-        if begun_anew:
+        if event.state in _LIVES:
             known.ended_ms = 0
 
     def tick(self, now_ms: int, quiet: Callable[[AlertEvent], bool]) -> list[AlertEvent]:
@@ -70,6 +69,12 @@ class Resend:
                 if now_ms - one.ended_ms >= RESOLVED_RESEND_MS:
                     del self._alerts[fingerprint]
         return due
+
+    def undelivered(self, fingerprints: Iterable[str]) -> None:
+        """They did not arrive: whose end is being told is told for as long again."""
+        for fingerprint in fingerprints:
+            if fingerprint in self._alerts:
+                self._alerts[fingerprint].ended_ms = 0
 
     def snapshot(self) -> list[Any]:
         """What is open, and what has ended of late."""

@@ -44,14 +44,14 @@ class Silences:
         self._acknowledgements.pop(key, None)
         if value is None:
             return
-        if len(self._silences) + len(self._acknowledgements) >= self._silences_max or (
-            isinstance(value, Silence) and mistakes(value)
-        ):
-            self.refused += 1
-        elif isinstance(value, Silence):
-            self._silences[key] = _Compiled(value, tuple(map(_compiled, value.matchers)))
-        else:
+        if isinstance(value, Acknowledgement):
             self._acknowledgements[key] = value
+            if len(self._acknowledgements) > self._silences_max:  # the oldest: of an episode long over
+                del self._acknowledgements[next(iter(self._acknowledgements))]
+        elif len(self._silences) >= self._silences_max or mistakes(value):
+            self.refused += 1
+        else:
+            self._silences[key] = _Compiled(value, tuple(map(_compiled, value.matchers)))
 
     def tick(self, now_ms: int) -> list[str]:
         """Ids of what has ended, which are forgotten."""

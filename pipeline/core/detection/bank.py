@@ -95,6 +95,7 @@ def _gaussian_evidence(residuals: Residuals, out: Floats) -> None:
     np.subtract(pull, sigmas, out=pairs[:, 0])
     np.negative(pull, out=pull)
     np.subtract(pull, sigmas, out=pairs[:, 1])
+    pairs *= residuals.trust[:GAUSSIANS, None, None]
 
 
 def _count_evidence(residuals: Residuals, out: Floats) -> None:

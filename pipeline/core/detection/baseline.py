@@ -25,6 +25,8 @@ _LEVEL_GAIN = np.float32(1 / WINDOWS_PER_DAY)
 _ERROR_WINDOWS_MAX = 2.0 * WINDOWS_PER_DAY
 _DOUBT = 1.5  # standard deviations of what is known of the level of errors
 _ERROR_RATE = 0.01  # the unit of the level of errors
+_ECHO_NOISE = 0.01
+_WANDER_WINDOWS = 64.0
 _HALF_NORMAL = 1.2533  # sd / E|x| of a normal deviate
 _SMALL_COUNT = 0.25  # variance that every count has: one single event is no deviation
 _MEAN_SD_MIN = np.array([0.001, 0.005, 0.005], np.float32)[:, None]  # of a window: nothing is infinitely sure
@@ -56,6 +58,7 @@ class Residuals:
     deviation: Floats  # unclipped, in units of the spread's unit
     target: Floats  # what the profile is to learn
     unit: Floats  # standard deviation of x
+    trust: Floats  # factor of the evidence, 1 on average
 
 
 class Baseline:
@@ -70,8 +73,10 @@ class Baseline:
                 "level": Field((SIGNALS,), level),
                 "spread": Field((SIGNALS,)),
                 "seen": Field((SIGNALS,)),  # windows with something to observe
-                "exposure": Field((SIGNALS,)),  # mean of n
+                "exposure": Field((SIGNALS,)),  # mean of n, or of the traffic
                 "relearn": Field((SIGNALS,)),  # windows that the level is still learned quickly
+                "last_z": Field((SIGNALS,)),
+                "echo": Field((SIGNALS,)),  # autocorrelation of neighbouring windows
                 "day_factor": Field((2,), 1.0),
                 "day_windows": Field((2,)),
                 "reference_day": Field((), -1, np.int8),
@@ -126,7 +131,8 @@ class Baseline:
         stray = _ROBUST_Z_MAX * unit[_COUNT]
         most = judged_by[_COUNT] + np.maximum(stray, 0.2 * judged_by[_COUNT]) + 2
         least = np.where(young, judged_by[_COUNT] - stray, 0)
-        scaled = judged[_COUNT] / dispersion
+        trust = _trust(view, n, expected)
+        scaled = judged[_COUNT] * trust[_COUNT] / dispersion
         return Residuals(
             z=z,
             robust_z=np.clip(z, -_ROBUST_Z_MAX, _ROBUST_Z_MAX),
@@ -139,14 +145,21 @@ class Baseline:
             deviation=deviation,
             target=target,
             unit=unit,
+            trust=trust,
         )
 
     def learn(self, view: Arrays, x: Floats, n: Floats, moment: Moment, residuals: Residuals, learns: Bools) -> None:
         """Take this window into what is normal, where `learns` (SIGNALS, models)."""
         taught = learns & residuals.observed
         exposure, seen = view["exposure"], view["seen"]
-        exposure += np.maximum(1 / (seen + 1), _LEVEL_GAIN) * (n - exposure) * taught
         weight: Floats = taught * np.minimum(n / np.maximum(exposure, 1e-9), 2)
+        weight[Signal.TRAFFIC] = taught[Signal.TRAFFIC]
+        amount = n.copy()
+        amount[Signal.TRAFFIC] = x[Signal.TRAFFIC]
+        exposure += np.maximum(1 / (seen + 1), _LEVEL_GAIN) * (amount - exposure) * taught
+        echo, last = view["echo"], view["last_z"]
+        echo += taught * _LEVEL_GAIN * (residuals.robust_z * last - echo)
+        last[...] = residuals.robust_z
         _learn_spread(view, residuals, taught)
         _learn_level(view, x, residuals, weight)
         slot, slot_windows = view["profile"][moment.slot], view["slot_windows"][moment.slot]
@@ -169,6 +182,21 @@ class Baseline:
         state["level"][signal, column] = 1
         state["spread"][signal, column] = 1
         state["relearn"][signal, column] = RELEARN_WINDOWS
+
+
+def _trust(view: Arrays, n: Floats, expected: Floats) -> Floats:
+    """How much a window with this exposure is to say, compared with a usual one.
+
+    Where neighbours are alike, what moves them is not chance among n: it does not shrink when n grows, and the evidence
+    must not grow with n. The sum of chance and wander is what counts, over the time that a small change needs.
+    """
+    echo = np.clip(view["echo"] - _ECHO_NOISE, 0, 0.9)
+    wander = _WANDER_WINDOWS * echo / (1 - echo)
+    amount = n.copy()
+    amount[Signal.TRAFFIC] = expected[Signal.TRAFFIC]
+    relative = amount / np.maximum(view["exposure"], 1e-9)
+    out: Floats = (1 + wander) / (1 + wander * np.minimum(relative, 100))
+    return out
 
 
 def _deviance_root(x: Floats, expected: Floats, dispersion: Floats) -> Floats:

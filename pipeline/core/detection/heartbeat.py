@@ -60,10 +60,10 @@ class HeartbeatMonitor:
         self._caught_up = False
         self.refused = 0  # beats of devices beyond devices_max
 
-    def observe(self, broker_ms: int, beat: Heartbeat) -> list[Condition]:
-        """One record, in the order of the log."""
+    def observe(self, broker_ms: int, beat: Heartbeat | None) -> list[Condition]:
+        """One record, in the order of the log; None: it is no heartbeat, and only its time counts."""
         said = self._advance(broker_ms)
-        if is_tick(beat):
+        if beat is None or is_tick(beat):
             return said
         device = self._devices.get((beat.workspace, beat.device_id)) or self._enrol(broker_ms, beat)
         if device is None:

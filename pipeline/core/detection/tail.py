@@ -14,7 +14,7 @@ from pipeline.core.detection.state import Bools, Field, Floats
 
 PRIOR_HOURS = 24.0
 HOURS_MAX = 672.0  # what is older than some four weeks fades
-_ABOVE = 0.3  # the share of hours whose maximum is to be above u
+_ABOVE = 0.15  # the share of hours whose maximum is to be above u
 _STEP_MIN = 0.02
 
 

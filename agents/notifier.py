@@ -1,0 +1,167 @@
+"""The notifier: inference.alerts -> people, at least once, and each step once as far as they are concerned.
+
+One worker is active: whoever owns the single partition of inference.silences. It reads all of inference.alerts, for
+what has one cause belongs in one message, whatever partition it lies in. Others of the role stand by.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import faust
+import structlog
+from aiokafka.structs import TopicPartition
+
+from agents.app import Role, host, make_app
+from pipeline.config import Settings
+from pipeline.core.alerting.notification import Notification
+from pipeline.core.alerting.notifier import Notifier
+from pipeline.core.alerting.routing import Routing
+from pipeline.core.alerting.silencing import Silences
+from pipeline.edge import clock
+from pipeline.edge.followed import FollowedTopic
+from pipeline.edge.notification.delivery import Delivery, Patience
+from pipeline.edge.notification.outcome import Outcome, Sent
+from pipeline.edge.notification.senders import open_senders
+from pipeline.edge.output import Output
+from pipeline.edge.partition import Partition
+from pipeline.edge.partitions import Partitions
+from pipeline.edge.reader import Reader
+from pipeline.edge.snapshots import Snapshot, SnapshotTopic
+from schemas import alert, rule, silence
+from schemas.alert import AlertEvent
+from schemas.rejection import Rejected
+from schemas.topics import ALERTS, RULES, SILENCES
+
+log = structlog.get_logger()
+
+KEY = "notifier"
+METADATA = "n1"  # the committed offset only says who is active
+SAVE_S = 5.0
+VERSION = 1
+
+
+@dataclass(slots=True)
+class _Desk:
+    """The active notifier: its machine, how far it has read, whether there is something to save."""
+
+    notifier: Notifier
+    offsets: dict[int, int] = field(default_factory=dict)  # of inference.alerts, by partition: the next to read
+    rules_version: int = -1
+    rules: dict[str, bytes] = field(default_factory=dict)
+    changed: bool = False
+    saved_at: float = 0.0
+
+    def done(self, notification: Notification, outcome: Outcome) -> None:
+        """A notification is done with."""
+        self.notifier.confirm(notification.idempotency_key, delivered=isinstance(outcome, Sent))
+        self.changed = True
+
+
+class NotifierWork:
+    """What the active worker does."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.output = Output(settings)
+        self.rules = FollowedTopic(settings, settings.topic(RULES.name))
+        self._snapshots = SnapshotTopic(settings, self.output)
+        self._alerts = settings.topic(ALERTS.name)
+
+    async def work(self, partition: Partition) -> None:
+        """Active for as long as the partition is ours."""
+        desk = await self._restore()
+        first, _ = await partition.ends()
+        partition.seek(first)
+        patience = Patience(give_up_s=self._settings.notify_give_up_s)
+        async with open_senders(self._settings) as senders, self._reading(desk) as reader:
+            delivery = Delivery(senders, desk.done, patience)
+            broken = asyncio.create_task(delivery.watch())
+            try:
+                while not partition.leaving and not broken.done():
+                    await self._turn(partition, desk, reader, delivery)
+                if broken.done():
+                    broken.result()
+            finally:
+                broken.cancel()
+                await delivery.stop()
+        await self._save(partition, desk)
+
+    async def _turn(self, partition: Partition, desk: _Desk, reader: Reader, delivery: Delivery) -> None:
+        """Takes in what has come, then tells what is due: never before all that is there was read."""
+        await self._silences(partition, desk)
+        self._take_rules(desk)
+        now_ms = clock.now_ms()
+        for number, record in await reader.read(timeout_s=0.2):
+            event = alert.decode(record.value)
+            if isinstance(event, AlertEvent):  # else: the recorder keeps it as a dead letter
+                desk.notifier.observe(event, now_ms)
+            desk.offsets[number] = record.offset + 1
+            desk.changed = True
+        partition.alive()
+        if reader.caught_up and partition.lag() == 0:
+            for notification in desk.notifier.tick(now_ms):
+                delivery.put(notification)
+                desk.changed = True
+        if desk.changed and time.monotonic() - desk.saved_at >= SAVE_S:
+            await self._save(partition, desk)
+
+    async def _silences(self, partition: Partition, desk: _Desk) -> None:
+        for fetched in await partition.take(10_000):
+            for key, raw in zip(fetched.records.keys, fetched.records.values, strict=True):
+                value = None if raw is None else silence.decode(raw)
+                if not isinstance(value, Rejected):
+                    desk.notifier.observe_silence((key or b"").decode(errors="replace"), value)
+
+    def _take_rules(self, desk: _Desk) -> None:
+        if desk.rules_version == self.rules.version:
+            return
+        desk.rules_version = self.rules.version
+        now = {key.decode(errors="replace"): value for key, value in self.rules.values.items()}
+        for rule_id in desk.rules.keys() - now.keys():
+            desk.notifier.observe_rule(rule_id, None)
+        for rule_id, value in now.items():
+            if desk.rules.get(rule_id) != value:
+                decoded = rule.decode(value)
+                desk.notifier.observe_rule(rule_id, None if isinstance(decoded, Rejected) else decoded)
+        desk.rules = now
+
+    async def _restore(self) -> _Desk:
+        await self.rules.ready.wait()
+        policy, defaults = self._settings.notifier_policy, self._settings.default_recipients
+        desk = _Desk(Notifier(Routing(defaults), Silences(), policy))
+        self._take_rules(desk)  # before the first event: they say whom it is for
+        snapshot = await self._snapshots.load(KEY)
+        if snapshot is not None and snapshot.state["version"] == VERSION:
+            desk.notifier.restore(snapshot.state["notifier"])
+            desk.offsets = dict(snapshot.state["offsets"])
+        return desk
+
+    @asynccontextmanager
+    async def _reading(self, desk: _Desk) -> AsyncIterator[Reader]:
+        partitions = [TopicPartition(self._alerts, n) for n in range(await self.output.partitions(self._alerts))]
+        reader = Reader(self._settings, {tp: desk.offsets.get(tp.partition) for tp in partitions})
+        await reader.start()
+        try:
+            yield reader
+        finally:
+            await reader.stop()
+
+    async def _save(self, partition: Partition, desk: _Desk) -> None:
+        desk.changed, desk.saved_at = False, time.monotonic()
+        await partition.commit(partition.next_offset, METADATA)  # refused if somebody else is active by now
+        state = {"version": VERSION, "offsets": list(desk.offsets.items()), "notifier": desk.notifier.snapshot()}
+        # Snapshots are ordered by a number that grows: all that was read.
+        await self._snapshots.save(KEY, Snapshot(clock.now_ms(), state), partition.alive)
+
+
+def make(settings: Settings) -> tuple[faust.App, Role]:
+    """The notifier's app."""
+    app = make_app("notifier", settings)
+    work = NotifierWork(settings)
+    members = Partitions(settings, settings.group("notifier"), {settings.topic(SILENCES.name): work.work})
+    role = Role("notifier", members, (work.output,), (work.rules.follow_forever,))
+    host(app, role)
+    return app, role

@@ -1,0 +1,388 @@
+"""Notifications reach what they are sent to, and what does not answer delays nobody else."""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from pydantic import SecretStr
+
+from pipeline.config import Settings
+from pipeline.core.alerting.notification import Notification, Reason
+from pipeline.edge.embedded.ports import HOST, free_port
+from pipeline.edge.notification.delivery import Delivery, Patience
+from pipeline.edge.notification.outcome import Failed, Kind, Outcome, Sender, Sent, kind_of
+from pipeline.edge.notification.senders import open_senders
+from pipeline.edge.notification.webhook import SIGNATURE_HEADER, signature
+from schemas.alert import AlertEvent, AlertState, Severity
+from tests.alerts import T0, alert
+from tests.integration.receivers import alertmanager, certificate, knows, post_office, receiver, true
+
+pytestmark = pytest.mark.integration
+
+RESOLVED = AlertState.RESOLVED
+LOCAL = "127.0.0.0/8"
+
+
+def notification(recipient: str, *events: AlertEvent, **fields: Any) -> Notification:
+    whole: dict[str, Any] = {
+        "group": "model acme helmets/3",
+        "reason": Reason.FIRST,
+        "idempotency_key": "k1",
+        "at_ms": T0,
+    }
+    return Notification(recipient=recipient, events=events or (alert(),), **(whole | fields))
+
+
+def send(settings: Settings, *notifications: Notification) -> list[Outcome]:
+    async def all_of_them() -> list[Outcome]:
+        async with open_senders(settings) as senders:
+            return [await senders[kind_of(one.recipient)].send(one) for one in notifications]
+
+    return asyncio.run(all_of_them())
+
+
+# Mail
+
+
+def mail_settings(port: int, **fields: Any) -> Settings:
+    return Settings(smtp_host=HOST, smtp_port=port, smtp_from="watch@example.com", **fields)
+
+
+def test_mail_arrives_in_both_forms() -> None:
+    with post_office() as post:
+        outcome = send(
+            mail_settings(post.port, smtp_security="plain"), notification("mailto:ann@example.com,bob@example.com")
+        )
+    assert outcome == [Sent()]
+    [(envelope, message)] = post.mails
+    assert envelope.rcpt_tos == ["ann@example.com", "bob@example.com"]
+    assert message["Subject"] == "[WARNING] confidence of helmets/3 is 0.61, below 0.75"
+    body = message.get_body(("plain",))
+    assert body is not None
+    assert "first notification" in body.get_content()
+    assert message.get_body(("html",)) is not None
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+def test_mail_goes_by_tls_with_a_password(tmp_path: Path, security: str) -> None:
+    cert, key = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    tls: dict[str, Any] = {"tls_context": context, "require_starttls": True}
+    options: dict[str, Any] = {"ssl_context": context, "auth_require_tls": False} if security == "tls" else tls
+    with post_office(authenticator=knows("watch", "hush"), auth_required=True, **options) as post:
+        sound = mail_settings(
+            post.port, smtp_security=security, smtp_user="watch", smtp_password=SecretStr("hush"), smtp_ca_file=cert
+        )
+        assert send(sound, notification("mailto:ann@example.com")) == [Sent()]
+        wrong = sound.model_copy(update={"smtp_password": SecretStr("wrong")})
+        [refused] = send(wrong, notification("mailto:ann@example.com"))
+        [unknown] = send(sound.model_copy(update={"smtp_ca_file": None}), notification("mailto:ann@example.com"))
+    assert isinstance(refused, Failed)
+    assert (refused.recoverable, refused.reason[:8]) == (False, "SMTP 535")
+    assert isinstance(unknown, Failed)
+    assert not unknown.recoverable
+    assert len(post.mails) == 1
+
+
+def test_mail_is_not_sent_in_the_clear_when_tls_was_asked_for() -> None:
+    with post_office() as post:
+        [outcome] = send(mail_settings(post.port), notification("mailto:ann@example.com"))
+    assert isinstance(outcome, Failed)
+    assert not outcome.recoverable
+    assert post.mails == []
+
+
+@pytest.mark.parametrize(("answer", "recoverable"), [("451 later", True), ("550 nobody of that name", False)])
+def test_the_mail_servers_answer_says_whether_to_try_again(answer: str, recoverable: bool) -> None:
+    with post_office() as post:
+        post.refusals["ann@example.com"] = answer
+        [outcome] = send(mail_settings(post.port, smtp_security="plain"), notification("mailto:ann@example.com"))
+    assert isinstance(outcome, Failed)
+    assert outcome.recoverable == recoverable
+    assert answer[:3] in outcome.reason
+
+
+def test_without_a_mail_server_it_may_work_later() -> None:
+    [outcome] = send(mail_settings(free_port(), smtp_security="plain"), notification("mailto:ann@example.com"))
+    assert isinstance(outcome, Failed)
+    assert outcome.recoverable
+
+
+# Webhooks
+
+
+def run(test: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(test)
+
+
+def test_a_webhook_is_signed_and_has_its_key() -> None:
+    async def test() -> None:
+        settings = Settings(notify_networks=LOCAL, webhook_secret=SecretStr("hush"))
+        async with receiver() as hook, open_senders(settings) as senders:
+            assert await senders[Kind.WEBHOOK].send(notification(hook.url)) == Sent()
+            [(headers, body)] = hook.requests
+            assert headers["Idempotency-Key"] == "k1"
+            assert headers[SIGNATURE_HEADER] == signature("hush", body)
+            assert json.loads(body)["alerts"][0]["fingerprint"] == alert().fingerprint
+
+    run(test())
+
+
+@pytest.mark.parametrize(("status", "recoverable"), [(500, True), (503, True), (429, True), (404, False), (302, False)])
+def test_a_receivers_status_says_whether_to_try_again(status: int, recoverable: bool) -> None:
+    async def test() -> None:
+        async with receiver(status) as hook, open_senders(Settings(notify_networks=LOCAL)) as senders:
+            hook.headers["Location"] = hook.url + "/elsewhere"
+            outcome = await senders[Kind.WEBHOOK].send(notification(hook.url))
+            assert isinstance(outcome, Failed)
+            assert (outcome.recoverable, outcome.reason[:8]) == (recoverable, f"HTTP {status}")
+            assert len(hook.requests) == 1
+
+    run(test())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433", "[::ffff:127.0.0.1]", "0.0.0.0"])
+def test_nothing_of_ours_can_be_reached_by_a_webhook(host: str) -> None:
+    async def test() -> None:
+        async with receiver() as hook, open_senders(Settings()) as senders:
+            port = hook.url.split(":")[2]
+            outcome = await senders[Kind.WEBHOOK].send(notification(f"http://{host}:{port}"))
+            assert isinstance(outcome, Failed)
+            assert not outcome.recoverable
+            assert outcome.reason.endswith(("(setting notify_networks allows more)", "the address is no URL"))
+            assert hook.requests == []
+
+    run(test())
+
+
+# Chat
+
+
+def test_a_chat_gets_the_message_and_only_where_it_may_go() -> None:
+    async def test() -> None:
+        async with receiver() as hook:
+            address = hook.url.removeprefix("http://").removesuffix("/hook")
+            there = notification(f"mmost://{address}/abcdefghijklmnopqrstuvwxyz")
+            async with open_senders(Settings(notify_networks=LOCAL)) as senders:
+                assert await senders[Kind.CHAT].send(there) == Sent()
+            assert "confidence of helmets/3" in hook.requests[0][1].decode()
+            async with open_senders(Settings()) as senders:
+                outcome = await senders[Kind.CHAT].send(there)
+            assert outcome == Failed(False, f"{HOST} is not a public address (setting notify_networks allows more)")
+            assert len(hook.requests) == 1
+
+    run(test())
+
+
+def test_a_chats_redirect_is_not_followed() -> None:
+    async def test() -> None:
+        async with receiver(302) as hook, open_senders(Settings(notify_networks=LOCAL)) as senders:
+            hook.headers["Location"] = hook.url
+            address = hook.url.removeprefix("http://").removesuffix("/hook")
+            recipient = f"mmost://{address}/abcdefghijklmnopqrstuvwxyz?redirect=yes"
+            outcome = await senders[Kind.CHAT].send(notification(recipient))
+            assert isinstance(outcome, Failed)
+            assert len(hook.requests) == 1
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "recipient",
+    [
+        "dbus://",
+        "syslog://",
+        "file:///etc/passwd",
+        "json://127.0.0.1",
+        "slack://not-a-token",
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ?template=/etc/passwd",
+        "slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ?tem%70late=/etc/passwd",
+    ],
+)
+def test_what_is_no_chat_is_refused(recipient: str) -> None:
+    [outcome] = send(Settings(), notification(recipient))
+    assert isinstance(outcome, Failed)
+    assert not outcome.recoverable
+    assert "passwd" not in outcome.reason
+
+
+# PagerDuty
+
+
+def test_an_incident_is_triggered_acknowledged_and_resolved() -> None:
+    async def test() -> None:
+        async with receiver(202) as hook:
+            settings = Settings(pagerduty_url=hook.url, pagerduty_key=SecretStr("default-key"))
+            async with open_senders(settings) as senders:
+                for state in (AlertState.FIRING, AlertState.ACKNOWLEDGED, RESOLVED):
+                    one = notification("pagerduty:default", alert(state, severity=Severity.CRITICAL))
+                    assert await senders[Kind.PAGERDUTY].send(one) == Sent()
+            bodies = [json.loads(body) for _, body in hook.requests]
+        assert [body["event_action"] for body in bodies] == ["trigger", "acknowledge", "resolve"]
+        assert {body["dedup_key"] for body in bodies} == {"inferwatch model acme helmets/3"}
+        assert {body["routing_key"] for body in bodies} == {"default-key"}
+        assert bodies[0]["payload"]["severity"] == "critical"
+
+    run(test())
+
+
+# Alertmanager
+
+
+def test_a_real_alertmanager_receives_groups_and_resolves_our_alerts(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with receiver() as hook, alertmanager(tmp_path, hook.url) as url:
+            now_ms = round(time.time_ns() / 1e6)  # Alertmanager has no other clock
+            begun = {"episode": now_ms - 60_000, "at_ms": now_ms}
+            low, slow = alert(**begun), alert(metric="latency_p95_ms", rule_id="slow", **begun)
+            other = alert(model_id="vests/1", **begun)
+            async with open_senders(Settings(alertmanager_url=url)) as senders:
+                there = notification("alertmanager", low, slow, other, at_ms=now_ms)
+                assert await senders[Kind.ALERTMANAGER].send(there) == Sent()
+                await true(lambda: groups(hook.requests, "firing") == {"helmets/3": 2, "vests/1": 1})
+                assert len(await active(url)) == 3
+                ended = alert(RESOLVED, 2, episode=now_ms - 60_000, at_ms=now_ms + 1)
+                gone = notification("alertmanager", ended, at_ms=now_ms + 1)
+                assert await senders[Kind.ALERTMANAGER].send(gone) == Sent()
+                assert await senders[Kind.ALERTMANAGER].send(gone) == Sent()  # again, as for five minutes
+                await true(lambda: groups(hook.requests, "resolved") == {"helmets/3": 1})
+                left = await active(url)
+            assert sorted((one["labels"]["model_id"], one["labels"]["alertname"]) for one in left) == [
+                ("helmets/3", "slow"),
+                ("vests/1", "low-confidence"),
+            ]
+
+    run(test())
+
+
+def groups(requests: list[tuple[dict[str, str], bytes]], status: str) -> dict[str, int]:
+    """Alerts of a status that Alertmanager told last of each group."""
+    told = {}
+    for _, raw in requests:
+        body = json.loads(raw)
+        assert body["version"] == "4"
+        alerts = [one for one in body["alerts"] if one["status"] == status]
+        if alerts:
+            told[body["groupLabels"]["model_id"]] = len(alerts)
+    return told
+
+
+async def active(url: str) -> list[dict[str, Any]]:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/api/v2/alerts?active=true") as response:
+        alerts = await response.json()
+    return [one for one in alerts if one["status"]["state"] == "active"]
+
+
+# Delivery
+
+
+@asynccontextmanager
+async def delivering(
+    senders: Mapping[Kind, Sender], patience: Patience
+) -> AsyncIterator[tuple[Delivery, dict[str, Outcome]]]:
+    done: dict[str, Outcome] = {}
+    delivery = Delivery(senders, lambda one, outcome: done.update({one.idempotency_key: outcome}), patience)
+    try:
+        yield delivery, done
+    finally:
+        await delivery.stop()
+
+
+QUICK = Patience(attempt_s=0.5, wait_s_first=0.05, wait_s_max=0.2, give_up_s=3, queue_max=3, idle_s=0.2)
+
+
+def test_who_fails_hangs_or_breaks_off_delays_only_itself_and_is_tried_again() -> None:
+    async def test() -> None:
+        async with (
+            receiver() as well,
+            receiver("hang") as hangs,
+            receiver(500, 500, 200) as fails,
+            receiver("drop", 200) as drops,
+            open_senders(Settings(notify_networks=LOCAL)) as senders,
+            delivering(senders, QUICK) as (delivery, done),
+        ):
+            for name, one in (("hangs", hangs), ("fails", fails), ("drops", drops), ("well", well)):
+                delivery.put(notification(one.url, idempotency_key=name))
+            started = time.monotonic()
+            await true(lambda: "well" in done)
+            assert time.monotonic() - started < QUICK.attempt_s
+            await true(lambda: len(done) == 4)
+            assert {name: type(outcome) for name, outcome in done.items()} == {
+                "well": Sent,
+                "fails": Sent,
+                "drops": Sent,
+                "hangs": Failed,
+            }
+            # Taken twice by the one that broke off after it had taken it, under one key.
+            assert [headers["Idempotency-Key"] for headers, _ in drops.requests] == ["drops", "drops"]
+            assert len(fails.requests) == 3
+            assert len(hangs.requests) > 1
+
+    run(test())
+
+
+def test_what_can_not_work_is_not_tried_again() -> None:
+    async def test() -> None:
+        async with (
+            receiver(404) as hook,
+            open_senders(Settings(notify_networks=LOCAL)) as senders,
+            delivering(senders, QUICK) as (delivery, done),
+        ):
+            delivery.put(notification(hook.url))
+            await true(lambda: done)
+            assert done == {"k1": Failed(False, "HTTP 404 said the receiver")}
+            assert len(hook.requests) == 1
+
+    run(test())
+
+
+def test_a_recipients_queue_is_bounded_and_what_is_too_much_is_reported() -> None:
+    async def test() -> None:
+        async with (
+            receiver("hang") as hook,
+            open_senders(Settings(notify_networks=LOCAL)) as senders,
+            delivering(senders, QUICK) as (delivery, done),
+        ):
+            for i in range(6):
+                delivery.put(notification(hook.url, idempotency_key=str(i)))
+            assert list(done) == ["3", "4", "5"]
+            assert delivery.waiting == 3
+
+    run(test())
+
+
+def test_an_idle_recipients_task_ends_and_begins_again() -> None:
+    async def test() -> None:
+        async with (
+            receiver() as hook,
+            open_senders(Settings(notify_networks=LOCAL)) as senders,
+            delivering(senders, QUICK) as (delivery, done),
+        ):
+            delivery.put(notification(hook.url, idempotency_key="1"))
+            await true(lambda: not delivery._tasks)
+            delivery.put(notification(hook.url, idempotency_key="2"))
+            await true(lambda: len(done) == 2)
+
+    run(test())
+
+
+def test_an_error_that_nobody_expected_ends_the_worker() -> None:
+    class Broken:
+        async def send(self, notification: Notification) -> Outcome:
+            raise KeyError("a mistake of ours")
+
+    async def test() -> None:
+        async with delivering({Kind.MAIL: Broken()}, QUICK) as (delivery, _):
+            delivery.put(notification("mailto:ann@example.com"))
+            with pytest.raises(KeyError, match="a mistake of ours"):
+                await delivery.watch()
+
+    run(test())
