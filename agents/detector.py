@@ -1,11 +1,14 @@
 """The detector: aggregates, heartbeats and rules -> the life of alerts, on inference.alerts. No ClickHouse anywhere.
 
-Its state and the offset that explains it are saved together. After a crash it goes on from there and tells some steps
-again, with the same ids: whoever reads them drops what it has.
+What it tells follows from the log and from what people say (rules, acknowledgements). Its state is saved together with
+the offset that explains it. Before it tells what follows from the log, it commits how far it has read: after a crash it
+goes on from the state that was saved, and takes in nothing new of what people say before it has come so far again. When
+people say something new, the state is saved first, with the steps that are not told yet. So every step has the same id
+whenever it is told: whoever reads them drops what it has.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -18,6 +21,7 @@ from agents.app import Folding, Role, host, make_app
 from pipeline.config import Settings
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
+from pipeline.core.alerting.news import News
 from pipeline.core.detection.heartbeat import TICK_DEVICE_PREFIX, TICK_WORKSPACE
 from pipeline.core.ledger import Verdict
 from pipeline.core.tables import Records
@@ -26,25 +30,28 @@ from pipeline.edge.followed import FollowedTopic
 from pipeline.edge.output import Output, OutRecord
 from pipeline.edge.partition import Partition
 from pipeline.edge.partitions import Partitions
-from pipeline.edge.snapshots import Snapshot, SnapshotTopic
+from pipeline.edge.snapshots import SnapshotTopic
 from schemas import aggregate, alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement
-from schemas.topics import AGGREGATES, ALERTS, HEARTBEATS, RULES, SILENCES
+from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, RULES, SILENCES
 
 log = structlog.get_logger()
 
-METADATA = "d1"  # the committed offset only shows the lag; what counts is in the snapshot
+VERSION = 1  # of what is saved
+METADATA = "d1"
 SAVE_S = 30.0
 TICK_MS = 5000  # how often we beat into each partition of heartbeats
-OLD_MS = 600_000  # what history tells at the very first start is not news
-TAKE_MAX = 2000
+RECENT_MS = 600_000  # what history tells at the very first start is news if it is not older
+TAKE_MAX = 500  # records that are folded at once: nothing else happens meanwhile
 
 
 class Watch(Protocol):
     """A machine for one partition."""
+
+    version: int
 
     def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
         """A person has it."""
@@ -57,13 +64,27 @@ class Watch(Protocol):
 
 
 @dataclass(slots=True)
-class _Seen:
-    """Which versions of the followed topics a partition has taken in."""
+class _Desk:
+    """The work on one partition, for one assignment."""
 
-    rules: int = -1
-    silences: int = -1
+    partition: Partition
+    key: str  # of its snapshots
+    watch: Watch
+    news: News
+    told_until: int  # by those before us, by the rules that are in the snapshot
+    heard: tuple[int, int] | None = None  # the version of what people say that was taken in
     saved_at: float = 0.0
-    tick_at: float = 0.0
+    beat_at: float = 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What to save."""
+        return {
+            "version": [VERSION, self.watch.version],
+            "next_offset": self.partition.next_offset,
+            "done_time_ms": self.partition.done_time_ms,
+            "news": self.news.snapshot(),
+            "watch": self.watch.snapshot(),
+        }
 
 
 class Detector:
@@ -80,114 +101,127 @@ class Detector:
 
     async def watch_models(self, partition: Partition) -> None:
         """One partition of inference.aggregates, until it is revoked."""
-        number = partition.tp.partition
+        number, settings = partition.tp.partition, self._settings
         partitions = await self.output.partitions(partition.topic)
-        watch = ModelWatch(number, partitions, self._settings.false_alarms_per_model_week)
-        key, seen, since_ms = f"models/{number}", _Seen(), await self._restore(partition, f"models/{number}", watch)
+        sources = await self.output.partitions(settings.topic(EVENTS.name))
+        watch = ModelWatch(number, partitions, sources, settings.false_alarms_per_model_week)
+        desk = await self._restore(partition, f"models/{number}", watch)
         while not partition.leaving:
-            await partition.wait(self._settings.poll_ms / 1000)
-            events = self._rule_changes(watch, seen) + self._acknowledgements(watch, seen)
-            for fetched in await partition.take(TAKE_MAX):
-                events += await self._fold(partial(self._observe_aggregates, watch, fetched.records))
-                partition.done_time_ms = fetched.records.times_ms[-1]
-            await self._tell(partition, events, since_ms)
-            await self._save(partition, key, watch, seen)
-        await self._save(partition, key, watch, seen, now=True)
+            await partition.wait(settings.poll_ms / 1000)
+            await self._listen(desk, watch.set_rules)
+            await self._observe(desk, partial(_observe_aggregates, watch))
+            await self._save(desk)
+        await self._save(desk, now=True)
 
     async def watch_devices(self, partition: Partition) -> None:
         """One partition of inference.heartbeats, until it is revoked."""
-        number = partition.tp.partition
-        watch = DeviceWatch(number, self._settings.heartbeat_policy)
-        key, seen, since_ms = f"devices/{number}", _Seen(), await self._restore(partition, f"devices/{number}", watch)
+        watch = DeviceWatch(partition.tp.partition, self._settings.heartbeat_policy)
+        desk = await self._restore(partition, f"devices/{partition.tp.partition}", watch)
         while not partition.leaving:
-            await self._beat(partition, seen)
+            await self._beat(desk)
             await partition.wait(self._settings.poll_ms / 1000)
-            events = self._acknowledgements(watch, seen)
-            for fetched in await partition.take(TAKE_MAX):
-                events += await self._fold(partial(watch.observe, fetched.records))
-                partition.done_time_ms = fetched.records.times_ms[-1]
-            events += watch.tick(caught_up=partition.lag() == 0 and not partition.pending_records)
-            await self._tell(partition, events, since_ms)
-            await self._save(partition, key, watch, seen)
-        await self._save(partition, key, watch, seen, now=True)
+            await self._listen(desk, lambda _: [])  # no rule is about devices
+            await self._observe(desk, watch.observe)
+            watch.tick(partition.caught_up)
+            await self._save(desk)
+        await self._save(desk, now=True)
 
-    def _observe_aggregates(self, watch: ModelWatch, records: Records) -> list[AlertEvent]:
-        events: list[AlertEvent] = []
-        for raw in records.values:
-            record = aggregate.decode(raw)
-            if isinstance(record, Rejected):
-                continue  # the recorder keeps it; the chain will show the gap
-            verdict, told = watch.observe(record)
-            metrics.CHAIN.labels(verdict.value).inc()
-            if verdict is Verdict.GAP:
-                log.error("chain_gap", source=record.source, start=record.start)
-            events += told
-        return events
-
-    async def _restore(self, partition: Partition, key: str, watch: Watch) -> int:
-        """Takes up the newest snapshot; from when on steps are news, in the log's time."""
+    async def _restore(self, partition: Partition, key: str, watch: Watch) -> _Desk:
+        """Takes up the newest snapshot. Without one the whole log is read: it teaches what is normal."""
         await self.rules.ready.wait()
         await self.silences.ready.wait()
+        committed = await partition.committed()
+        state = await self._snapshots.load(key)
         first, end = await partition.ends()
-        snapshot = await self._snapshots.load(key)
-        if snapshot is not None and snapshot.next_offset <= end:
-            watch.restore(snapshot.state)
-            start, since_ms = max(first, snapshot.next_offset), 0
-        else:
-            start, since_ms = first, clock.now_ms() - OLD_MS  # the log teaches what is normal
-        partition.check_log("detector", start, start, (first, end))
+        start, told_until, news = first, 0, News(end, clock.now_ms() - RECENT_MS)
+        if state is not None and state["version"] == [VERSION, watch.version]:
+            watch.restore(state["watch"])
+            news = News.restore(state["news"])
+            partition.done_time_ms = state["done_time_ms"]
+            if first <= state["next_offset"] <= end:
+                start = state["next_offset"]
+                told_until = 0 if committed is None else min(committed.offset, end)
+            else:  # the chain knows whether windows are missing, and that is an alert
+                log.warning("log_was_cut_or_made_anew", topic=partition.topic, partition=partition.tp.partition)
         partition.seek(start)
-        return since_ms
+        return _Desk(partition, key, watch, news, told_until)
 
-    def _rule_changes(self, watch: ModelWatch, seen: _Seen) -> list[AlertEvent]:
-        if seen.rules == self.rules.version:
-            return []
-        seen.rules = self.rules.version
+    async def _listen(self, desk: _Desk, set_rules: Callable[[Mapping[str, Rule]], list[AlertEvent]]) -> None:
+        """Takes in what people say, where the log has come to."""
+        if desk.heard == self._said or desk.partition.next_offset < desk.told_until:
+            return
+        desk.heard = self._said
         decoded = [rule.decode(value) for value in self.rules.values.values()]
-        wanted = {one.rule_id: one for one in decoded if isinstance(one, Rule)}
-        events: list[AlertEvent] = []
-        for rule_id in [one.rule_id for one in watch.rules if one.rule_id not in wanted]:
-            events += watch.delete_rule(rule_id)
-        for one in wanted.values():
-            events += watch.set_rule(one)
-        return events
+        desk.news.add(set_rules({one.rule_id: one for one in decoded if isinstance(one, Rule)}))
+        desk.news.add(self._take_acknowledgements(desk))
+        # Before the steps are told: a second time people may say something else.
+        await self._save(desk, now=True)
+        await self._tell(desk)
 
-    def _acknowledgements(self, watch: Watch, seen: _Seen) -> list[AlertEvent]:
-        if seen.silences == self.silences.version:
-            return []
-        seen.silences = self.silences.version
+    @property
+    def _said(self) -> tuple[int, int]:
+        """The version of what people say."""
+        return self.rules.version, self.silences.version
+
+    def _take_acknowledgements(self, desk: _Desk) -> list[AlertEvent]:
         events: list[AlertEvent] = []
         for value in self.silences.values.values():
             ack = silence.decode(value)
             if isinstance(ack, Acknowledgement):
-                events += watch.acknowledge(ack.fingerprint, ack.episode, ack.author, ack.comment, ack.at_ms)
+                events += desk.watch.acknowledge(ack.fingerprint, ack.episode, ack.author, ack.comment, ack.at_ms)
         return events
 
-    async def _tell(self, partition: Partition, events: Sequence[AlertEvent], since_ms: int) -> None:
-        news = [event for event in events if event.at_ms >= since_ms]
-        if news:
-            records = [OutRecord(event.fingerprint.encode(), alert.encode(event)) for event in news]
-            await self.output.send(self._settings.topic(ALERTS.name), records, partition.alive)
-            for event in news:
-                metrics.ALERTS.labels(event.kind.value, event.state.value).inc()
-                log.info("alert", id=event.id, state=event.state.value, summary=event.summary)
+    async def _observe(self, desk: _Desk, observe: Callable[[Records], list[AlertEvent]]) -> None:
+        """Takes in what has come, and tells what follows."""
+        for fetched in await desk.partition.take(TAKE_MAX):
+            desk.news.add(await self._fold(partial(observe, fetched.records)))
+            desk.partition.done_time_ms = fetched.records.times_ms[-1]
+        if desk.news.ready(desk.partition.next_offset):
+            await desk.partition.commit(desk.partition.next_offset, METADATA)  # refused if it is another's by now
+            await self._tell(desk)
 
-    async def _save(self, partition: Partition, key: str, watch: Watch, seen: _Seen, now: bool = False) -> None:
-        if not now and time.monotonic() - seen.saved_at < SAVE_S:
+    async def _tell(self, desk: _Desk) -> None:
+        news = desk.news.ready(desk.partition.next_offset)
+        if not news:
             return
-        seen.saved_at = time.monotonic()
-        await partition.commit(partition.next_offset, METADATA)  # refused if the partition is another's by now
-        await self._snapshots.save(key, Snapshot(partition.next_offset, watch.snapshot()), partition.alive)
+        records = [OutRecord(event.fingerprint.encode(), alert.encode(event)) for event in news]
+        await self.output.send(self._settings.topic(ALERTS.name), records, desk.partition.alive)
+        desk.news.told()
+        for event in news:
+            metrics.ALERTS.labels(event.kind.value, event.state.value).inc()
+            log.info("alert", id=event.id, state=event.state.value, summary=event.summary)
 
-    async def _beat(self, partition: Partition, seen: _Seen) -> None:
+    async def _save(self, desk: _Desk, now: bool = False) -> None:
+        if not now and time.monotonic() - desk.saved_at < SAVE_S:
+            return
+        desk.saved_at = time.monotonic()
+        await desk.partition.commit(desk.partition.next_offset, METADATA)  # refused if it is another's by now
+        await self._snapshots.save(desk.key, desk.state(), desk.partition.alive)
+
+    async def _beat(self, desk: _Desk) -> None:
         """A beat of our own into the partition: its time goes on when all its devices are dead."""
-        if time.monotonic() - seen.tick_at < TICK_MS / 1000:
+        if time.monotonic() - desk.beat_at < TICK_MS / 1000:
             return
-        seen.tick_at = time.monotonic()
-        device = f"{TICK_DEVICE_PREFIX}{partition.tp.partition}"
+        desk.beat_at = time.monotonic()
+        tp = desk.partition.tp
+        device = f"{TICK_DEVICE_PREFIX}{tp.partition}"
         beat = {"device_id": device, "workspace": TICK_WORKSPACE, "sent_at_ms": clock.now_ms(), "interval_ms": TICK_MS}
-        record = OutRecord(device.encode(), orjson.dumps(beat), partition.tp.partition)
-        await self.output.send(partition.topic, [record], partition.alive)
+        record = OutRecord(device.encode(), orjson.dumps(beat), tp.partition)
+        await self.output.send(tp.topic, [record], desk.partition.alive)
+
+
+def _observe_aggregates(watch: ModelWatch, records: Records) -> list[AlertEvent]:
+    events: list[AlertEvent] = []
+    for raw in records.values:
+        record = aggregate.decode(raw)
+        if isinstance(record, Rejected):
+            continue  # the recorder keeps it; the chain will show the gap
+        verdict, steps = watch.observe(record)
+        metrics.CHAIN.labels(verdict.value).inc()
+        if verdict is Verdict.GAP:
+            log.error("chain_gap", source=record.source, start=record.start)
+        events += steps
+    return events
 
 
 def make(settings: Settings) -> tuple[faust.App, Role]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import faust
 import structlog
-from aiokafka.structs import TopicPartition
 
 from agents.app import Role, host, make_app
 from pipeline.config import Settings
@@ -29,7 +28,7 @@ from pipeline.edge.output import Output
 from pipeline.edge.partition import Partition
 from pipeline.edge.partitions import Partitions
 from pipeline.edge.reader import Reader
-from pipeline.edge.snapshots import Snapshot, SnapshotTopic
+from pipeline.edge.snapshots import SnapshotTopic
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
@@ -40,6 +39,7 @@ log = structlog.get_logger()
 KEY = "notifier"
 METADATA = "n1"  # the committed offset only says who is active
 SAVE_S = 5.0
+READ_S = 0.2
 VERSION = 1
 
 
@@ -55,9 +55,9 @@ class _Desk:
     saved_at: float = 0.0
 
     def done(self, notification: Notification, outcome: Outcome) -> None:
-        """A notification is done with."""
+        """A notification is done with: saved soon, for what is not is sent again after a crash."""
         self.notifier.confirm(notification.idempotency_key, delivered=isinstance(outcome, Sent))
-        self.changed = True
+        self.changed, self.saved_at = True, 0.0
 
 
 class NotifierWork:
@@ -94,17 +94,17 @@ class NotifierWork:
         await self._silences(partition, desk)
         self._take_rules(desk)
         now_ms = clock.now_ms()
-        for number, record in await reader.read(timeout_s=0.2):
+        for record in await reader.read(timeout_s=READ_S):
             event = alert.decode(record.value)
             if isinstance(event, AlertEvent):  # else: the recorder keeps it as a dead letter
                 desk.notifier.observe(event, now_ms)
-            desk.offsets[number] = record.offset + 1
+            desk.offsets[record.partition] = record.offset + 1
             desk.changed = True
         partition.alive()
-        if reader.caught_up and partition.lag() == 0:
-            for notification in desk.notifier.tick(now_ms):
+        if reader.caught_up and partition.caught_up and (due := desk.notifier.tick(now_ms)):
+            await self._save(partition, desk)  # in the outbox; and somebody else may be active by now
+            for notification in due:
                 delivery.put(notification)
-                desk.changed = True
         if desk.changed and time.monotonic() - desk.saved_at >= SAVE_S:
             await self._save(partition, desk)
 
@@ -133,16 +133,16 @@ class NotifierWork:
         policy, defaults = self._settings.notifier_policy, self._settings.default_recipients
         desk = _Desk(Notifier(Routing(defaults), Silences(), policy))
         self._take_rules(desk)  # before the first event: they say whom it is for
-        snapshot = await self._snapshots.load(KEY)
-        if snapshot is not None and snapshot.state["version"] == VERSION:
-            desk.notifier.restore(snapshot.state["notifier"])
-            desk.offsets = dict(snapshot.state["offsets"])
+        state = await self._snapshots.load(KEY)
+        if state is not None and state["version"] == VERSION:
+            desk.notifier.restore(state["notifier"])
+            desk.offsets = dict(state["offsets"])
         return desk
 
     @asynccontextmanager
     async def _reading(self, desk: _Desk) -> AsyncIterator[Reader]:
-        partitions = [TopicPartition(self._alerts, n) for n in range(await self.output.partitions(self._alerts))]
-        reader = Reader(self._settings, {tp: desk.offsets.get(tp.partition) for tp in partitions})
+        offsets = {number: desk.offsets.get(number) for number in range(await self.output.partitions(self._alerts))}
+        reader = Reader.of_topic(self._settings, self._alerts, offsets)
         await reader.start()
         try:
             yield reader
@@ -153,8 +153,7 @@ class NotifierWork:
         desk.changed, desk.saved_at = False, time.monotonic()
         await partition.commit(partition.next_offset, METADATA)  # refused if somebody else is active by now
         state = {"version": VERSION, "offsets": list(desk.offsets.items()), "notifier": desk.notifier.snapshot()}
-        # Snapshots are ordered by a number that grows: all that was read.
-        await self._snapshots.save(KEY, Snapshot(clock.now_ms(), state), partition.alive)
+        await self._snapshots.save(KEY, state, partition.alive)
 
 
 def make(settings: Settings) -> tuple[faust.App, Role]:

@@ -6,16 +6,32 @@ import sys
 import typer
 from rich.console import Console
 
-from pipeline.cli import audit, dead_letters, demo, doctor, migrate, produce, rules, settings, topics, up
+from pipeline.cli import (
+    alerts,
+    audit,
+    dead_letters,
+    demo,
+    detect,
+    doctor,
+    migrate,
+    produce,
+    rules,
+    settings,
+    topics,
+    up,
+)
 from pipeline.config import ConfigError
 from pipeline.core.ledger import ForeignMetadataError
+from pipeline.edge.alerts import NoSuchAlertError
 from pipeline.edge.clickhouse import ClickHouseUnavailable
 from pipeline.edge.dead_letters import NoSuchDeadLetterError
 from pipeline.edge.digits import DigitsError
 from pipeline.edge.embedded import EmbeddedError
+from pipeline.edge.history import HistoryError
 from pipeline.edge.kafka import GroupInUseError, KafkaUnavailable
 from pipeline.edge.load import PublishError
 from pipeline.edge.migrations import MigrationError
+from pipeline.edge.plots import PlotsError
 from pipeline.edge.rule_file import RuleFileError
 
 app = typer.Typer(
@@ -41,6 +57,9 @@ _EXIT_CODES: dict[type[Exception], int] = {
     MigrationError: 1,
     ForeignMetadataError: 1,
     GroupInUseError: 1,
+    HistoryError: 2,
+    PlotsError: 2,
+    NoSuchAlertError: 1,
     NoSuchDeadLetterError: 1,
     DigitsError: 1,
 }
@@ -50,6 +69,8 @@ app.command("demo")(demo.demo)
 app.command("migrate")(migrate.migrate)
 app.add_typer(topics.app, name="topics")
 app.add_typer(rules.app, name="rules")
+app.add_typer(alerts.app, name="alerts")
+app.add_typer(detect.app, name="detect")
 app.command("produce")(produce.produce)
 app.command("audit")(audit.audit)
 app.command("doctor")(doctor.doctor)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from pipeline.cli.demo_view import WINDOWS_SHOWN, live_view, summary
+from pipeline.cli.demo_view import WINDOWS_SHOWN, alerts_table, live_view, summary
 from pipeline.cli.duration import seconds
 from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.up import ROLES, Steps, addresses
@@ -19,13 +19,15 @@ from pipeline.core.phases import schedule
 from pipeline.edge.audit import Audit
 from pipeline.edge.clickhouse import ClickHouseUnavailable
 from pipeline.edge.clock import now_ms
-from pipeline.edge.demo import Demo
-from pipeline.edge.demo_stats import FIRST_QUERY, DemoStats, Window
+from pipeline.edge.demo import Demo, confidence_rule
+from pipeline.edge.demo_stats import FIRST_QUERY, Alert, DemoStats, Window
 from pipeline.edge.digits import train
 from pipeline.edge.embedded.stack import Stack
 from pipeline.edge.publish import publishing
+from pipeline.edge.rules import put_rules
 
 POLL_S = 2.0
+RESOLVED_S = 20.0  # for alerts that end with the last windows
 ARRIVAL_S = 45.0  # windows close 2 s after their end, an idle partition a little later
 
 
@@ -66,6 +68,8 @@ class _Run:
         self._steps = Steps(self._console)
         self._problem = ""
         self._windows: dict[str, list[Window]] = {}
+        self._alerts: list[Alert] = []
+        self._told: set[tuple[str, str]] = set()  # alerts and states that were printed
         self._stop = asyncio.Event()
         self._signals = 0
         self._task: asyncio.Task[bool] | None = None
@@ -116,6 +120,14 @@ class _Run:
         settings = self._stack.settings
         with self._console.status("training two classifiers on scikit-learn's digits"):
             digits = await asyncio.to_thread(train, self._stack.directory / "images")
+        rule = confidence_rule(settings.workspace)
+        await asyncio.to_thread(put_rules, settings, [rule])
+        self._console.print(
+            f"rule {rule.rule_id}: an alert when the mean confidence of {rule.model_id} over "
+            f"{rule.window_s} s is below {rule.threshold}",
+            highlight=False,
+            soft_wrap=True,
+        )
         async with publishing(settings) as publisher:
             phases = schedule(self._degrade_after_s, self._total_s)
             demo = Demo(settings, digits, publisher, phases, self._device_count)
@@ -144,7 +156,7 @@ class _Run:
             while not run.done():
                 left_s = None if self._total_s is None else self._total_s - (time.monotonic() - start)
                 if self._console.is_terminal:
-                    live.update(live_view(demo, self._windows, self._problem, left_s), refresh=True)
+                    live.update(live_view(demo, self._windows, self._alerts, self._problem, left_s), refresh=True)
                 elif len(demo.played) > told:
                     told = len(demo.played)
                     self._console.print(f"{demo.played[-1].phase.name}: {demo.story()}")
@@ -157,10 +169,21 @@ class _Run:
         while True:
             try:
                 self._windows = await asyncio.to_thread(stats.windows, WINDOWS_SHOWN)
+                self._alerts = await asyncio.to_thread(stats.alerts)
+                self._tell_alerts()
                 self._problem = ""
             except ClickHouseUnavailable as error:  # the supervisor is bringing it back
                 self._problem = str(error)
             await asyncio.sleep(POLL_S)
+
+    def _tell_alerts(self) -> None:
+        """A line for each that has changed, where there is no picture."""
+        for alert in self._alerts:
+            if (alert.id, alert.state) not in self._told:
+                self._told.add((alert.id, alert.state))
+                if not self._console.is_terminal:
+                    line = f"alert {alert.state}: {alert.summary}"
+                    self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     async def _sum_up(self, demo: Demo, stats: DemoStats) -> None:
         """Waits until the last windows are in ClickHouse, then tells what is there."""
@@ -172,10 +195,12 @@ class _Run:
                 if sum(inferences for _, inferences in totals.values()) >= published or time.monotonic() > deadline:
                     break
                 await asyncio.sleep(0.5)
+        await self._wait_for_ends(stats)
         spans = demo.spans_ms()
         phases = {name: await asyncio.to_thread(stats.stretches, spans[name]) for name in spans}
         overall = await asyncio.to_thread(stats.stretches, [(demo.start_ms, demo.end_ms)])
         self._console.print(summary(totals, overall, phases))
+        self._console.print(alerts_table(self._alerts, demo.start_ms))
         self._console.print(f"{published:,} inferences were published.")
         where = self._stack.endpoints_file
         self._console.print(f"\nA first query, with the reader's login in {where}:", soft_wrap=True)
@@ -184,6 +209,18 @@ class _Run:
         self._console.print(
             f"(inferwatch up --data-dir {self._stack.directory} brings everything back)\n", soft_wrap=True
         )
+
+    async def _wait_for_ends(self, stats: DemoStats) -> None:
+        """An alert ends with a window that shows it: soon after the last ones."""
+        deadline = time.monotonic() + RESOLVED_S
+        with self._console.status("waiting for the last alerts to resolve"):
+            while True:
+                self._alerts = await asyncio.to_thread(stats.alerts)
+                self._tell_alerts()
+                is_over = all(alert.state == "resolved" for alert in self._alerts)
+                if is_over or self._stop.is_set() or time.monotonic() > deadline:
+                    return
+                await asyncio.sleep(0.5)
 
     async def _audit(self, settings: Settings, since_ms: int) -> bool:
         with self._console.status("auditing"):

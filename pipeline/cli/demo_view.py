@@ -9,9 +9,10 @@ from rich.text import Text
 
 from pipeline.edge.clock import now_ms
 from pipeline.edge.demo import BEAT_S, Demo, Device
-from pipeline.edge.demo_stats import Stretch, Window
+from pipeline.edge.demo_stats import Alert, Stretch, Window
 
 WINDOWS_SHOWN = 30
+ALERTS_SHOWN = 6
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -21,14 +22,18 @@ def sparkline(values: Sequence[float | None]) -> str:
 
 
 def live_view(
-    demo: Demo, windows: Mapping[str, Sequence[Window]], problem: str, left_s: float | None
+    demo: Demo,
+    windows: Mapping[str, Sequence[Window]],
+    alerts: Sequence[Alert],
+    problem: str,
+    left_s: float | None,
 ) -> RenderableType:
     """The whole picture, as of now."""
     phase = demo.played[-1].phase
     colour = "green" if phase.name in ("healthy", "recovered") else "red"
     story = Text.assemble((f" {phase.name} ", f"bold white on {colour}"), f"  {demo.story()}")
     end = "Ctrl-C ends it" if left_s is None else f"{max(left_s, 0):.0f} s left"
-    parts: list[RenderableType] = [story, _models(demo, windows), _devices(demo.devices)]
+    parts: list[RenderableType] = [story, _models(demo, windows), _devices(demo.devices), _alerts(alerts)]
     if problem:
         parts.append(Text(problem, style="yellow"))
     return Panel(Group(*parts), title="inferwatch demo", subtitle=end)
@@ -62,6 +67,32 @@ def _devices(devices: Sequence[Device]) -> Text:
         age_s = (now_ms() - device.last_beat_ms) / 1000
         text.append(f"{device.device_id} {age_s:.0f} s   ", style="bold red" if age_s > 2 * BEAT_S else "green")
     return text
+
+
+def _alerts(alerts: Sequence[Alert]) -> Text:
+    """The last ones, those that are open in red."""
+    if not alerts:
+        return Text("alerts          none", style="dim")
+    lines = [Text.assemble((f"{alert.state:<12}", _style(alert)), f"  {alert.summary}") for alert in alerts]
+    return Text("\n").join([Text("alerts", style="dim"), *lines[-ALERTS_SHOWN:]])
+
+
+def _style(alert: Alert) -> str:
+    if alert.state == "resolved":
+        return "green"
+    return "bold red" if alert.state == "firing" else "yellow"
+
+
+def alerts_table(alerts: Sequence[Alert], start_ms: int) -> Table:
+    """Every alert of the run: when it fired and when it was over, in seconds since the start."""
+    table = Table(title="Alerts, from ClickHouse", title_justify="left")
+    for heading in ("about", "kind", "fired", "resolved"):
+        table.add_column(heading, justify="right" if heading in ("fired", "resolved") else "left")
+    table.add_column("why")
+    for alert in alerts:
+        ends = ("-" if ms is None else f"{(ms - start_ms) / 1000:.0f} s" for ms in (alert.fired_ms, alert.resolved_ms))
+        table.add_row(alert.what, alert.kind, *ends, alert.why)
+    return table
 
 
 def summary(

@@ -11,12 +11,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import config
+from pipeline.cli import history
+from pipeline.cli.detect import From, Input, To
 from pipeline.core.alerting.wording import duration, quantity
 from pipeline.edge import rule_file, rules
+from pipeline.edge.history import Only
 from schemas.rejection import Rejected
 from schemas.rule import Rule
 
-app = typer.Typer(no_args_is_help=True, help="Alert rules: list, apply from YAML, delete.")
+app = typer.Typer(no_args_is_help=True, help="Alert rules: list, apply from YAML, delete, test against history.")
 
 _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
@@ -80,6 +83,27 @@ def delete(
     for rule_id in rule_ids:
         typer.echo(f"{rule_id}: there is no such rule" if rule_id in missing else f"{rule_id}: deleted")
     raise typer.Exit(1 if missing else 0)
+
+
+@app.command("test")
+def would_fire(
+    file: Annotated[Path, typer.Argument(help="YAML: a rule, or a list of them")],
+    from_: From = None,
+    to: To = None,
+    directory: Input = None,
+    as_json: _Json = False,
+) -> None:
+    """Replay history against the rules of a file, in force or not yet, and say when each would have fired."""
+    wanted = rule_file.read(file)
+    source, span = history.opened(config.load(), from_, to, directory)
+    run = history.Run(source, span, Only(), wanted, asked_per_model_week=None)
+    if as_json:
+        history.tell(run, as_json)
+        return
+    for _ in run.steps():
+        pass
+    for line in history.firings(run):
+        typer.echo(line)
 
 
 def _table(found: list[Rule]) -> Table:

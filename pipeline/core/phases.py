@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from enum import Enum
 
-PHASE_S_MIN, PHASE_S_MAX = 5.0, 30.0
+PHASE_S_MIN = 5.0
+SILENT_S_MIN, SILENT_S_MAX = 18.0, 30.0  # a device that is silent for 12 beats of a second is paged
+FAULT_S_MAX = 20.0  # then there is less bad than good in a minute, and its alert ends soon after
+RECOVERED_S_MAX = 45.0
 
 
 class Effect(Enum):
@@ -34,21 +37,29 @@ CYCLE = (NOISE, DARK, SILENT, RECOVERED)
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Healthy until `degrade_after_s`, then the cycle for ever, each phase `phase_s` long."""
+    """Healthy until `degrade_after_s`, then the cycle for ever; `lengths_s`: of its phases."""
 
     degrade_after_s: float
-    phase_s: float
+    lengths_s: tuple[float, ...]
 
     def at(self, elapsed_s: float) -> Phase:
         """The phase being played."""
         if elapsed_s < self.degrade_after_s:
             return HEALTHY
-        return CYCLE[int((elapsed_s - self.degrade_after_s) / self.phase_s) % len(CYCLE)]
+        left_s = (elapsed_s - self.degrade_after_s) % sum(self.lengths_s)
+        for phase, length_s in zip(CYCLE, self.lengths_s, strict=True):
+            if left_s < length_s:
+                return phase
+            left_s -= length_s
+        return CYCLE[-1]
 
 
 def schedule(degrade_after_s: float, total_s: float | None) -> Schedule:
-    """Phases so long that all of them are played in `total_s`; None: there is no end, so take time."""
-    if total_s is None:
-        return Schedule(degrade_after_s, PHASE_S_MAX)
-    share = (total_s - degrade_after_s) / len(CYCLE)
-    return Schedule(degrade_after_s, min(max(share, PHASE_S_MIN), PHASE_S_MAX))
+    """Phases so long that all of them are played in `total_s`, and their alerts seen; None: there is no end."""
+    left_s = float("inf") if total_s is None else total_s - degrade_after_s
+    if left_s < SILENT_S_MIN + 3 * PHASE_S_MIN:
+        return Schedule(degrade_after_s, (max(left_s / len(CYCLE), PHASE_S_MIN),) * len(CYCLE))
+    silent_s = min(max(left_s / 4, SILENT_S_MIN), SILENT_S_MAX)
+    fault_s = min((left_s - silent_s) / 3, FAULT_S_MAX)
+    recovered_s = min(left_s - silent_s - 2 * fault_s, RECOVERED_S_MAX)
+    return Schedule(degrade_after_s, (fault_s, fault_s, silent_s, recovered_s))

@@ -15,11 +15,27 @@ from pipeline.edge.clock import now_ms
 from pipeline.edge.digits import MODELS, SIZE, Digits, Inference
 from pipeline.edge.publish import Publisher
 from schemas import topics
+from schemas.rule import Metric, Operator, Rule
 
 INFERENCE_S = 0.2  # each device
-BEAT_S = 3.0
+BEAT_S = 1.0
 FLUSH_S = 15.0
+AWAY_MS = 7 * 86_400_000  # when the demo is over its devices stop, and nobody is to be paged for that
 DEGRADED = MODELS[-1]
+
+
+def confidence_rule(workspace: str) -> Rule:
+    """What the demo watches by a rule: how sure the model is that is to be degraded. Healthy it is at 0.92."""
+    return Rule(
+        rule_id="demo-confidence",
+        name="the demo's degraded model",
+        workspace=workspace,
+        model_id=DEGRADED,
+        metric=Metric.CONFIDENCE_MEAN,
+        operator=Operator.BELOW,
+        threshold=0.78,
+        window_s=60,
+    )
 
 
 @dataclass(slots=True)
@@ -181,6 +197,8 @@ class Demo:
             "boot_id": device.boot_id,
             "status": status,
         }
+        if status == "stopping":
+            beat["expected_downtime_ms"] = AWAY_MS
         await self._send(topics.HEARTBEATS, device.device_id, beat)
         device.last_beat_ms = now_ms()
 

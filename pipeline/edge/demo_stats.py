@@ -33,6 +33,20 @@ class Stretch:
     correct_share: float
 
 
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An episode of an alert, as it stands."""
+
+    id: str  # fingerprint and episode
+    kind: str
+    what: str  # the model, or the device
+    state: str
+    fired_ms: int  # when it began to fire
+    resolved_ms: int | None
+    why: str  # as it fired
+    summary: str  # as it stands
+
+
 class DemoStats:
     """Asks as the reader. Every method raises ClickHouseUnavailable."""
 
@@ -88,6 +102,26 @@ class DemoStats:
             self._from_start(),
         )
         return {model_id: Stretch(*values) for model_id, *values in rows}
+
+    def alerts(self) -> list[Alert]:
+        """Every alert of the workspace since the start that fired, in the order of their firing."""
+        rows = ask(
+            self._client,
+            """SELECT concat(fingerprint, ':', toString(toUnixTimestamp64Milli(episode))), any(kind),
+                if(any(device_id) != '', any(device_id), any(model_id)), argMax(state, sequence),
+                toUnixTimestamp64Milli(minIf(at, state = 'firing')),
+                toUnixTimestamp64Milli(maxIf(at, state = 'resolved')),
+                argMinIf(summary, sequence, state = 'firing'), argMax(summary, sequence)
+            FROM alerts
+            WHERE workspace = {workspace:String} AND at >= toDateTime({start_s:Int64})
+            GROUP BY fingerprint, episode HAVING countIf(state = 'firing') > 0
+            ORDER BY minIf(at, state = 'firing'), fingerprint""",
+            self._from_start(),
+        )
+        return [
+            Alert(name, kind, what, state, fired_ms, resolved_ms or None, why, text)
+            for name, kind, what, state, fired_ms, resolved_ms, why, text in rows
+        ]
 
     def _from_start(self) -> dict[str, object]:
         return {"workspace": self._workspace, "start_s": self._start_ms // 1000}

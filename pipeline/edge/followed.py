@@ -26,7 +26,9 @@ class FollowedTopic:
     async def follow_forever(self) -> None:
         """Reads from the start and goes on; begins again when the broker was away."""
         while True:
-            consumer = AIOKafkaConsumer(**client_options(self._settings), enable_auto_commit=False)
+            # A log that was cut or made anew is an error: it is then read again from the start.
+            options = client_options(self._settings) | {"auto_offset_reset": "none", "enable_auto_commit": False}
+            consumer = AIOKafkaConsumer(**options)
             try:
                 await consumer.start()
                 await self._follow(consumer)

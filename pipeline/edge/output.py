@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from pipeline.config import Settings
 from pipeline.edge.kafka import client_options
@@ -46,14 +46,19 @@ class Output:
         """How many partitions a topic has now."""
         while True:
             try:
-                return len(await (await self._open()).partitions_for(topic))
+                producer = await self._open()
+                return len(await producer.partitions_for(topic))
             except (KafkaError, OSError) as error:
                 await self._failed(topic, error, 1.0)
 
     async def send(self, topic: str, records: Sequence[OutRecord], alive: Callable[[], None]) -> None:
-        """Sends in order and returns when all are acknowledged. `alive` is called at every failure."""
+        """Sends in order and returns when all are acknowledged. `alive` is called at every failure.
+
+        Raises MessageSizeTooLargeError: no patience helps against that.
+        """
         wait_s = WAIT_S_FIRST
         while True:
+            producer: AIOKafkaProducer | None = None
             try:
                 producer = await self._open()
                 sent = [await producer.send(topic, r.value, key=r.key, partition=r.partition) for r in records]
@@ -64,9 +69,11 @@ class Output:
                     return
                 # All go again: readers drop what they have, and order must hold within a partition.
                 raise failures[0]
+            except MessageSizeTooLargeError:
+                raise
             except (KafkaError, OSError) as error:
                 alive()
-                await self._failed(topic, error, wait_s)
+                await self._failed(topic, error, wait_s, producer)
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
 
     async def _open(self) -> AIOKafkaProducer:
@@ -88,10 +95,13 @@ class Output:
                 self._producer = producer
             return self._producer
 
-    async def _failed(self, topic: str, error: BaseException, wait_s: float) -> None:
+    async def _failed(
+        self, topic: str, error: BaseException, wait_s: float, producer: AIOKafkaProducer | None = None
+    ) -> None:
         self.reachable = False
         log.warning("send_retry", topic=topic, error=repr(error))
-        await self._close()  # an idempotent producer does not always get over what it met
+        if producer is not None and producer is self._producer:  # another sender may have a new one by now
+            await self._close()  # an idempotent producer does not always get over what it met
         await asyncio.sleep(wait_s)
 
     async def _close(self) -> None:

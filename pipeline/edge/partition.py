@@ -105,10 +105,15 @@ class Partition:
         end = self._group.consumer.highwater(self.tp) if self.restored else None
         return max(0, (end or 0) - self.next_offset)
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether the log has been read to its end; not before the broker has said where that is."""
+        is_known = self.restored and self._group.consumer.highwater(self.tp) is not None
+        return is_known and self.lag() == 0 and not self._inbox
+
     def idle_s(self) -> float:
         """For how long the log has been read to its end without a new record; 0 while there is more to read."""
-        caught_up = self._group.consumer.highwater(self.tp) is not None and self.lag() == 0 and not self._inbox
-        return time.monotonic() - self._received_at if caught_up else 0.0
+        return time.monotonic() - self._received_at if self.caught_up else 0.0
 
     def lag_s(self) -> float:
         """Seconds from the newest record that is done to now; 0 without a lag."""

@@ -34,7 +34,7 @@ def played(world: Settings, digits: Digits) -> Demo:
 
     async def run() -> Demo:
         async with publishing(world) as publisher:
-            demo = Demo(world, digits, publisher, Schedule(PHASE_S, PHASE_S), 4)
+            demo = Demo(world, digits, publisher, Schedule(PHASE_S, (PHASE_S,) * 4), 4)
             await demo.run(asyncio.Event(), 5 * PHASE_S)
             return demo
 
@@ -104,7 +104,7 @@ def _every_inference_has_its_truth(world: Settings, events: list[InferenceEvent]
 def test_asked_to_stop_it_stops_with_everything_acknowledged(world: Settings, digits: Digits) -> None:
     async def run() -> int:
         async with publishing(world) as publisher:
-            demo = Demo(world, digits, publisher, Schedule(20, 10), 2)
+            demo = Demo(world, digits, publisher, Schedule(20, (10.0,) * 4), 2)
             stop = asyncio.Event()
             asyncio.get_running_loop().call_later(1, stop.set)
             await asyncio.wait_for(demo.run(stop, None), 20)

@@ -8,15 +8,11 @@ from pipeline.core.phases import schedule
 @pytest.mark.parametrize(
     ("story", "degrade_after_s", "total_s", "drawn"),
     [
-        ("all phases fit into the time", 20, 60, "h" * 20 + "n" * 10 + "d" * 10 + "s" * 10 + "r" * 10),
+        ("all phases fit into the time", 20, 60, "h" * 20 + "n" * 8 + "d" * 7 + "s" * 18 + "r" * 7),
+        ("with more time it recovers for longer", 20, 120, "h" * 20 + "n" * 20 + "d" * 20 + "s" * 25 + "r" * 35),
         ("a short demo plays what it can", 5, 17, "h" * 5 + "n" * 5 + "d" * 5 + "s" * 2),
-        (
-            "without an end each takes half a minute",
-            10,
-            None,
-            "h" * 10 + "n" * 30 + "d" * 30 + "s" * 30 + "r" * 30 + "n",
-        ),
-        ("it may begin at once", 0, 40, "n" * 10 + "d" * 10 + "s" * 10 + "r" * 10),
+        ("there may be no end", 10, None, "h" * 10 + "n" * 20 + "d" * 20 + "s" * 30 + "r" * 45 + "n"),
+        ("it may begin at once", 0, 40, "n" * 8 + "d" * 7 + "s" * 18 + "r" * 7),
     ],
 )
 def test_timeline(story: str, degrade_after_s: float, total_s: float | None, drawn: str) -> None:

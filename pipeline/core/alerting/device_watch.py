@@ -1,4 +1,7 @@
-"""All that is judged of one partition of inference.heartbeats: who is silent, and the life of those alerts."""
+"""All that is judged of one partition of inference.heartbeats: who is silent, and the life of those alerts.
+
+What comes out depends on the records alone, so a restart from a snapshot tells the same steps.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +14,13 @@ from schemas import heartbeat
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
 
-VERSION = 1
+TICK_MS = 60_000  # of the log: how often it is looked for what is over, or has no data
 
 
 class DeviceWatch:
     """One partition's devices."""
+
+    version = 1  # of its snapshot
 
     def __init__(self, partition: int, policy: HeartbeatPolicy | None = None) -> None:
         self._monitor = HeartbeatMonitor(partition, policy)
@@ -27,22 +32,22 @@ class DeviceWatch:
         return self._life.acknowledge(fingerprint, episode, author, comment, at_ms)
 
     def observe(self, records: Records) -> list[AlertEvent]:
-        """Records in the order of the log. What is no heartbeat moves the watermark all the same."""
+        """Records in the order of the log. Of what is no heartbeat only the time counts."""
         events: list[AlertEvent] = []
         for time_ms, raw in zip(records.times_ms, records.values, strict=True):
-            self._watermark_ms = max(self._watermark_ms, time_ms)
             beat = heartbeat.decode(raw)
-            if not isinstance(beat, Rejected):
-                for condition in self._monitor.observe(time_ms, beat):
-                    events += self._life.observe(condition)
+            for condition in self._monitor.observe(time_ms, None if isinstance(beat, Rejected) else beat):
+                events += self._life.observe(condition)
+            before_ms, self._watermark_ms = self._watermark_ms, max(self._watermark_ms, time_ms)
+            # At moments of the log, not of ours: a replay must say the same.
+            if self._watermark_ms // TICK_MS > before_ms // TICK_MS:
+                events += self._life.tick(self._watermark_ms // TICK_MS * TICK_MS)
         return events
 
-    def tick(self, caught_up: bool) -> list[AlertEvent]:
+    def tick(self, caught_up: bool) -> None:
         """Everything that has come was observed; `caught_up`: and nothing more is there."""
-        events: list[AlertEvent] = []
-        for condition in self._monitor.tick(self._watermark_ms, caught_up):
-            events += self._life.observe(condition)
-        return events
+        said = self._monitor.tick(self._watermark_ms, caught_up)
+        assert not said, "every record has told its time"
 
     def stages(self) -> Mapping[str, int]:
         """Devices by stage."""
@@ -51,7 +56,6 @@ class DeviceWatch:
     def snapshot(self) -> dict[str, Any]:
         """What to save together with the offset that it explains."""
         return {
-            "version": VERSION,
             "watermark_ms": self._watermark_ms,
             "monitor": self._monitor.snapshot(),
             "life": self._life.snapshot(),
@@ -59,7 +63,6 @@ class DeviceWatch:
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """As it was when it was saved, by this version."""
-        assert saved["version"] == VERSION
         self._watermark_ms = saved["watermark_ms"]
         self._monitor.restore(saved["monitor"])
         self._life.restore(saved["life"])

@@ -5,62 +5,86 @@ in order. What comes out depends on the records and the rules alone, so a restar
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from pipeline.core.alerting.condition import Condition, Subject
+from pipeline.core.alerting import ourselves
+from pipeline.core.alerting.condition import Condition
 from pipeline.core.alerting.life_cycle import LifeCycle
-from pipeline.core.alerting.routing import WATCHDOG
 from pipeline.core.alerting.rules import RuleEngine
 from pipeline.core.detection.detector import AutomaticDetector, WindowRows
 from pipeline.core.detection.finding import Finding
 from pipeline.core.ledger import Chain, Position, Verdict
 from pipeline.core.windows import WINDOW_MS
 from schemas.aggregate import AggregateRecord, ClassColumns, ModelColumns
-from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
+from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Rule
 
-VERSION = 1
-PIPELINE_WORKSPACE = "inferwatch"  # of the alerts about ourselves
-_GAP_KEEP_FIRING_MS = 600_000  # a gap is a moment; its alert is there for a person to see
+GAP_MS = 600_000  # a gap is a moment; its alert is there for a person to see
+HOLE_MS = 3_600_000  # of a longer stretch without a row only the end is judged step by step
+
+
+@dataclass(slots=True)
+class _Pending:
+    """Rows that are not wholly judged."""
+
+    rows: WindowRows
+    is_fed: bool = False  # to the rules: not before its first window is complete, or a new rule would miss a part
+
+    @property
+    def starts_s(self) -> list[int]:
+        """Starts of their windows."""
+        return self.rows.models.window_start_s + self.rows.classes.window_start_s
 
 
 class ModelWatch:
     """One partition's models."""
 
-    def __init__(self, partition: int, partitions: int, asked_per_model_week: float) -> None:
-        """`asked_per_model_week`: how many false alarms of automatic detection are acceptable."""
+    version = 1  # of its snapshot
+
+    def __init__(self, partition: int, partitions: int, sources: int, asked_per_model_week: float | None) -> None:
+        """`partitions` of inference.aggregates, `sources`: of inference.events; each must be heard before we judge.
+
+        `asked_per_model_week`: how many false alarms of automatic detection are acceptable; None: rules only.
+        """
         self._partition = partition
+        self._sources = sources
         self._rules = RuleEngine(lambda w, m: crc32(f"{w}/{m}".encode()) % partitions == partition)
-        self._detector = AutomaticDetector(asked_per_model_week)
+        self._detector = None if asked_per_model_week is None else AutomaticDetector(asked_per_model_week)
         self._life = LifeCycle()
         self._chain = Chain()
         self._through: dict[int, int] = {}  # by source: windows that end by then are complete
+        self._heard_ms = 0  # from when on sources were heard
         self._judged_ms = 0
-        self._pending: list[tuple[int, WindowRows]] = []  # (end of its last window, rows) not wholly judged
+        self._pending: list[_Pending] = []
+        self._gap_ms: int | None = None  # when the last gap of the chain was seen, while its alert is open
 
     @property
     def watermark_ms(self) -> int:
-        """Windows that end by then are complete, from every source."""
-        return min(self._through.values(), default=0)
-
-    def set_rule(self, rule: Rule) -> list[AlertEvent]:
-        """Takes a rule in."""
-        withdrawn = self._rules.set(rule)
-        return self._life.withdraw(rule.rule_id, self._judged_ms, "the rule was changed") if withdrawn else []
-
-    def delete_rule(self, rule_id: str) -> list[AlertEvent]:
-        """Forgets a rule; its alerts end."""
-        if not self._rules.delete(rule_id):
-            return []
-        return self._life.withdraw(rule_id, self._judged_ms, "the rule was deleted")
+        """Windows that end by then are complete, from every source; 0 until all were heard."""
+        if len(self._through) < self._sources:
+            return 0
+        through_ms = min(self._through.values(), default=0)
+        return through_ms - through_ms % WINDOW_MS
 
     @property
     def rules(self) -> Iterable[Rule]:
-        """The rules in force."""
+        """Those that were set."""
         return self._rules.rules
+
+    def set_rules(self, wanted: Mapping[str, Rule]) -> list[AlertEvent]:
+        """From now on these are the rules, by id. Alerts of those that are gone, or about something else now, end."""
+        events: list[AlertEvent] = []
+        for rule_id in [one.rule_id for one in self._rules.rules if one.rule_id not in wanted]:
+            if self._rules.delete(rule_id):
+                events += self._life.withdraw(rule_id, self._judged_ms, "the rule was deleted")
+        for one in wanted.values():
+            if self._rules.set(one):
+                events += self._life.withdraw(one.rule_id, self._judged_ms, "the rule was changed")
+        return events
 
     def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
         """A person has it."""
@@ -68,109 +92,114 @@ class ModelWatch:
 
     def observe(self, record: AggregateRecord) -> tuple[Verdict, list[AlertEvent]]:
         """One record, in the order of the log."""
-        verdict = self._chain.observe(record.source, Position(*record.start), Position(*record.end))
+        end = Position(*record.end)
+        verdict = self._chain.observe(record.source, Position(*record.start), end)
         if verdict is Verdict.REPEAT:
             return verdict, []
-        events = [] if verdict is Verdict.ACCEPTED else self._life.observe(self._gap(record))
-        self._through[record.source] = record.end[2] if record.end[3] == 0 else self._through.get(record.source, 0)
-        rows = WindowRows(record.models, record.classes)
-        if record.models.window_start_s:
-            self._rules.observe(record.models, record.classes)
-            self._pending.append((max(record.models.window_start_s) * 1000 + WINDOW_MS, rows))
-        return verdict, events + self._judge()
+        events = self._note_gap(record) if verdict is Verdict.GAP else []
+        # A part of a cut says nothing about what is complete: more of it is to come.
+        self._through[record.source] = self._through.get(record.source, 0) if end.part else end.through_ms
+        if record.models.window_start_s or record.classes.window_start_s:
+            self._pending.append(_Pending(WindowRows(record.models, record.classes)))
+        return verdict, events + self._note_lag() + self._judge()
+
+    def observe_history(self, through_ms: int, rows: WindowRows) -> list[AlertEvent]:
+        """Windows long past, in the order of time, without a chain: all are complete that end by `through_ms`."""
+        self._through = dict.fromkeys(range(self._sources), through_ms)
+        if rows.models.window_start_s or rows.classes.window_start_s:
+            self._pending.append(_Pending(rows))
+        return self._judge()
 
     def _judge(self) -> list[AlertEvent]:
         through_ms = self.watermark_ms
-        if not self._judged_ms:
-            self._judged_ms = max(0, min((start for start in self._starts()), default=through_ms))
+        if not self._judged_ms:  # what was before is not known whole
+            self._judged_ms = max(0, through_ms - WINDOW_MS)
         events: list[AlertEvent] = []
         if through_ms <= self._judged_ms:
             return events
         for end_ms in self._window_ends(through_ms):
-            found = [finding.condition() for finding in self._observe_window(end_ms - WINDOW_MS)]
-            for condition in self._rules.tick(end_ms) + found:
-                events += self._life.observe(condition)
-            if self._partition == 0:
-                events += self._life.observe(_watchdog(end_ms))
-            events += self._life.tick(end_ms)
+            events += self._judge_window(end_ms)
         self._judged_ms = through_ms
-        self._pending = [item for item in self._pending if item[0] > through_ms]
+        self._pending = [item for item in self._pending if max(item.starts_s) * 1000 >= through_ms]
         return events
 
-    def _window_ends(self, through_ms: int) -> Iterable[int]:
-        """Ends of the windows to judge. Of a long stretch without a row only the last hour is judged step by step."""
-        first = self._judged_ms + WINDOW_MS
-        if not self._pending:
-            first = max(first, through_ms - 3_600_000)
-        return range(first, through_ms + 1, WINDOW_MS)
+    def _judge_window(self, end_ms: int) -> list[AlertEvent]:
+        for item in self._pending:
+            if not item.is_fed and min(item.starts_s) * 1000 < end_ms:
+                item.is_fed = True
+                self._rules.observe(item.rows.models, item.rows.classes)
+        found = [finding.condition() for finding in self._observe_window(end_ms - WINDOW_MS)]
+        events: list[AlertEvent] = []
+        for condition in self._rules.tick(end_ms) + found + self._about_ourselves(end_ms):
+            events += self._life.observe(condition)
+        return events + self._life.tick(end_ms)
 
-    def _starts(self) -> Iterable[int]:
-        return (start_s * 1000 for _, rows in self._pending for start_s in rows.models.window_start_s)
+    def _window_ends(self, through_ms: int) -> Iterable[int]:
+        """Ends of the windows to judge: all, but of a hole in the log only the last hour before something came."""
+        first_ms = self._judged_ms + WINDOW_MS
+        if through_ms - first_ms > HOLE_MS:
+            starts = (s * 1000 for item in self._pending for s in item.starts_s if s * 1000 >= self._judged_ms)
+            first_ms = max(first_ms, min(starts, default=through_ms) + WINDOW_MS - HOLE_MS)
+        return range(first_ms, through_ms + 1, WINDOW_MS)
 
     def _observe_window(self, start_ms: int) -> list[Finding]:
-        rows = [rows for _, rows in self._pending]
+        if self._detector is None:
+            return []
         masked = {
             (subject.workspace, subject.model_id)
             for subject, state in self._life.states()
             if subject.kind is AlertKind.RULE and subject.model_id and state is not AlertState.PENDING
         }
-        return self._detector.observe(start_ms, rows, masked)
+        return self._detector.observe(start_ms, [item.rows for item in self._pending], masked)
 
-    def _gap(self, record: AggregateRecord) -> Condition:
-        subject = Subject(AlertKind.PIPELINE, None, PIPELINE_WORKSPACE, None, None, None, "chain_gap")
-        return Condition(
-            subject=subject,
-            at_ms=record.end[2],
-            breached=True,
-            value=None,
-            expected=None,
-            threshold=None,
-            severity=Severity.CRITICAL,
-            hold_ms=0,
-            keep_firing_ms=_GAP_KEEP_FIRING_MS,
-            summary=f"windows of source partition {record.source} are missing; run inferwatch audit",
-            evidence={"source": record.source, "partition": self._partition, "start": record.start, "end": record.end},
-        )
+    def _about_ourselves(self, end_ms: int) -> list[Condition]:
+        said = [ourselves.alive(end_ms)] if self._partition == 0 else []
+        if self._gap_ms is not None and end_ms >= self._gap_ms + GAP_MS:
+            said.append(ourselves.gap_over(self._partition, end_ms))
+            self._gap_ms = None
+        return said
+
+    def _note_gap(self, record: AggregateRecord) -> list[AlertEvent]:
+        """Told at once."""
+        self._gap_ms = max(record.end[2], self._judged_ms)
+        evidence = {"start": record.start, "end": record.end}
+        return self._life.observe(ourselves.gap(self._partition, self._gap_ms, record.source, evidence))
+
+    def _note_lag(self) -> list[AlertEvent]:
+        """A source that stands still holds back all: that must not go unseen."""
+        heard = {source: through_ms for source, through_ms in self._through.items() if through_ms}
+        if not heard:
+            return []
+        newest_ms = max(heard.values())
+        self._heard_ms = self._heard_ms or newest_ms
+        slowest = min(heard, key=heard.__getitem__) if len(heard) >= self._sources else None
+        lag_ms = newest_ms - (self._heard_ms if slowest is None else heard[slowest])
+        return self._life.observe(ourselves.input_lag(self._partition, newest_ms, lag_ms, slowest))
 
     def snapshot(self) -> dict[str, Any]:
         """What to save together with the offset that it explains."""
         return {
-            "version": VERSION,
             "chain": [[source, *position] for source, position in self._chain.snapshot().items()],
             "through": list(self._through.items()),
             "judged_ms": self._judged_ms,
-            "pending": [[end_ms, rows.models, rows.classes] for end_ms, rows in self._pending],
+            "gap_ms": self._gap_ms,
+            "heard_ms": self._heard_ms,
+            "pending": [[item.rows.models, item.rows.classes, item.is_fed] for item in self._pending],
             "rules": self._rules.snapshot(),
-            "detector": self._detector.snapshot(),
+            "detector": None if self._detector is None else self._detector.snapshot(),
             "life": self._life.snapshot(),
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """As it was when it was saved, by this version."""
-        assert saved["version"] == VERSION
         self._chain = Chain({source: Position(*position) for source, *position in saved["chain"]})
         self._through = dict(saved["through"])
-        self._judged_ms = saved["judged_ms"]
+        self._judged_ms, self._gap_ms, self._heard_ms = saved["judged_ms"], saved["gap_ms"], saved["heard_ms"]
         self._pending = [
-            (end_ms, WindowRows(msgspec.convert(models, ModelColumns), msgspec.convert(classes, ClassColumns)))
-            for end_ms, models, classes in saved["pending"]
+            _Pending(WindowRows(msgspec.convert(models, ModelColumns), msgspec.convert(classes, ClassColumns)), is_fed)
+            for models, classes, is_fed in saved["pending"]
         ]
         self._rules.restore(saved["rules"])
-        self._detector.restore(saved["detector"])
+        if self._detector is not None:
+            self._detector.restore(saved["detector"])
         self._life.restore(saved["life"])
-
-
-def _watchdog(at_ms: int) -> Condition:
-    """Always fires: a service outside raises the alarm when it does not hear it any more."""
-    return Condition(
-        subject=Subject(AlertKind.PIPELINE, None, PIPELINE_WORKSPACE, None, None, None, WATCHDOG),
-        at_ms=at_ms,
-        breached=True,
-        value=None,
-        expected=None,
-        threshold=None,
-        severity=Severity.INFO,
-        hold_ms=0,
-        keep_firing_ms=0,
-        summary="inferwatch is watching; this alert always fires",
-    )

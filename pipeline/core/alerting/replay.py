@@ -1,11 +1,11 @@
-"""History against rules: the machines of the detector, fed with windows that are long past."""
+"""History against rules and automatic detection: the machine of the detector, fed with windows that are long past."""
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.core.alerting.life_cycle import LifeCycle
-from pipeline.core.alerting.rules import RuleEngine
+from pipeline.core.alerting.model_watch import ModelWatch
+from pipeline.core.detection.detector import WindowRows
 from schemas.aggregate import ClassColumns, ModelColumns
-from schemas.alert import AlertEvent
+from schemas.alert import AlertEvent, AlertKind
 from schemas.rule import Rule
 
 Windows = Iterable[
@@ -13,13 +13,14 @@ Windows = Iterable[
 ]  # (all windows that end by then are complete (ms), more rows)
 
 
-def replay(rules: Iterable[Rule], windows: Windows) -> Iterator[AlertEvent]:
-    """The steps of alerts that the rules would have led to. `windows` come in the order of time."""
-    engine, life_cycle = RuleEngine(), LifeCycle()
-    for rule in rules:
-        engine.set(rule)
+def replay(rules: Iterable[Rule], windows: Windows, asked_per_model_week: float | None = None) -> Iterator[AlertEvent]:
+    """The steps of alerts that the rules would have led to, and automatic detection if false alarms are asked for.
+
+    `windows` come in the order of time.
+    """
+    watch = ModelWatch(0, 1, 1, asked_per_model_week)
+    watch.set_rules({rule.rule_id: rule for rule in rules})
     for through_ms, models, classes in windows:
-        engine.observe(models, classes)
-        for condition in engine.tick(through_ms):
-            yield from life_cycle.observe(condition)
-        yield from life_cycle.tick(through_ms)
+        for event in watch.observe_history(through_ms, WindowRows(models, classes)):
+            if event.kind is not AlertKind.PIPELINE:  # about ourselves, and now
+                yield event

@@ -13,7 +13,7 @@ from pipeline.core.detection import tail
 from pipeline.core.detection.baseline import Residuals
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
 from pipeline.core.detection.signals import CHANNELS, COUNTS, GAUSSIANS, SIGNALS_OF_CHANNEL
-from pipeline.core.detection.state import Arrays, Field, Floats, KeyedState
+from pipeline.core.detection.state import Arrays, Bools, Field, Floats, KeyedState
 
 _LATENCY = np.log([1.03, 1.06, 1.12, 1.25, 1.6, 2.5])
 _GAUSSIAN_EFFECTS = np.array([[0.005, 0.01, 0.02, 0.04, 0.08, 0.16], _LATENCY, _LATENCY], np.float32)
@@ -35,11 +35,11 @@ MEMBERS_OF_CHANNEL = tuple(slice(int(_FIRST_MEMBER[s.start]), int(_FIRST_MEMBER[
 
 # Windows until a member may speak: a small effect looks like a season until a day is known, and like a day that was
 # a little different until several are.
-_NEED_GAUSSIAN = np.array([5 * WINDOWS_PER_DAY, 3 * WINDOWS_PER_DAY, WINDOWS_PER_DAY, 240, 60, 60], np.float32)
+_NEED_GAUSSIAN = np.array([5 * WINDOWS_PER_DAY, 3 * WINDOWS_PER_DAY, 2 * WINDOWS_PER_DAY, 240, 60, 60], np.float32)
 _LOG_RATIO = np.abs(np.log(_COUNT_RATIOS))
 _NEED_COUNT = np.select(
     [_LOG_RATIO < 0.1, _LOG_RATIO < 0.23, _LOG_RATIO < 0.3, _LOG_RATIO < 0.6],
-    [5 * WINDOWS_PER_DAY, 3 * WINDOWS_PER_DAY, WINDOWS_PER_DAY, 360],
+    [5 * WINDOWS_PER_DAY, 3 * WINDOWS_PER_DAY, 2 * WINDOWS_PER_DAY, WINDOWS_PER_DAY],
     60,
 )
 NEED = np.concatenate([np.tile(_NEED_GAUSSIAN, 2 * GAUSSIANS), _NEED_COUNT.ravel().astype(np.float32)])[:, None]
@@ -59,30 +59,40 @@ class Bank:
         self.state = KeyedState(
             {
                 "sum": Field((MEMBERS,)),
-                "since": Field((MEMBERS,), 0, np.int32),  # the first window after it last was 0
+                "windows": Field((MEMBERS,), 0, np.int32),  # since it last was 0
                 "hour_max": Field((MEMBERS,)),
                 **tail.fields((MEMBERS,), _PRIOR),
             }
         )
 
-    def step(self, view: Arrays, residuals: Residuals, index: int, work: Floats) -> Floats:
+    def step(self, view: Arrays, residuals: Residuals, work: Floats) -> Floats:
         """One window more: the score of every member, in `work`."""
         sums, evidence = view["sum"], work
         _gaussian_evidence(residuals, evidence[:GAUSSIAN_MEMBERS])
         _count_evidence(residuals, evidence[GAUSSIAN_MEMBERS:])
         sums += evidence
         np.maximum(sums, 0, out=sums)
-        np.copyto(view["since"], index + 1, where=sums <= 0)
+        windows = view["windows"]
+        windows += 1
+        windows *= sums > 0
         np.maximum(view["hour_max"], sums, out=view["hour_max"])
         np.multiply(sums, view["slope"], out=work)
         work += view["at_zero"]
         return work
 
-    def hold(self, view: Arrays, held: np.ndarray, index: int) -> None:
+    def cap(self, view: Arrays, breached: Bools, scores_max: Floats) -> None:
+        """Where a channel is breached, evidence piles up to this score only: it must go before the alert ends."""
+        for channel in np.flatnonzero(breached.any(axis=1)).tolist():
+            members, columns = MEMBERS_OF_CHANNEL[channel], np.flatnonzero(breached[channel])
+            slope, at_zero = view["slope"][members, columns], view["at_zero"][members, columns]
+            most = np.maximum((scores_max[channel, columns] - at_zero) / slope, 0)
+            view["sum"][members, columns] = np.minimum(view["sum"][members, columns], most)
+
+    def hold(self, view: Arrays, held: Bools) -> None:
         """Signals (SIGNALS, models) that are not judged now start at 0."""
         members = held[SIGNAL_OF_MEMBER]
         view["sum"][members] = 0
-        view["since"][members] = index + 1
+        view["windows"][members] = 0
 
 
 def _gaussian_evidence(residuals: Residuals, out: Floats) -> None:

@@ -92,17 +92,8 @@ class Baseline:
         view["quiet"][x[Signal.TRAFFIC] > 0] = 0
         _open_slot(view, moment)
         day_known = _open_day(view, moment)
-        profile, level = _interpolated(view, moment), view["level"]
-        factor = view["day_factor"][moment.day_type]
+        expected, target = _expected(view, x, n, moment)
         observed = n > 0
-        expected, deviation, target = np.empty_like(x), np.empty_like(x), np.empty_like(x)
-        np.add(profile[:GAUSSIANS], level[:GAUSSIANS], out=expected[:GAUSSIANS])
-        np.subtract(x[:GAUSSIANS], level[:GAUSSIANS], out=target[:GAUSSIANS])
-        scale = n[_COUNT] * level[_COUNT]
-        scale[_TRAFFIC] *= factor
-        np.multiply(scale, profile[_COUNT], out=expected[_COUNT])
-        np.divide(x[_COUNT], np.maximum(scale, 1e-9), out=target[_COUNT])
-
         # Of the level of rare events little is known for long; what is judged is by how much it can be exceeded.
         told = np.minimum(view["seen"][Signal.ERRORS], _ERROR_WINDOWS_MAX) * expected[Signal.ERRORS]
         judged_by = expected.copy()
@@ -110,12 +101,11 @@ class Baseline:
         root_n = np.sqrt(n[:GAUSSIANS])
         spread = np.maximum(view["spread"][:GAUSSIANS], _MEAN_SD_MIN * root_n)
         precision = root_n / np.maximum(spread, 1e-9)
-        difference = x - judged_by
+        difference, deviation, unit = x - judged_by, np.empty_like(x), np.empty_like(x)
         deviation[:GAUSSIANS] = difference[:GAUSSIANS] * root_n
         deviation[_COUNT] = difference[_COUNT] / np.sqrt(np.maximum(expected[_COUNT], _SMALL_COUNT))
         dispersion = np.maximum(view["spread"][_COUNT], 1)
         dispersion *= dispersion
-        unit = np.empty_like(x)
         unit[:GAUSSIANS] = 1 / np.maximum(precision, 1e-9)
         unit[_COUNT] = np.sqrt(dispersion * expected[_COUNT] + _SMALL_COUNT)
         judged = observed & (view["seen"] >= WARM_WINDOWS) & (view["relearn"] <= 0)
@@ -151,15 +141,10 @@ class Baseline:
     def learn(self, view: Arrays, x: Floats, n: Floats, moment: Moment, residuals: Residuals, learns: Bools) -> None:
         """Take this window into what is normal, where `learns` (SIGNALS, models)."""
         taught = learns & residuals.observed
-        exposure, seen = view["exposure"], view["seen"]
-        weight: Floats = taught * np.minimum(n / np.maximum(exposure, 1e-9), 2)
-        weight[Signal.TRAFFIC] = taught[Signal.TRAFFIC]
-        amount = n.copy()
-        amount[Signal.TRAFFIC] = x[Signal.TRAFFIC]
-        exposure += np.maximum(1 / (seen + 1), _LEVEL_GAIN) * (amount - exposure) * taught
-        echo, last = view["echo"], view["last_z"]
-        echo += taught * _LEVEL_GAIN * (residuals.robust_z * last - echo)
-        last[...] = residuals.robust_z
+        seen = view["seen"]
+        _learn_anew(view, moment, taught & (seen == 0))
+        weight = _learn_exposure(view, x, n, taught)
+        _learn_echo(view, residuals, taught)
         _learn_spread(view, residuals, taught)
         _learn_level(view, x, residuals, weight)
         slot, slot_windows = view["profile"][moment.slot], view["slot_windows"][moment.slot]
@@ -182,6 +167,19 @@ class Baseline:
         state["level"][signal, column] = 1
         state["spread"][signal, column] = 1
         state["relearn"][signal, column] = RELEARN_WINDOWS
+
+
+def _expected(view: Arrays, x: Floats, n: Floats, moment: Moment) -> tuple[Floats, Floats]:
+    """What is expected of x, and what x would have the profile be."""
+    profile, level = _interpolated(view, moment), view["level"]
+    expected, target = np.empty_like(x), np.empty_like(x)
+    np.add(profile[:GAUSSIANS], level[:GAUSSIANS], out=expected[:GAUSSIANS])
+    np.subtract(x[:GAUSSIANS], level[:GAUSSIANS], out=target[:GAUSSIANS])
+    scale = n[_COUNT] * level[_COUNT]
+    scale[_TRAFFIC] *= view["day_factor"][moment.day_type]
+    np.multiply(scale, profile[_COUNT], out=expected[_COUNT])
+    np.divide(x[_COUNT], np.maximum(scale, 1e-9), out=target[_COUNT])
+    return expected, target
 
 
 def _trust(view: Arrays, n: Floats, expected: Floats) -> Floats:
@@ -245,6 +243,33 @@ def _interpolated(view: Arrays, moment: Moment) -> Floats:
     return out
 
 
+def _learn_anew(view: Arrays, moment: Moment, first: Bools) -> None:
+    """A model that begins to report what it never did has no profile for it: it is learned like a new one."""
+    late = first.any(axis=0) & (view["age"] > SLOT_WINDOWS)
+    if late.any():
+        view["age"][late] = 1
+        view["slot_windows"][:, late] = 0
+        view["slot_windows"][moment.slot, late] = _CARRIED_WINDOWS
+
+
+def _learn_exposure(view: Arrays, x: Floats, n: Floats, taught: Bools) -> Floats:
+    """The usual exposure; returns what the window weighs: much, if there was much to see in it."""
+    exposure = view["exposure"]
+    amount = n.copy()
+    amount[Signal.TRAFFIC] = x[Signal.TRAFFIC]
+    exposure += np.maximum(1 / (view["seen"] + 1), _LEVEL_GAIN) * (amount - exposure) * taught
+    relative = n / np.maximum(exposure, 1e-9)
+    relative[Signal.TRAFFIC] = 1
+    weight: Floats = np.minimum(relative, 2) * taught
+    return weight
+
+
+def _learn_echo(view: Arrays, residuals: Residuals, taught: Bools) -> None:
+    echo, last = view["echo"], view["last_z"]
+    echo += taught * _LEVEL_GAIN * (residuals.robust_z * last - echo)
+    last[...] = residuals.robust_z
+
+
 def _learn_spread(view: Arrays, residuals: Residuals, taught: Bools) -> None:
     spread, seen = view["spread"], view["seen"]
     size = np.abs(residuals.deviation) * _HALF_NORMAL
@@ -256,7 +281,9 @@ def _learn_spread(view: Arrays, residuals: Residuals, taught: Bools) -> None:
 def _learn_level(view: Arrays, x: Floats, residuals: Residuals, weight: Floats) -> None:
     level, relearn = view["level"], view["relearn"]
     gain = np.where(relearn > 0, 1 / (RELEARN_WINDOWS + 1 - relearn), _LEVEL_GAIN)
-    gain[Signal.ERRORS] = np.maximum(gain[Signal.ERRORS], 1 / (np.minimum(view["seen"][Signal.ERRORS], _ERROR_WINDOWS_MAX) + 2))
+    gain[Signal.ERRORS] = np.maximum(
+        gain[Signal.ERRORS], 1 / (np.minimum(view["seen"][Signal.ERRORS], _ERROR_WINDOWS_MAX) + 2)
+    )
     gain *= weight
     difference = x - residuals.expected
     base = residuals.expected[_COUNT] / level[_COUNT]

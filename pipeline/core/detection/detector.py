@@ -57,6 +57,10 @@ class AutomaticDetector:
         """What is going on: (channels, models), by column."""
         return self._judgement.breaches
 
+    def surprise(self, column: int) -> float:
+        """How strange the last window of a model was: ln of the hours between two such, over all that is watched."""
+        return self._judgement.surprise(column)
+
     @property
     def bytes_per_model(self) -> int:
         """What a model costs in memory, names apart."""

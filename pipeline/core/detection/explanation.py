@@ -14,7 +14,6 @@ from pipeline.core.detection.state import Arrays, Bools, Floats
 from pipeline.core.windows import WINDOW_MS
 
 _TOLD_EVERY = 6  # windows
-_OVER = 2.0  # units of surprise: how far evidence may pile up beyond the threshold, so that an alert can end
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +32,9 @@ class Scene:
 
 def explain(scene: Scene, began: Bools, ended: Bools) -> Iterator[tuple[int, Finding]]:
     """A finding for every breach that begins or ends, and for those that last once a minute."""
-    breached = scene.views["scoring"]["breached"]
-    told = began | ended if scene.index % _TOLD_EVERY else breached | ended
+    told = began | ended if scene.index % _TOLD_EVERY else scene.views["scoring"]["breached"] | ended
     for channel, column in np.argwhere(told).tolist():
         yield column, _finding(scene, channel, column, bool(began[channel, column]), bool(ended[channel, column]))
-    for channel, column in np.argwhere(breached).tolist():
-        _cap(scene, channel, column)
 
 
 def _finding(scene: Scene, channel: int, column: int, began: bool, ended: bool) -> Finding:
@@ -106,7 +102,7 @@ def _winner(scene: Scene, family: int, channel: int, column: int) -> tuple[int, 
         members = bank.MEMBERS_OF_CHANNEL[channel]
         member = members.start + int(np.argmax(scene.member_scores[members, column]))
         signal = int(bank.SIGNAL_OF_MEMBER[member])
-        since = min(int(scene.views["bank"]["since"][member, column]), scene.index)
+        since = scene.index - max(int(scene.views["bank"]["windows"][member, column]), 1) + 1
         return signal, bank.member_name(member), since
     signals = SIGNALS_OF_CHANNEL[channel]
     of_channel = scene.scale_scores[:, signals, column]
@@ -120,13 +116,3 @@ def _recent_sigmas(scene: Scene, signal: int, column: int, windows: int) -> floa
     scale = int(np.clip(np.log2(max(windows, 1)), 0, ladder.SCALES - 1))
     rate = float(ladder.FAST_RATES[scale, 0, 0])
     return float(scene.views["ladder"]["fast"][scale, signal, column]) / (1 - (1 - rate) ** max(windows, 1))
-
-
-def _cap(scene: Scene, channel: int, column: int) -> None:
-    """Evidence beyond need would have to be unlearned before the alert can end."""
-    scoring, view, members = scene.views["scoring"], scene.views["bank"], bank.MEMBERS_OF_CHANNEL[channel]
-    most = scoring["threshold"][BANK, channel, column] + _OVER / scoring["slope"][BANK, channel, column]
-    sums = view["sum"][members, column]
-    view["sum"][members, column] = np.minimum(
-        sums, np.maximum((most - view["at_zero"][members, column]) / view["slope"][members, column], 0)
-    )

@@ -10,7 +10,7 @@ from pipeline.core.detection.baseline import Baseline, Residuals
 from pipeline.core.detection.explanation import Scene, explain, unwatched
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.ladder import Ladder
-from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR, Moment
+from pipeline.core.detection.moment import WINDOWS_PER_HOUR, Moment
 from pipeline.core.detection.scoring import BANK, FAMILIES, LADDER, Scoring
 from pipeline.core.detection.signals import (
     CHANNEL_OF_SIGNAL,
@@ -25,6 +25,8 @@ from pipeline.core.detection.signals import (
 from pipeline.core.detection.state import Arrays, Bools, Floats, Ints
 
 CHUNK = 512  # models worked on at once, so that what they need stays in the processor's cache
+_ABOVE_SHARE = 0.15  # of the members' hours, for their tails
+_OVER = 2.0  # units of surprise that evidence may exceed its threshold by
 _GROWN = max(bank.NEED.max(), ladder.NEED.max())  # age from which every member may speak
 _SILENT = np.float32(-1e9)  # the score of a member that may not speak yet
 _CHANNEL_OF_MEMBER = CHANNEL_OF_SIGNAL[bank.SIGNAL_OF_MEMBER]
@@ -97,6 +99,10 @@ class Judgement:
         """Whether something is going on there."""
         return bool(self._scoring.state["breached"][channel, column])
 
+    def surprise(self, column: int) -> float:
+        """How strange the last window was."""
+        return self._scoring.surprise(column)
+
     def young(self) -> Ints:
         """Models in their first hour."""
         return np.flatnonzero(self._baseline.state["age"] < WINDOWS_PER_HOUR)
@@ -129,33 +135,36 @@ class Judgement:
         views = {name: state.view(start, end) for name, state in self._parts.items()}
         base, x, n = views["baseline"], window.x, window.n
         residuals = self._baseline.residuals(base, x, n, moment)
-        member_scores, scale_scores, scores = self._score(views, residuals, moment.index)
+        member_scores, scale_scores, scores = self._score(views, residuals)
         began, ended = self._scoring.step(views["scoring"], scores)
         breached = views["scoring"]["breached"]
         told: Told = []
         if breached.any() or ended.any():
             scene = Scene(moment.index, window, residuals, views, member_scores, scale_scores, scores, self._asked)
             told = [(start + column, finding) for column, finding in explain(scene, began, ended)]
+            scoring = views["scoring"]
+            most = scoring["threshold"][BANK] + _OVER / scoring["slope"][BANK]
+            self._bank.cap(views["bank"], breached, most)
         relearning = base["relearn"] > 0
         learns = (~breached[CHANNEL_OF_SIGNAL] | relearning) & ~masked
         self._baseline.learn(base, x, n, moment, residuals, learns)
         self._ladder.learn(views["ladder"], learns & residuals.judged, base["age"], moment.index)
         views["scoring"]["skip_hour"] |= masked
         if relearning.any():
-            self._bank.hold(views["bank"], relearning, moment.index)
+            self._bank.hold(views["bank"], relearning)
             self._ladder.hold(views["ladder"], relearning)
         if moment.ends_hour:
             self._end_hour(views)
         return told
 
-    def _score(self, views: Mapping[str, Arrays], residuals: Residuals, index: int) -> tuple[Floats, Floats, Floats]:
+    def _score(self, views: Mapping[str, Arrays], residuals: Residuals) -> tuple[Floats, Floats, Floats]:
         count, age = residuals.z.shape[1], views["baseline"]["age"]
         scores = self._scores[..., :count]
-        of_members = self._bank.step(views["bank"], residuals, index, self._bank_work[:, :count])
+        of_members = self._bank.step(views["bank"], residuals, self._bank_work[:, :count])
         of_scales = self._ladder.step(views["ladder"], residuals, self._ladder_work[..., :count])
         if age.min() < _GROWN:
-            np.copyto(of_members, _SILENT, where=age < bank.NEED)
-            np.copyto(of_scales, _SILENT, where=age < ladder.NEED)
+            of_members += (age < bank.NEED) * _SILENT
+            of_scales += (age < ladder.NEED) * _SILENT
         bank.channel_maxima(of_members, scores[BANK])
         ladder.channel_maxima(of_scales, scores[LADDER])
         return of_members, of_scales, scores
@@ -163,10 +172,12 @@ class Judgement:
     def _end_hour(self, views: Mapping[str, Arrays]) -> None:
         thresholds = views["scoring"]["threshold"].copy()
         taught, hours = self._scoring.end_hour(views["scoring"], views["baseline"]["age"])
-        members = (views["bank"], _CHANNEL_OF_MEMBER, thresholds[BANK]), (views["ladder"], CHANNEL_OF_SIGNAL, thresholds[LADDER])
+        members = (
+            (views["bank"], _CHANNEL_OF_MEMBER, thresholds[BANK]),
+            (views["ladder"], CHANNEL_OF_SIGNAL, thresholds[LADDER]),
+        )
         for view, channels, limits in members:
-            level, slope, at_zero = view["level"], view["slope"], view["at_zero"]
             # No more than what made the alert, as in the channel's own tail.
-            maxima = np.minimum(view["hour_max"], (limits[channels] - at_zero) / slope)
-            tail.learn(level, slope, at_zero, maxima, hours[channels], taught[channels])
+            maxima = np.minimum(view["hour_max"], (limits[channels] - view["at_zero"]) / view["slope"])
+            tail.learn(view, maxima, hours[channels], taught[channels], _ABOVE_SHARE)
             view["hour_max"][...] = 0

@@ -64,7 +64,7 @@ class Ladder:
         slow += _SLOW_RATES * (fast[_LAG:] - slow)
         np.subtract(fast[:SCALES], slow, out=work)
         work *= work
-        work /= np.maximum(view["variance"], _WHITE)
+        work /= view["variance"]
         work *= 0.5
         np.maximum(view["hour_max"], work, out=view["hour_max"])
         work *= view["slope"]
@@ -83,6 +83,7 @@ class Ladder:
         square *= gain[:, None]
         square *= learns
         variance += square
+        np.maximum(variance, _WHITE, out=variance)
 
     def hold(self, view: Arrays, held: Bools) -> None:
         """Signals that are not judged now start anew."""

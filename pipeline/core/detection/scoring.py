@@ -16,12 +16,14 @@ from pipeline.core.detection.state import Arrays, Bools, Field, Floats, KeyedSta
 BANK, LADDER = 0, 1
 FAMILIES = ("bank", "ladder")
 CALM_WINDOWS = 6  # below the lower threshold, until an alert ends
+_MARGIN = 0.75  # tails are somewhat heavier than exponential, days differ: aim lower than asked
 _LOWER = math.exp(3.0)  # times as frequent as asked: scores below this end an alert
 _NEW_DAYS = (1, 3, 5)  # of a model's life: a season is known, more members speak
 _NEW_DAY_HOURS = 12.0  # what the tails learned before count for then
 
-# Members are scaled alike, so the best of some ten kinds of member exceeds this in a third of all hours.
-_PRIOR = tail.Prior(level=2.0, rate=0.36, excess=1.0)
+# Members are scaled alike, so the best of some ten kinds of member exceeds this in a tenth of all hours.
+_ABOVE_SHARE = 0.1
+_PRIOR = tail.Prior(level=3.2, rate=0.105, excess=1.0)
 
 
 class Scoring:
@@ -29,10 +31,11 @@ class Scoring:
 
     def __init__(self, asked_per_model_week: float) -> None:
         assert asked_per_model_week > 0
-        self.asked_per_hour = asked_per_model_week / HOURS_PER_WEEK / (len(FAMILIES) * CHANNELS)
+        self.asked_per_hour = _MARGIN * asked_per_model_week / HOURS_PER_WEEK / (len(FAMILIES) * CHANNELS)
         shape = (len(FAMILIES), CHANNELS)
         self.state = KeyedState(
             {
+                "last": Field(shape),  # score
                 "hour_max": Field(shape),
                 **tail.fields(shape, _PRIOR),
                 "threshold": Field(shape, np.inf),
@@ -52,6 +55,7 @@ class Scoring:
 
     def step(self, view: Arrays, scores: Floats) -> tuple[Bools, Bools]:
         """One window more, with scores (families, CHANNELS, models): what began and what ended in it."""
+        view["last"][...] = scores
         np.maximum(view["hour_max"], scores, out=view["hour_max"])
         breached, calm = view["breached"], view["calm"]
         over = (scores >= view["threshold"]).any(axis=0)
@@ -76,7 +80,7 @@ class Scoring:
         taught: Bools = ~view["skip_hour"] & (age >= WINDOWS_PER_HOUR)
         before = hours.copy()
         maxima = np.minimum(view["hour_max"], view["threshold"])
-        tail.learn(view["level"], view["slope"], view["at_zero"], maxima, before, taught)
+        tail.learn(view, maxima, before, taught, _ABOVE_SHARE)
         hours += taught
         np.minimum(hours, tail.HOURS_MAX, out=hours)
         self._set_thresholds(view)
@@ -86,13 +90,13 @@ class Scoring:
         view["skip_hour"][...] = view["breached"]
         return taught, before
 
-    def surprise(self, column: int, family: int, channel: int, score: float) -> float:
-        """ln of the hours between two such scores, if nothing is wrong."""
+    def surprise(self, column: int) -> float:
+        """ln of the hours between two windows as strange as the last, where it was most so."""
         state = self.state
-        at = (family, channel, column)
-        return float(state["slope"][at] * score + state["at_zero"][at])
+        scores = state["last"][..., column]
+        return float((scores * state["slope"][..., column] + state["at_zero"][..., column]).max())
 
     def _set_thresholds(self, view: Arrays) -> None:
-        known = view["level"], view["slope"], view["at_zero"], view["hours"]
-        view["threshold"][...] = tail.threshold(*known, self.asked_per_hour)
-        view["lower"][...] = tail.threshold(*known, self.asked_per_hour * _LOWER)
+        hours, asked = view["hours"], self.asked_per_hour
+        view["threshold"][...] = tail.threshold(view, hours, asked, _ABOVE_SHARE)
+        view["lower"][...] = tail.threshold(view, hours, asked * _LOWER, _ABOVE_SHARE)

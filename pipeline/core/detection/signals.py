@@ -144,8 +144,11 @@ def log_quantiles(
         return out
     # 0 us has no logarithm; it counts as less than 1 us, whose bucket is 0.
     order = np.lexsort((keys, owner))
-    owner, weights = owner[order], weights[order]
+    owner = owner[order]
     keys = np.where(keys[order] == ZERO_BUCKET, 0, keys[order])
+    # One entry a bucket: a place inside it must not depend on which device's row came first.
+    first = np.flatnonzero(np.append(True, (np.diff(owner) != 0) | (np.diff(keys) != 0)))
+    owner, keys, weights = owner[first], keys[first], np.add.reduceat(weights[order], first)
     seen = np.cumsum(weights)
     total = np.bincount(owner, weights, size)
     before = np.cumsum(total) - total  # of the owners before

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.core.detection.state import Bools, Field, Floats
+from pipeline.core.detection.state import Arrays, Bools, Field, Floats
 
 PRIOR_HOURS = 24.0
 HOURS_MAX = 672.0  # what is older than some four weeks fades
-_ABOVE = 0.15  # the share of hours whose maximum is to be above u
+_EXCEEDANCES_MIN = 7.0  # theory counts for as many when a threshold is set
 _STEP_MIN = 0.02
 
 
@@ -37,8 +37,13 @@ def fields(shape: tuple[int, ...], prior: Prior) -> dict[str, Field]:
     }
 
 
-def learn(level: Floats, slope: Floats, at_zero: Floats, maxima: Floats, hours: Floats, taught: Bools) -> None:
-    """One hour more. `hours`: learned from so far; `taught`: whether this one counts. Both broadcast."""
+def learn(view: Arrays, maxima: Floats, hours: Floats, taught: Bools, above_share: float) -> None:
+    """One hour more. `hours`: learned from so far; `taught`: whether this one counts. Both broadcast.
+
+    `above_share` of all maxima are to be above u: the fewer, the closer to the rare ones that matter; the more, the
+    sooner something is known.
+    """
+    level, slope, at_zero = view["level"], view["slope"], view["at_zero"]
     excess_mean = 1 / slope
     rate = np.exp(np.minimum(-at_zero - level * slope, 1.0))
     above = maxima > level
@@ -50,7 +55,7 @@ def learn(level: Floats, slope: Floats, at_zero: Floats, maxima: Floats, hours: 
     rate = -np.log1p(-np.clip(share, 1e-5, 0.95))
     excess_mean = np.maximum(excess_sum / _maximum_excess(rate), 1e-3)
     # Move u; in an exponential tail the rate at the new level follows from the old.
-    step = taught * np.maximum(_STEP_MIN, 2.0 / (hours + 3)) * excess_mean * (above - _ABOVE)
+    step = taught * np.maximum(_STEP_MIN, 2.0 / (hours + 3)) * excess_mean * (above - above_share)
     moved = np.maximum(level + step, 0)
     rate = rate * np.exp(np.clip((level - moved) / excess_mean, -2, 2))
     level[...] = moved
@@ -64,13 +69,14 @@ def _maximum_excess(rate: Floats) -> Floats:
     return r * (1 - r * (1 / 4 - r * (1 / 18 - r * (1 / 96 - r * (1 / 600 - r / 4320)))))
 
 
-def threshold(level: Floats, slope: Floats, at_zero: Floats, hours: Floats, asked_per_hour: float) -> Floats:
+def threshold(view: Arrays, hours: Floats, asked_per_hour: float, above_share: float) -> Floats:
     """The score that is passed `asked_per_hour` times an hour, given what is known.
 
     b is known from k exceedances only: the predictive tail is Lomax (1 + x / k b)^-k, not exponential. With little
     data that is far more careful; with much it is the same.
     """
+    level, slope, at_zero = view["level"], view["slope"], view["at_zero"]
     rate_log = -at_zero - level * slope
-    k = (hours + PRIOR_HOURS) * _ABOVE
+    k = hours * above_share + _EXCEEDANCES_MIN
     out: Floats = level + k / slope * np.expm1((rate_log - np.log(asked_per_hour)) / k)
     return out

@@ -1,4 +1,4 @@
-"""One world, watched by the detector that is deployed: false alarms by channel, delays by fault, oracles beside them."""
+"""One world, watched by the detector that is deployed: false alarms by channel, delays by fault, and an oracle's."""
 
 import copy
 from collections import defaultdict
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from pipeline.core.detection.detector import AutomaticDetector
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
-from pipeline.core.detection.signals import CHANNELS, Channel, Signals
+from pipeline.core.detection.signals import CHANNELS, Signals
 from tests.performance.detect import oracle
 from tests.performance.detect.workload import FAULTS, FIRST_INDEX, Fault, Seen, Truth, World, look, with_fault
 

@@ -1,4 +1,4 @@
-"""The best that could be done: for each fault a CUSUM that knows its channel, direction and size, and the true season."""
+"""The best that could be done: for each fault a CUSUM that knows its channel, direction, size and the true season."""
 
 import math
 from typing import Any

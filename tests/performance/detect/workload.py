@@ -116,14 +116,23 @@ class World:
             truth = self._day(day)
             yield day, truth, look(truth, self._rng)
 
+    def moment_truth(self, window: int, count: int) -> Truth:
+        """`count` clean windows of the first day, from `window` on."""
+        return self._clean(0, window, count)
+
     def _day(self, day: int) -> Truth:
-        shape = (WINDOWS_PER_DAY, self._streams)
-        angle = np.broadcast_to((2 * np.pi * np.arange(WINDOWS_PER_DAY) / WINDOWS_PER_DAY)[:, None], shape)
+        truth = self._clean(day, 0, WINDOWS_PER_DAY)
+        return self._soil(truth, (WINDOWS_PER_DAY, self._streams)) if self._dirty else truth
+
+    def _clean(self, day: int, window: int, count: int) -> Truth:
+        shape = (count, self._streams)
+        of_day = np.arange(window, window + count)
+        angle = np.broadcast_to((2 * np.pi * of_day / WINDOWS_PER_DAY)[:, None], shape)
         traffic = TRAFFIC * (1 + 0.5 * np.sin(angle - 2)) * (0.7 if day % 7 >= 5 else 1.0)
         shares = SHARES * np.exp(0.10 * np.sin(angle)[..., None] * np.array([1, -1, 0.5, -0.5, 0]))
         shares /= shares.sum(axis=-1, keepdims=True)
         zero, one = np.zeros(shape), np.ones(shape)
-        truth = Truth(
+        return Truth(
             traffic=traffic,
             confidence=0.80 - 0.02 * np.cos(angle),
             latency=0.04 * np.sin(angle - 2),
@@ -133,7 +142,6 @@ class World:
             errors=ERRORS * one,
             empty=EMPTY * one,
         )
-        return self._soil(truth, shape) if self._dirty else truth
 
     def _soil(self, truth: Truth, shape: tuple[int, int]) -> Truth:
         rng = self._rng

@@ -1,0 +1,239 @@
+"""inferwatch alerts: what is wrong now, who has taken it, and who wants quiet. From Kafka alone."""
+
+import asyncio
+import getpass
+import re
+import uuid
+from typing import Annotated, Literal
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pipeline import config
+from pipeline.cli.duration import seconds
+from pipeline.cli.history import state_text
+from pipeline.cli.signals import when_asked_to_end
+from pipeline.core.alerting.routing import WATCHDOG
+from pipeline.core.alerting.silencing import mistakes, preview
+from pipeline.core.alerting.wording import duration
+from pipeline.core.audit import iso
+from pipeline.edge import alerts as edge
+from pipeline.edge.alerts import Alerts, NoSuchAlertError
+from pipeline.edge.clock import now_ms
+from schemas import silence as silence_schema
+from schemas.alert import AlertEvent, AlertState, Severity
+from schemas.rejection import Rejected
+from schemas.silence import Acknowledgement, Matcher, Silence
+
+app = typer.Typer(no_args_is_help=True, help="Alerts: list, acknowledge, silence, follow.")
+
+_Author = Annotated[str | None, typer.Option("--author", help="who; default: the login name")]
+_Comment = Annotated[str, typer.Option("--comment", help="why")]
+_Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
+
+_MATCHER = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(=~|!~|!=|=)(.*)$", re.DOTALL)
+_ACKNOWLEDGEABLE = (AlertState.FIRING, AlertState.RECOVERING, AlertState.NO_DATA, AlertState.SUPPRESSED)
+
+
+@app.command("list")
+def list_(
+    everything: Annotated[bool, typer.Option("--all", help="resolved ones and the watchdog too")] = False,
+    model: Annotated[str | None, typer.Option("--model", help="only those of this model")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="only those of this device")] = None,
+    severity: Annotated[Severity | None, typer.Option("--severity", help="only those")] = None,
+    as_json: _Json = False,
+) -> None:
+    """List open alerts, the newest first."""
+    alerts = edge.read(config.load())
+    found = sorted(alerts.steps.values(), key=lambda step: -step.starts_at_ms) if everything else alerts.open
+    found = [
+        step
+        for step in found
+        if (everything or step.metric != WATCHDOG)
+        and model in (None, step.model_id)
+        and device in (None, step.device_id)
+        and severity in (None, step.severity)
+    ]
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+    else:
+        Console().print(_table(found, alerts) if found else "No alerts." if everything else "No open alerts.")
+    if alerts.refused:
+        typer.echo(f"{alerts.refused:,} records of the topic are no alerts", err=True)
+
+
+@app.command()
+def ack(
+    fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
+    author: _Author = None,
+    comment: _Comment = "",
+) -> None:
+    """Acknowledge an alert: nobody is told again in this episode unless it gets worse."""
+    settings = config.load()
+    alerts = edge.read(settings)
+    step = alerts.find(fingerprint)
+    taken = alerts.acknowledgement(step)
+    if step.state is AlertState.ACKNOWLEDGED or (taken is not None and step.state is not AlertState.RESOLVED):
+        by = taken.author if taken is not None else step.evidence.get("acknowledged_by", "somebody")
+        typer.echo(f"{step.fingerprint}: already acknowledged by {by}")
+        return
+    if step.state not in _ACKNOWLEDGEABLE:
+        raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}: there is nothing to acknowledge")
+    value = Acknowledgement(
+        id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
+        author=_login(author),
+        at_ms=now_ms(),
+        comment=comment,
+    )
+    _check(value)
+    edge.put_silence(settings, value)
+    typer.echo(f"{step.fingerprint}: acknowledged by {value.author}: {step.summary}")
+
+
+@app.command()
+def silence(
+    match: Annotated[
+        list[str],
+        typer.Option(
+            "--match",
+            help="name=value, name=~regex, != or !~; all must hold. A name: a label, or model_id, "
+            "device_id, class, severity, kind, metric, workspace, rule_id, fingerprint",
+        ),
+    ],
+    for_: Annotated[str, typer.Option("--for", help="how long from now on, like 2h")],
+    kind: Annotated[Literal["silence", "maintenance"], typer.Option("--kind")] = "silence",
+    author: _Author = None,
+    comment: _Comment = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would hit now, and change nothing")] = False,
+) -> None:
+    """Keep alerts quiet for a while; says which open ones that are."""
+    settings, start_ms = config.load(), now_ms()
+    value = Silence(
+        id=f"{kind}-{uuid.uuid4().hex[:8]}",
+        matchers=[matcher(text) for text in match],
+        starts_at_ms=start_ms,
+        ends_at_ms=start_ms + round(seconds(for_) * 1000),
+        author=_login(author),
+        kind=kind,
+        comment=comment,
+    )
+    wrong = mistakes(value)
+    if wrong:
+        raise typer.BadParameter("; ".join(wrong))
+    _check(value)
+    alerts = edge.read(settings)
+    hits = [step for step in preview(value, alerts.open) if step.metric != WATCHDOG]
+    if hits:
+        Console().print(_table(hits, alerts))
+    typer.echo(f"{len(hits):,} open alerts " + ("would be quiet" if dry_run else "are quiet"))
+    if not dry_run:
+        edge.put_silence(settings, value)
+        typer.echo(f"{value.id}: until {iso(value.ends_at_ms)}")
+
+
+@app.command()
+def silences(
+    everything: Annotated[bool, typer.Option("--all", help="those too that are over")] = False,
+    as_json: _Json = False,
+) -> None:
+    """List silences and maintenance windows."""
+    now = now_ms()
+    found = [s for s in edge.read_silences(config.load()).values() if everything or s.ends_at_ms > now]
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in ("id", "until", "matches", "author", "comment"):
+        table.add_column(heading, overflow="fold")
+    for one in sorted(found, key=lambda s: s.ends_at_ms):
+        matches = ", ".join(map(_text, one.matchers))
+        table.add_row(*map(escape, (one.id, iso(one.ends_at_ms), matches, one.author, one.comment)))
+    Console().print(table if found else "No silences.")
+
+
+@app.command()
+def expire(
+    silence_id: Annotated[str, typer.Argument(metavar="ID", help="as inferwatch alerts silences shows it")],
+) -> None:
+    """End a silence or a maintenance window now."""
+    edge.delete_silence(config.load(), silence_id)
+    typer.echo(f"{silence_id}: expired")
+
+
+@app.command()
+def tail(as_json: Annotated[bool, typer.Option("--json", help="JSON lines")] = False) -> None:
+    """Follow alerts: one line for each step, until Ctrl-C."""
+    settings, console = config.load(), Console()
+
+    def show(step: AlertEvent) -> None:
+        if as_json:
+            typer.echo(msgspec.json.encode(step).decode())
+        elif step.metric != WATCHDOG:
+            line = f"{iso(step.at_ms)}  {state_text(step.state)}  {step.severity.value}  {step.fingerprint}  "
+            console.print(line + escape(step.summary), highlight=False, soft_wrap=True)
+
+    async def run() -> None:
+        ended = asyncio.Event()
+        when_asked_to_end(ended.set)
+        await edge.follow(settings, show, ended)
+
+    asyncio.run(run())
+
+
+def matcher(text: str) -> Matcher:
+    """'site=~"north.*"' and the like. Raises typer.BadParameter."""
+    found = _MATCHER.match(text)
+    if not found:
+        raise typer.BadParameter(f"expected name=value, name=~regex, name!=value or name!~regex, got {text!r}")
+    name, sign, value = found.groups()
+    return Matcher(name, value, is_regex=sign.endswith("~"), is_equal=not sign.startswith("!"))
+
+
+def _text(one: Matcher) -> str:
+    sign = {(False, True): "=", (True, True): "=~", (False, False): "!=", (True, False): "!~"}
+    return f"{one.name}{sign[one.is_regex, one.is_equal]}{one.value}"
+
+
+def _check(value: Silence | Acknowledgement) -> None:
+    """What the readers of the topic would refuse."""
+    decoded = silence_schema.decode(silence_schema.encode(value))
+    if isinstance(decoded, Rejected):
+        raise typer.BadParameter(f"{decoded.field}: {decoded.reason.value}")
+
+
+def _login(author: str | None) -> str:
+    if author:
+        return author
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a user without a name
+        raise typer.BadParameter("who are you? say --author") from None
+
+
+def _table(found: list[AlertEvent], alerts: Alerts) -> Table:
+    now = now_ms()
+    quiet: dict[str, Silence] = {}
+    for one in alerts.silences.values():
+        if one.starts_at_ms <= now < one.ends_at_ms and not mistakes(one):
+            quiet |= {step.fingerprint: one for step in preview(one, found)}
+    table = Table(box=None, pad_edge=False)
+    for heading in ("fingerprint", "state", "severity", "since", "for", "what"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("fingerprint", "state"))
+    for step in found:
+        taken, silenced = alerts.acknowledgement(step), quiet.get(step.fingerprint)
+        notes = [f"acknowledged by {taken.author}"] if taken is not None else []
+        notes += [f"{silenced.id} until {iso(silenced.ends_at_ms)}"] if silenced is not None else []
+        end_ms = step.at_ms if step.state is AlertState.RESOLVED else now
+        lasted_s = max(0, end_ms - step.starts_at_ms) // 1000
+        table.add_row(
+            step.fingerprint,
+            state_text(step.state),
+            step.severity.value,
+            iso(step.starts_at_ms // 1000 * 1000),
+            duration(lasted_s - lasted_s % 60 if lasted_s >= 120 else lasted_s),
+            escape(step.summary + (f" ({'; '.join(notes)})" if notes else "")),
+        )
+    return table

@@ -1,0 +1,159 @@
+"""The topics that hold state, on a real broker: snapshots in two slots, followed topics, a reader."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.structs import TopicPartition
+
+from pipeline.config import Settings
+from pipeline.edge.followed import FollowedTopic
+from pipeline.edge.output import Output, OutRecord
+from pipeline.edge.reader import Reader
+from pipeline.edge.rules import write_compacted
+from pipeline.edge.snapshots import SnapshotTopic
+from tests.integration.receivers import true
+
+pytestmark = pytest.mark.integration
+
+
+def alive() -> None:
+    """Nothing watches over these tests."""
+
+
+@asynccontextmanager
+async def sending(settings: Settings) -> Any:
+    """An output that is closed afterwards."""
+    output = Output(settings)
+    try:
+        yield output
+    finally:
+        await output.stop()
+
+
+class Torn(Output):
+    """Loses the last record of what it is given."""
+
+    async def send(self, topic: str, records: Any, alive: Callable[[], None]) -> None:
+        await super().send(topic, records[:-1], alive)
+
+
+def large(mark: int) -> dict[str, Any]:
+    """A state of several parts; compressed it stays large."""
+    rng = random.Random(mark)
+    return {"mark": mark, "noise": [rng.getrandbits(60) for _ in range(2000)]}
+
+
+def test_snapshots(world: Settings) -> None:
+    async def play() -> None:
+        async with sending(world) as output, sending(world) as other:
+            one = SnapshotTopic(world, output, part_bytes=4000)
+            assert await one.load("models/0") is None
+            for mark in (1, 2, 3):
+                await one.save("models/0", large(mark), alive)
+            await one.save("models/00", large(9), alive)
+            after = SnapshotTopic(world, other, part_bytes=4000)
+            assert await after.load("models/0") == large(3)
+            assert await after.load("models/1") is None
+            await after.save("models/0", {"mark": 4}, alive)  # fewer parts; the rest of an old one lies behind them
+            assert await SnapshotTopic(world, output).load("models/0") == {"mark": 4}
+            assert await SnapshotTopic(world, output).load("models/00") == large(9)
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+
+
+def test_a_torn_snapshot_leaves_the_one_before(world: Settings) -> None:
+    async def play() -> None:
+        async with sending(world) as output:
+            one = SnapshotTopic(world, output, part_bytes=4000)
+            for mark in (1, 2):
+                await one.save("notifier", large(mark), alive)
+            torn = Torn(world)
+            for mark in (3, 4):  # each of these dies before its last part is out
+                dying = SnapshotTopic(world, torn, part_bytes=4000)
+                assert await dying.load("notifier") == large(2)
+                await dying.save("notifier", large(mark), alive)
+            await torn.stop()
+            after = SnapshotTopic(world, output, part_bytes=4000)
+            assert await after.load("notifier") == large(2)
+            await after.save("notifier", large(5), alive)
+            assert await SnapshotTopic(world, output).load("notifier") == large(5)
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+
+
+def test_a_followed_topic_has_the_last_value_of_every_key(world: Settings) -> None:
+    topic = world.topic("inference.rules")
+
+    async def play(followed: FollowedTopic) -> None:
+        following = asyncio.create_task(followed.follow_forever())
+        try:
+            await followed.ready.wait()
+            assert followed.values == {b"b": b"2"}
+            version = followed.version
+            await write_compacted(world, topic, {b"c": b"3", b"b": None})
+            await true(lambda: followed.values == {b"c": b"3"})
+            assert followed.version > version
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+    async def whole() -> None:
+        for values in ({b"a": b"1", b"b": b"1"}, {b"a": None, b"b": b"2"}):
+            await write_compacted(world, topic, values)
+        await play(FollowedTopic(world, topic))
+
+    asyncio.run(asyncio.wait_for(whole(), 60))
+
+
+def test_an_empty_followed_topic_is_ready(world: Settings) -> None:
+    async def play() -> None:
+        followed = FollowedTopic(world, world.topic("inference.silences"))
+        following = asyncio.create_task(followed.follow_forever())
+        await asyncio.wait_for(followed.ready.wait(), 20)
+        assert followed.values == {}
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+    asyncio.run(play())
+
+
+def test_a_reader_begins_where_it_is_told(world: Settings) -> None:
+    topic = world.topic("inference.alerts")
+
+    async def read_all(offsets: dict[int, int | None]) -> list[tuple[int, bytes]]:
+        reader = Reader(world, {TopicPartition(topic, number): offset for number, offset in offsets.items()})
+        await reader.start()
+        try:
+            found = []
+            while not reader.caught_up:
+                found += [(record.partition, record.value) for record in await reader.read(0.2)]
+            return sorted(found)
+        finally:
+            await reader.stop()
+
+    async def play() -> None:
+        async with sending(world) as output:
+            for number in (0, 1):
+                records = [OutRecord(b"key", str(i).encode(), number) for i in range(3)]
+                await output.send(topic, records, alive)
+        assert await read_all({0: None, 1: 2, 2: None}) == [(0, b"0"), (0, b"1"), (0, b"2"), (1, b"2")]
+        assert await read_all({0: 3, 1: 3}) == []
+        assert await read_all({0: 99, 1: 3}) == [(0, b"0"), (0, b"1"), (0, b"2")]  # that log is another one
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+
+
+def test_what_cannot_be_sent_is_an_error_and_no_endless_wait(world: Settings) -> None:
+    async def play() -> None:
+        async with sending(world) as output:
+            send: Callable[..., Awaitable[None]] = output.send
+            with pytest.raises(MessageSizeTooLargeError):
+                await send(world.topic("inference.alerts"), [OutRecord(b"k", bytes(9 << 20))], alive)
+            await send(world.topic("inference.alerts"), [OutRecord(b"k", b"v")], alive)
+
+    asyncio.run(asyncio.wait_for(play(), 60))
