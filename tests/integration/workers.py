@@ -127,6 +127,7 @@ class WorkerUnderTest(Worker):
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples whose labels include these; 0 while it does not answer."""
+        assert self.alive, f"{self.ended()}\n{self.child.said()[-3000:]}"
         status, text = self.says("/metrics")
         if status != 200:
             return 0.0

@@ -84,7 +84,7 @@ def _chains(aggregates: Iterable[TopicPartition], logs: Logs) -> tuple[list[Aggr
             start = tuple(link.start)
             if contents.setdefault((link.source, start), record.value) != record.value:
                 raise ViolationError(f"the cut of {link.source} at {start} has another content now")
-            here = at.get(link.source, (0, 0, 0, 0))
+            here = at.get(link.source, start if logs[target].came_later else (0, 0, 0, 0))
             if start > here:
                 raise ViolationError(f"gap: {link.source} is at {here} in {target}, and {start} comes next")
             if start < here:

@@ -29,6 +29,7 @@ class Log:
 
     records: list[LogRecord] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
+    came_later: bool = False  # a partition that its topic got when others were in use
 
     @property
     def end(self) -> int:

@@ -156,14 +156,21 @@ class Worker:
 
     async def revoke(self) -> None:
         """The group asks for all partitions back."""
-        await self._spawn(self.partitions.on_partitions_revoked([]))
+        await self._call(self.partitions.on_partitions_revoked([]))
 
     async def assign(self, member: Member, tps: Sequence[TopicPartition]) -> None:
         """A new generation."""
         self._luck.tell(self.name, "is", member, "of", *(f"{tp.topic}/{tp.partition}" for tp in tps))
         self.consumer.join(member)
-        await self._spawn(self.partitions.on_partitions_assigned(tps))
+        await self._call(self.partitions.on_partitions_assigned(tps))
         self._assigned += self.partitions.partitions.values()
+
+    async def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Waits for it, or for the worker's end."""
+        task = self._spawn(coroutine)
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
     async def find_out(self) -> None:
         """Its heartbeat is refused: it is no member any more."""

@@ -76,6 +76,8 @@ class World:
         pace_s = rng.choice((3, 6, 12))
         disturbing = [luck.spawn(group.disturb(pace_s)) for group in self.groups]
         disturbing.append(luck.spawn(self._disturb_clickhouse()))
+        if rng.random() < 0.1:
+            disturbing.append(luck.spawn(self._grow()))
         await asyncio.gather(*producing)
         await luck.pause(10)
         luck.stormy = False
@@ -105,9 +107,21 @@ class World:
                 await self.luck.pause(8)
                 self.clickhouse.is_up = True
 
+    async def _grow(self) -> None:
+        """The topic of aggregates gets one partition more."""
+        await self.luck.pause(20)
+        self.luck.note("growth")
+        self.aggregates.append(TopicPartition(AGGREGATES.name, len(self.aggregates)))
+        self.logs[self.aggregates[-1]] = Log(came_later=True)
+        await self.recorders.rebalance(self.recorders.members)  # a client notices it, and joins again
+
     async def _sleep_long(self) -> None:
         """All workers are killed, ClickHouse forgets its tokens; then they come back, into more of the storm."""
         self.luck.note("long_outage")
+        names_lost = self.luck.rng.random() < 0.4
+        if names_lost:
+            await asyncio.sleep(SETTLE_S)  # what they are at would be lost with its name
+            await self.recorders.stop()
         for worker in self._hired:
             if worker.alive:
                 worker.kill()
@@ -116,6 +130,10 @@ class World:
         await asyncio.sleep(SETTLE_S)  # nothing is on its way any more
         await asyncio.sleep(2 * 3600)
         self.clickhouse.forget_tokens()
+        if names_lost:
+            self.luck.note("names_lost")
+            for group in self.groups:
+                group.state.offsets.clear()
         self.luck.stormy = True
         for group in self.groups:
             await group.rebalance([])
@@ -149,7 +167,9 @@ class World:
     def _is_named_to_the_end(self) -> bool:
         offsets = self.recorders.state.offsets
         return all(
-            tp in offsets and RecorderName.parse(offsets[tp].offset, offsets[tp].metadata).to_offset == log.end
+            RecorderName.parse(offsets[tp].offset, offsets[tp].metadata).to_offset == log.end
+            if tp in offsets
+            else self.luck.counts["names_lost"]  # and nothing came since
             for tp, log in self.logs.items()
         )
 
