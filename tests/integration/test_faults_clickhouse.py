@@ -12,7 +12,7 @@ from tests.integration.engines import Server
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.proof import prove, quick
 from tests.integration.proxy import Mode, Proxy
-from tests.integration.workers import Action, Fault, Step, WorkerUnderTest, eventually, fleet
+from tests.integration.workers import Action, Fault, Step, WorkerUnderTest, eventually, fleet, hold
 
 pytestmark = pytest.mark.integration
 
@@ -44,7 +44,7 @@ def test_clickhouse_killed_about_once_a_second_and_then_frozen_seed_31(
         eventually(lambda: unclean(recorder) > before, 30, "inserts are given up")
         eventually(lambda: "the output does not answer" in str(recorder.says("/readyz")), 30, "it says so")
         assert recorder.says("/healthz")[0] == 200
-        time.sleep(4)
+        hold(4)
         clickhouse.resume()
         feed.stop()
         prove(settings, workers)

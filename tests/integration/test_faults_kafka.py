@@ -1,6 +1,5 @@
 """A broker that dies, or is silent for longer than a session: members lose their partitions, no record is lost."""
 
-import time
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from pipeline.config import Settings
 from tests.integration.engines import Server
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.proof import prove, quick
-from tests.integration.workers import Fleet, eventually, fleet
+from tests.integration.workers import Fleet, eventually, fleet, hold
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +45,7 @@ def test_a_broker_that_is_killed_and_then_frozen_beyond_the_session_seed_41(
             kafka.start()
             wait_for_work(workers)
         kafka.pause()
-        time.sleep(9)  # sessions are 6 s
+        hold(9)  # sessions are 6 s
         for worker in workers.workers:
             assert worker.says("/healthz")[0] == 200
         kafka.resume()

@@ -7,8 +7,8 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from pipeline.edge import metrics
 from pipeline.core.ledger import Position
+from pipeline.edge import metrics
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from tests.builders import LogRecord
@@ -38,7 +38,7 @@ def everything(
 
 def gaps_seen() -> float:
     """How often a reader of ours has met a gap in a chain, since the process began."""
-    return sum(s.value for s in metrics.CHAIN.collect()[0].samples if s.labels.get("verdict") == "gap")
+    return sum(s.value for s in next(iter(metrics.CHAIN.collect())).samples if s.labels.get("verdict") == "gap")
 
 
 # -- single inferences
