@@ -77,7 +77,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.performance.chaos", description=__doc__)
     parser.add_argument("--events", type=int, default=2_000_000)
-    parser.add_argument("--rate", type=float, default=0, help="events/s; 0: as fast as possible")
+    parser.add_argument("--rate", type=float, default=12_000, help="events/s; 0: as fast as possible")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep the data directory")
@@ -185,7 +185,7 @@ def _print(options: argparse.Namespace, outcome: Outcome) -> None:
         table.add_row(f"killed: {name}", str(count))
     table.add_row("killed", str(outcome.kills.total()))
     table.add_row("produced and killed, s", f"{outcome.produce_s:.0f}")
-    table.add_row("drained, s", f"{outcome.drain_s:.0f}")
+    table.add_row("until the oracle had read all, and all was in, s", f"{outcome.drain_s:.0f}")
     for name, count in report.counts.items():
         table.add_row(f"rows compared: {name}", f"{count:,}")
     table.add_row("audit --sent", {0: "clean", -1: "not run"}.get(outcome.audit_code, "NOT CLEAN"))

@@ -94,6 +94,8 @@ class World:
         except TimeoutError as error:
             raise ViolationError("no end") from error
         await pass_s(SETTLE_S)
+        for worker in self._hired:
+            worker.check()  # zombies too
         luck.counts += check.everything(self.events, self.aggregates, self.logs, self.clickhouse)
 
     async def _produce(self, tp: TopicPartition, count: int) -> None:
