@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help install demo test test-fast lint format schemas docs constraints bench clean
+.PHONY: help install demo test test-fast lint format schemas docs constraints bench chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -61,6 +61,9 @@ docs: install ## docs/settings.md from the settings
 
 bench: install ## what an event costs, and how long it takes
 	$(BIN)/python -m tests.performance $(ARGS)
+
+chaos: install ## two million events under twenty SIGKILLs, and the proof
+	$(BIN)/python -m tests.performance.chaos $(ARGS)
 
 # Newest versions that pyproject.toml allows, resolved in an environment of their own.
 constraints: install ## constraints.txt anew

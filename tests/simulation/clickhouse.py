@@ -200,14 +200,14 @@ def _offsets(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[int]
     ]
 
 
-def _windows(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[int]:
-    partition, last, since, until = (int(asked[n]) for n in ("partition", "last", "since", "until"))
-    found = {
-        row["window_start"]
-        for row in tables[asked["table"]].windows.values()
-        if since <= row["window_start"] <= until and row["source"].get(partition, -1) >= last
-    }
-    return sorted(found)
+def _windows(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[str]:
+    partition, since, until = (int(asked[n]) for n in ("partition", "since", "until"))
+    reached: dict[int, int] = {}
+    for row in tables[asked["table"]].windows.values():
+        start = row["window_start"]
+        if since <= start <= until and partition in row["source"]:
+            reached[start] = max(row["source"][partition], reached.get(start, 0))
+    return [f"{start}\t{mark}" for start, mark in sorted(reached.items())]
 
 
 def _windows_recorded(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[Any]:
@@ -242,10 +242,9 @@ _QUESTIONS: tuple[tuple[str, Callable[[Mapping[str, Table], Mapping[str, str]], 
         _offsets,
     ),
     (
-        r"SELECT toUnixTimestamp\(window_start\) FROM (?P<table>\w+) "
+        r"SELECT toUnixTimestamp\(window_start\), max\(source\[(?P<partition>\d+)\]\) FROM (?P<table>\w+) "
         r"WHERE window_start BETWEEN toDateTime\((?P<since>\d+)\) AND toDateTime\((?P<until>\d+)\) "
-        r"GROUP BY window_start "
-        r"HAVING max\(mapContains\(source, (?P<partition>\d+)\) AND source\[(?P=partition)\] >= (?P<last>\d+)\)",
+        r"AND mapContains\(source, (?P=partition)\) GROUP BY window_start",
         _windows,
     ),
     (rf"SELECT {_SOURCE} FROM (?P<models>model_windows_1d) WHERE {_SINCE}", _windows_recorded),
