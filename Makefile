@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help install demo test test-fast lint format schemas docs constraints bench bench-detect clean
+.PHONY: help install demo test test-fast lint format schemas docs constraints bench bench-detect chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -64,6 +64,9 @@ bench: install ## what an event costs, and how long it takes
 
 bench-detect: install ## how soon automatic detection sees a fault, and how often it is wrong; some ten minutes
 	$(BIN)/python -m tests.performance.detect $(ARGS)
+
+chaos: install ## two million events under twenty SIGKILLs, and the proof
+	$(BIN)/python -m tests.performance.chaos $(ARGS)
 
 # Newest versions that pyproject.toml allows, resolved in an environment of their own.
 constraints: install ## constraints.txt anew

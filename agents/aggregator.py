@@ -17,6 +17,7 @@ from pipeline.edge.partition import Partition
 from pipeline.edge.partitions import Partitions
 from schemas.topics import AGGREGATES, EVENTS
 
+CORRECTIONS_MS = 10_000  # late events do not wait longer than this for a window to close
 FOLD_RECORDS_MAX = 5000  # about 15 ms: so long do the worker's other tasks wait
 
 
@@ -56,13 +57,18 @@ class Aggregator:
             assert cut is not None
             await self._send(partition, cut)
             metrics.CUTS_REDONE.labels(partition.topic).inc()
+        cut_at_ms = clock.now_ms()
         while not partition.leaving:
             await partition.wait(self._settings.poll_ms / 1000)
             await self._observe(partition, machine, log_clock, until=None)
             now_ms = clock.now_ms()
             log_time_ms = log_clock.time_ms(now_ms, partition.idle_s() * 1000)
             through_ms = closed_through(log_time_ms, self._settings.lateness_ms)
-            if through_ms > machine.closed_ms and (cut := machine.cut(through_ms, await self.topic.targets())):
+            # While windows are closed ahead of the log's time (it was idle, then old records came) none closes.
+            late = now_ms - cut_at_ms >= CORRECTIONS_MS and machine.has_pending(machine.closed_ms)
+            due = late or through_ms > machine.closed_ms
+            if due and (cut := machine.cut(through_ms, await self.topic.targets())):
+                cut_at_ms = now_ms
                 await partition.commit(cut.name.low, cut.name.metadata())
                 await self._send(partition, cut)
                 for start_ms, _, _ in cut.windows[-1:]:

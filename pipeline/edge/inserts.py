@@ -20,6 +20,7 @@ import numpy as np
 import structlog
 
 from pipeline.config import Settings
+from pipeline.core.ledger import mark, marked
 from pipeline.core.native import Maps, Numbers, Strings
 from pipeline.core.tables import TableRows
 from pipeline.core.tally import Ints
@@ -184,9 +185,9 @@ class Writer:
         found = []
         for suffix, seconds in _WINDOW_TARGETS.items():
             target = floored(rows, rows.table.removesuffix("_in") + suffix, seconds)
-            starts = _numbers(target, "window_start")
             there = await self._windows_in(target, alive)
-            found.append(target.take(np.flatnonzero(~np.isin(starts, there))))
+            starts = _numbers(target, "window_start").tolist()
+            found.append(target.take(np.flatnonzero(np.array([there.get(s, -1) for s in starts]) < _row_marks(target))))
         return _some(found)
 
     async def _offsets_in(self, rows: TableRows, alive: Callable[[], None]) -> list[int]:
@@ -203,21 +204,20 @@ class Writer:
             where += f" AND kafka_topic = '{topics.values[0]!s}'"
         return [int(line) for line in await self.query(f"SELECT kafka_offset FROM {rows.table} WHERE {where}", alive)]
 
-    async def _windows_in(self, rows: TableRows, alive: Callable[[], None]) -> list[int]:
-        """The windows whose rows of this cut are in: an insert is atomic within a table partition, so in a window."""
-        starts, source = _numbers(rows, "window_start"), rows.columns["source"]
-        assert isinstance(source, Maps)
-        assert isinstance(source.keys, Numbers)
-        assert isinstance(source.values, Numbers)
-        partition, last_offset = source.keys.values[0], source.values.values[0]
-        is_in = f"max(mapContains(source, {partition}) AND source[{partition}] >= {last_offset})"
+    async def _windows_in(self, rows: TableRows, alive: Callable[[], None]) -> dict[int, int]:
+        """How far each window has come, as a mark: an insert is atomic within a table partition, so in a window.
+
+        Cuts go in one after another, so a window that has come to a mark has all rows of the records up to there,
+        whatever cuts they came with: after a lost commit the cuts have other ends.
+        """
+        starts, partition = _numbers(rows, "window_start"), _source(rows)[0]
         lines = await self.query(
-            f"SELECT toUnixTimestamp(window_start) FROM {rows.table} "
+            f"SELECT toUnixTimestamp(window_start), max(source[{partition}]) FROM {rows.table} "
             f"WHERE window_start BETWEEN toDateTime({starts.min()}) AND toDateTime({starts.max()}) "
-            f"GROUP BY window_start HAVING {is_in}",
+            f"AND mapContains(source, {partition}) GROUP BY window_start",
             alive,
         )
-        return [int(line) for line in lines]
+        return {int(start): int(reached) for start, reached in (line.split("\t") for line in lines)}
 
 
 def floored(rows: TableRows, table: str, seconds: int) -> TableRows:
@@ -231,6 +231,20 @@ def _numbers(rows: TableRows, name: str) -> Ints:
     column = rows.columns[name]
     assert isinstance(column, Numbers)
     return column.values.astype(np.int64, copy=False)
+
+
+def _source(rows: TableRows) -> tuple[int, int]:
+    """The partition of inference.aggregates that window rows came from, and the mark of their cut."""
+    source = rows.columns["source"]
+    assert isinstance(source, Maps)
+    assert isinstance(source.keys, Numbers)
+    assert isinstance(source.values, Numbers)
+    return int(source.keys.values[0]), int(source.values.values[0])
+
+
+def _row_marks(rows: TableRows) -> Ints:
+    """The mark of each row's own record."""
+    return mark(marked(_source(rows)[1])[0], 0) + rows.offsets
 
 
 def _some(tables: list[TableRows]) -> list[TableRows]:

@@ -58,6 +58,13 @@ class Fault:
         return cls(**{**fields, "step": Step(fields["step"]), "action": Action(fields["action"])})
 
 
+def hold(seconds: float) -> None:
+    """Lets a fault last for so long."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        time.sleep(min(left, 0.5))
+
+
 def eventually(condition: Callable[[], bool], timeout_s: float, what: str, told: Callable[[], Any] = str) -> None:
     """Waits for a condition. `told` adds to the message when it does not come."""
     deadline = time.monotonic() + timeout_s
@@ -127,6 +134,7 @@ class WorkerUnderTest(Worker):
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples whose labels include these; 0 while it does not answer."""
+        assert self.alive, f"{self.ended()}\n{self.child.said()[-3000:]}"
         status, text = self.says("/metrics")
         if status != 200:
             return 0.0

@@ -10,14 +10,14 @@ import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pipeline.edge.inserts import Answer, Outcome
 from tests.native_reader import read_block
 from tests.simulation.luck import Luck, Sender, ViolationError
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 
 ROLLUPS_S = {"": 10, "_1m": 60, "_1h": 3600, "_1d": 86_400}
 WINDOW_TABLES = tuple(f"{kind}_windows{rollup}" for kind in ("model", "class") for rollup in ROLLUPS_S)
@@ -54,7 +54,7 @@ class Table:
                 self._add(row)
 
     def _partition(self, row: Row) -> str:
-        at_s = row["window_start"] if "window_start" in row else row.get("event_time", row["kafka_time"]) // 1000
+        at_s = row["window_start"] if "window_start" in row else row[_time_column(row)] // 1000
         return _partition(at_s, _PARTITION_FORMATS.get(self.name[-3:], "%Y-%m-%d"))
 
     def _add(self, row: Row) -> None:
@@ -70,7 +70,11 @@ class Table:
                 merged[name] = _merge(name, merged[name], value)
 
 
-@lru_cache(maxsize=None)
+def _time_column(row: Row) -> str:
+    return "event_time" if "event_time" in row else "kafka_time"
+
+
+@cache
 def _partition(at_s: int, form: str) -> str:
     return datetime.fromtimestamp(at_s, UTC).strftime(form)
 
@@ -196,19 +200,20 @@ def _offsets(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[int]
     ]
 
 
-def _windows(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[int]:
-    partition, last, since, until = (int(asked[n]) for n in ("partition", "last", "since", "until"))
-    found = {
-        row["window_start"]
-        for row in tables[asked["table"]].windows.values()
-        if since <= row["window_start"] <= until and row["source"].get(partition, -1) >= last
-    }
-    return sorted(found)
+def _windows(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[str]:
+    partition, since, until = (int(asked[n]) for n in ("partition", "since", "until"))
+    reached: dict[int, int] = {}
+    for row in tables[asked["table"]].windows.values():
+        start = row["window_start"]
+        if since <= start <= until and partition in row["source"]:
+            reached[start] = max(row["source"][partition], reached.get(start, 0))
+    return [f"{start}\t{mark}" for start, mark in sorted(reached.items())]
 
 
 def _windows_recorded(tables: Mapping[str, Table], asked: Mapping[str, str]) -> list[Any]:
     partition, least = int(asked["partition"]), int(asked["least"])
-    found = [row["source"].get(partition, -1) for row in tables["model_windows_1d"].windows.values()]
+    names = [asked[name] for name in ("models", "classes") if name in asked]
+    found = [row["source"].get(partition, -1) for name in names for row in tables[name].windows.values()]
     return [max((offset for offset in found if offset >= least), default=r"\N")]
 
 
@@ -223,6 +228,10 @@ def _rows_recorded(tables: Mapping[str, Table], asked: Mapping[str, str]) -> lis
     return [max((offset for offset in found if offset >= least), default=r"\N")]
 
 
+_SOURCE = r"maxOrNull\(source\[(?P<partition>\d+)\]\)"
+_SAME_SOURCE = r"maxOrNull\(source\[(?P=partition)\]\)"
+_SINCE = r"mapContains\(source, (?P=partition)\) AND source\[(?P=partition)\] >= (?P<least>\d+)"
+_SAME_SINCE = _SINCE.replace(r"(?P<least>\d+)", "(?P=least)")
 _MS = r"fromUnixTimestamp64Milli\(toInt64\((?P<{}>\d+)\)\)"
 _QUESTIONS: tuple[tuple[str, Callable[[Mapping[str, Table], Mapping[str, str]], list[Any]]], ...] = (
     (
@@ -233,15 +242,15 @@ _QUESTIONS: tuple[tuple[str, Callable[[Mapping[str, Table], Mapping[str, str]], 
         _offsets,
     ),
     (
-        r"SELECT toUnixTimestamp\(window_start\) FROM (?P<table>\w+) "
+        r"SELECT toUnixTimestamp\(window_start\), max\(source\[(?P<partition>\d+)\]\) FROM (?P<table>\w+) "
         r"WHERE window_start BETWEEN toDateTime\((?P<since>\d+)\) AND toDateTime\((?P<until>\d+)\) "
-        r"GROUP BY window_start "
-        r"HAVING max\(mapContains\(source, (?P<partition>\d+)\) AND source\[(?P=partition)\] >= (?P<last>\d+)\)",
+        r"AND mapContains\(source, (?P=partition)\) GROUP BY window_start",
         _windows,
     ),
+    (rf"SELECT {_SOURCE} FROM (?P<models>model_windows_1d) WHERE {_SINCE}", _windows_recorded),
     (
-        r"SELECT maxOrNull\(source\[(?P<partition>\d+)\]\) FROM model_windows_1d "
-        r"WHERE mapContains\(source, (?P=partition)\) AND source\[(?P=partition)\] >= (?P<least>\d+)",
+        rf"SELECT maxOrNull\(o\) FROM \(SELECT {_SOURCE} AS o FROM (?P<models>model_windows_1d) WHERE {_SINCE} "
+        rf"UNION ALL SELECT {_SAME_SOURCE} FROM (?P<classes>class_windows_1d) WHERE {_SAME_SINCE}\)",
         _windows_recorded,
     ),
     (

@@ -17,8 +17,7 @@ def values(rng: random.Random, time_ms: int) -> bytes | None:
         return _refused(rng, time_ms)
     workspace, model, device = rng.choice(SERIES)
     predictions = [
-        prediction(rng.choice(CLASSES), rng.choice((0, 1, 0.5, 0.123456)))
-        for _ in range(rng.choice((0, 1, 1, 2, 3)))
+        prediction(rng.choice(CLASSES), rng.choice((0, 1, 0.5, 0.123456))) for _ in range(rng.choice((0, 1, 1, 2, 3)))
     ]
     return event(
         event_id=f"e{rng.randrange(1000)}",
@@ -33,10 +32,9 @@ def values(rng: random.Random, time_ms: int) -> bytes | None:
 
 
 def _refused(rng: random.Random, time_ms: int) -> bytes | None:
-    return rng.choice(
-        (None, b"", b"{", b"\xff", b'{"event_id": "e"}', event(latency_ms=-1, event_time_ms=time_ms), event(schema=2))
-        + tuple(event(event_time_ms=time_ms + days * 86_400_000) for days in (-31, 1))
-    )
+    out_of_time = [event(event_time_ms=time_ms + days * 86_400_000) for days in (-31, 1)]
+    negative = event(latency_ms=-1, event_time_ms=time_ms)
+    return rng.choice((None, b"", b"{", b"\xff", b'{"event_id": "e"}', event(schema=2), negative, *out_of_time))
 
 
 def pauses(rng: random.Random, count: int) -> Iterator[float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from aiokafka.structs import TopicPartition
 
 from tests.simulation.kafka import CommittedOffsets
+from tests.simulation.loop import pass_s
 from tests.simulation.luck import Luck
 from tests.simulation.worker import Worker
 
@@ -24,6 +25,7 @@ class Group:
     ) -> None:
         self._luck, self.state, self._tps, self._hire = luck, state, tps, hire
         self.members: list[Worker] = []
+        self._lost: set[Worker] = set()
         self._rebalancing = asyncio.Lock()
 
     async def disturb(self, pace_s: float) -> None:
@@ -31,7 +33,7 @@ class Group:
         rng = self._luck.rng
         acts = (self.crash, self.crash, self.freeze, self.freeze, self.join, self.leave, self.shake)
         while True:
-            await asyncio.sleep(rng.expovariate(1 / pace_s))
+            await pass_s(rng.expovariate(1 / pace_s))
             if not self._luck.stormy:
                 return
             await rng.choice(acts)()
@@ -64,8 +66,6 @@ class Group:
         self._luck.note("leave")
         worker = self._luck.rng.choice(self.members)
         await self.rebalance([m for m in self.members if m is not worker] or [self._hire()])
-        if worker.alive and not worker.is_frozen:
-            worker.kill()
 
     async def shake(self) -> None:
         """A rebalance without a reason."""
@@ -81,13 +81,21 @@ class Group:
     async def rebalance(self, members: Sequence[Worker]) -> None:
         """Revokes, ends the generation, assigns. Who does not answer is a member no more."""
         async with self._rebalancing:
-            answering = [m for m in self.members if m.alive and not m.is_frozen]
-            for worker in self.members:
-                if worker.alive and worker.is_frozen:
-                    self.state.members.discard(worker.name)
+            before = self.members
+            await asyncio.gather(*(m.revoke() for m in before if m.alive and not self._is_lost(m)))
+            here = [m for m in members if m.alive and not self._is_lost(m)]
+            await self._assign(here or [self._hire()])
+            for worker in before:
+                if worker.alive and worker not in self.members:
                     self._luck.spawn(self._go_on_as_zombie(worker))
-            await asyncio.gather(*(m.revoke() for m in answering if m.name in self.state.members))
-            await self._assign([m for m in members if m.alive and not m.is_frozen] or [self._hire()])
+
+    def _is_lost(self, worker: Worker) -> bool:
+        """Whether it is no member any more; one that does not answer is none from here on."""
+        if worker.is_frozen:
+            self._lost.add(worker)
+        if worker in self._lost:
+            self.state.members.discard(worker.name)
+        return worker in self._lost
 
     async def _assign(self, members: list[Worker]) -> None:
         state, tps = self.state, list(self._tps())
@@ -99,7 +107,9 @@ class Group:
             await worker.assign((state.generation, worker.name), tps[i :: len(members)])
 
     async def _go_on_as_zombie(self, worker: Worker) -> None:
-        self._luck.note("zombie")
+        if worker.is_frozen:
+            self._luck.note("zombie")
+        self._lost.add(worker)
         await worker.gate()
         await self._luck.pause(3)
         if worker.alive:

@@ -4,7 +4,6 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-
 TURN_S = 1e-6  # that a turn of the loop takes: time never stands still
 
 
@@ -50,6 +49,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
 def now_s() -> float:
     """The time of the loop that runs."""
     return asyncio.get_running_loop().time()
+
+
+async def pass_s(seconds: float) -> None:
+    """Lets this much of the loop's time go by, which costs nothing: nobody waits for it."""
+    loop = asyncio.get_running_loop()
+    passed = loop.create_future()
+    timer = loop.call_later(seconds, passed.set_result, None)
+    try:
+        await passed
+    finally:
+        timer.cancel()
 
 
 TIME = SimpleNamespace(monotonic=now_s)  # stands for the module `time`

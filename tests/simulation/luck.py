@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from tests.simulation.loop import now_s
+from tests.simulation.loop import now_s, pass_s
 
 Answer = TypeVar("Answer")
 
@@ -50,7 +50,7 @@ class Luck:
 
     async def pause(self, longest_s: float) -> None:
         """Some time, at most that."""
-        await asyncio.sleep(longest_s * self.rng.random())
+        await pass_s(longest_s * self.rng.random())
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":
         """Runs it beside everything else. It belongs to no worker, so it outlives them."""

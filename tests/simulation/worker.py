@@ -17,8 +17,8 @@ from pipeline.edge.partitions import Partitions
 from schemas.topics import AGGREGATES, EVENTS
 from tests.simulation.clickhouse import ClickHouse
 from tests.simulation.kafka import NOBODY, CommittedOffsets, Consumer, Log, Member, Producer
-from tests.simulation.loop import now_s
-from tests.simulation.luck import Luck, ViolationError
+from tests.simulation.loop import now_s, pass_s
+from tests.simulation.luck import Luck, Sender, ViolationError
 
 
 class Topic(AggregatesTopic):
@@ -37,12 +37,12 @@ class Topic(AggregatesTopic):
 class TableWriter(Writer):
     """The writer without HTTP."""
 
-    def __init__(self, settings: Settings, worker: "Worker", clickhouse: ClickHouse) -> None:
+    def __init__(self, settings: Settings, sender: Sender, clickhouse: ClickHouse) -> None:
         super().__init__(settings)
-        self._worker, self._clickhouse = worker, clickhouse
+        self._sender, self._clickhouse = sender, clickhouse
 
     async def _post(self, params: dict[str, str], body: bytes) -> Answer:
-        return await self._clickhouse.answer(self._worker, params, body)
+        return await self._clickhouse.answer(self._sender, params, body)
 
 
 class App:
@@ -55,9 +55,9 @@ class App:
         """A queue."""
         return Channel()
 
-    def agent(self, channel: "Channel", name: str) -> Callable[[Callable[[AsyncIterable[Any]], Any]], None]:
+    def agent(self, channel: "Channel", name: str) -> Callable[[Callable[[AsyncIterable[Any]], Any]], object]:
         """Starts what it decorates."""
-        return lambda function: self._spawn(function(channel)) and None
+        return lambda function: self._spawn(function(channel))
 
 
 class Channel:
@@ -122,7 +122,7 @@ class Worker:
     async def gate(self) -> None:
         """Waits while it is frozen."""
         while (left_s := self._frozen_until_s - now_s()) > 0:
-            await asyncio.sleep(left_s)
+            await pass_s(left_s)
 
     def freeze(self, seconds: float) -> None:
         """It goes on later, as if nothing had been."""
@@ -156,14 +156,21 @@ class Worker:
 
     async def revoke(self) -> None:
         """The group asks for all partitions back."""
-        await self._spawn(self.partitions.on_partitions_revoked([]))
+        await self._call(self.partitions.on_partitions_revoked([]))
 
     async def assign(self, member: Member, tps: Sequence[TopicPartition]) -> None:
         """A new generation."""
         self._luck.tell(self.name, "is", member, "of", *(f"{tp.topic}/{tp.partition}" for tp in tps))
         self.consumer.join(member)
-        await self._spawn(self.partitions.on_partitions_assigned(tps))
+        await self._call(self.partitions.on_partitions_assigned(tps))
         self._assigned += self.partitions.partitions.values()
+
+    async def _call(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Waits for it, or for the worker's end."""
+        task = self._spawn(coroutine)
+        await asyncio.wait([task])
+        if not task.cancelled():
+            task.result()
 
     async def find_out(self) -> None:
         """Its heartbeat is refused: it is no member any more."""

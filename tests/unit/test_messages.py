@@ -14,6 +14,7 @@ from pipeline.edge.notification.webhook import signature, webhook_body
 from schemas.alert import AlertEvent, AlertState, Severity
 from tests.alerts import T0, alert, silent
 
+
 def notification(*events: AlertEvent, **fields: Any) -> Notification:
     whole: dict[str, Any] = {
         "recipient": "mailto:ann@example.com",
