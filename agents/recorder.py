@@ -160,7 +160,9 @@ class Recorder:
             # Committed offsets expire when a group is empty for a week; the tables say how far it had come.
             recorded = await self._recorded_to(partition, (0, 0))
             epoch, last = (0, first - 1) if recorded is None else recorded
-            name = RecorderName(last + 1, last + 1, 0, epoch=epoch)
+            # The last cut may be in one of its tables only: it is looked at again, and mended.
+            start = max(first, last + 1 - self._settings.cut_rows_max) if last < end else last + 1
+            name = RecorderName(start, start, 0, epoch=epoch)
         else:
             name = RecorderName.parse(committed.offset, committed.metadata)
         partition.check_log("recorder", name.from_offset, name.to_offset, (first, end))

@@ -10,12 +10,12 @@ from enum import Enum
 
 from pipeline.core.audit import Span
 from pipeline.core.ledger import AggregatorName, ForeignMetadataError, Position, RecorderName
-from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, METADATA, Topic
+from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, Topic
 
 AGGREGATOR, RECORDER = "aggregator", "recorder"
 READS: Mapping[str, tuple[Topic, ...]] = {
     AGGREGATOR: (EVENTS,),
-    RECORDER: (EVENTS, HEARTBEATS, METADATA, AGGREGATES),
+    RECORDER: (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS),
 }
 
 
