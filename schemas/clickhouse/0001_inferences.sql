@@ -52,7 +52,7 @@ PARTITION BY toDate(event_time)
 ORDER BY (workspace, model_id, device_id, event_time)
 TTL toDateTime(event_time) + toIntervalDay({ttl_inferences_days})
 SETTINGS non_replicated_deduplication_window = 100000,
-         -- Live inserts are small: merge more parts at once, and columns one by one (7 -> 3 times written, half the CPU).
+         -- Live inserts are small: merge more parts at once, and columns one by one (7 -> 3 times written).
          merge_selector_base = 12,
          vertical_merge_algorithm_min_columns_to_activate = 1,
          vertical_merge_algorithm_min_rows_to_activate = 1,
