@@ -55,7 +55,7 @@ def test_workers_frozen_at_each_step_wake_up_after_their_partitions_went_elsewhe
         for pair in (STEPS[:2], STEPS[2:]):
             frozen = [worker for step in pair for worker in start_faulty(workers, step, Action.FREEZE)]
             workers.wait_struck(*frozen)
-            for worker, count in zip(others, (8, 24), strict=True):
+            for worker, count in zip(others, (8, 28), strict=True):
                 eventually(lambda w=worker, n=count: owned(w) == n, 60, f"{worker.label} has all partitions")
             for worker in frozen:
                 worker.resume()
