@@ -125,6 +125,7 @@ class Writer:
             "insert_deduplicate": "1",
             "deduplicate_blocks_in_dependent_materialized_views": "1",
             "async_insert": "0",
+            "max_partitions_per_insert_block": "0",  # late events and wrong clocks may touch many days at once
             "wait_end_of_query": "1",
         }
         body = rows.native()
