@@ -12,9 +12,9 @@ from pipeline.core.publication import records
 from pipeline.core.tables import Records
 from pipeline.core.windows import LogClock, closed_through
 from pipeline.edge import clock, metrics
-from pipeline.edge.aggregates import AggregatesTopic
-from pipeline.edge.partition import Partition
-from pipeline.edge.partitions import Partitions
+from pipeline.edge.consumer.partition import Partition
+from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.topics.aggregates import AggregatesTopic
 from schemas.topics import AGGREGATES, EVENTS
 
 CORRECTIONS_MS = 10_000  # late events do not wait longer than this for a window to close

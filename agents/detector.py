@@ -26,11 +26,11 @@ from pipeline.core.detection.heartbeat import TICK_DEVICE_PREFIX, TICK_WORKSPACE
 from pipeline.core.ledger import Verdict
 from pipeline.core.tables import Records
 from pipeline.edge import clock, metrics
-from pipeline.edge.followed import FollowedTopic
-from pipeline.edge.output import Output, OutRecord
-from pipeline.edge.partition import Partition
-from pipeline.edge.partitions import Partitions
-from pipeline.edge.snapshots import SnapshotTopic
+from pipeline.edge.consumer.partition import Partition
+from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.topics.followed import FollowedTopic
+from pipeline.edge.topics.output import Output, OutRecord
+from pipeline.edge.topics.snapshots import SnapshotTopic
 from schemas import aggregate, alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected

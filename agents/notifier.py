@@ -20,15 +20,15 @@ from pipeline.core.alerting.notifier import Notifier
 from pipeline.core.alerting.routing import Routing
 from pipeline.core.alerting.silencing import Silences
 from pipeline.edge import clock
-from pipeline.edge.followed import FollowedTopic
+from pipeline.edge.consumer.partition import Partition
+from pipeline.edge.consumer.partitions import Partitions
 from pipeline.edge.notification.delivery import Delivery, Patience
 from pipeline.edge.notification.outcome import Outcome, Sent
 from pipeline.edge.notification.senders import open_senders
-from pipeline.edge.output import Output
-from pipeline.edge.partition import Partition
-from pipeline.edge.partitions import Partitions
-from pipeline.edge.reader import Reader
-from pipeline.edge.snapshots import SnapshotTopic
+from pipeline.edge.topics.followed import FollowedTopic
+from pipeline.edge.topics.output import Output
+from pipeline.edge.topics.reader import Reader
+from pipeline.edge.topics.snapshots import SnapshotTopic
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected

@@ -18,10 +18,10 @@ from pipeline.core.ledger import Position, RecorderName, Verdict, mark, marked
 from pipeline.core.tables import Recorded, Records
 from pipeline.core.window_rows import record_aggregates
 from pipeline.edge import clock, metrics
-from pipeline.edge.fetched import join
-from pipeline.edge.inserts import Attempt, Writer
-from pipeline.edge.partition import Partition
-from pipeline.edge.partitions import Partitions
+from pipeline.edge.consumer.fetched import join
+from pipeline.edge.consumer.partition import Partition
+from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.store.inserts import Attempt, Writer
 from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
 
 log = structlog.get_logger()

@@ -23,16 +23,16 @@ from pipeline.cli import (
 from pipeline.config import ConfigError
 from pipeline.core.ledger import ForeignMetadataError
 from pipeline.edge.alerts import NoSuchAlertError
-from pipeline.edge.clickhouse import ClickHouseUnavailable
 from pipeline.edge.dead_letters import NoSuchDeadLetterError
-from pipeline.edge.digits import DigitsError
+from pipeline.edge.demo.digits import DigitsError
 from pipeline.edge.embedded import EmbeddedError
 from pipeline.edge.history import HistoryError
 from pipeline.edge.kafka import GroupInUseError, KafkaUnavailable
 from pipeline.edge.load import PublishError
-from pipeline.edge.migrations import MigrationError
 from pipeline.edge.plots import PlotsError
 from pipeline.edge.rule_file import RuleFileError
+from pipeline.edge.store.clickhouse import ClickHouseUnavailable
+from pipeline.edge.store.migrations import MigrationError
 
 app = typer.Typer(
     name="inferwatch",

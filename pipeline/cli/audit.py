@@ -14,7 +14,7 @@ from pipeline import config
 from pipeline.cli.duration import seconds
 from pipeline.core.audit import FINDINGS_MAX, Report, iso
 from pipeline.core.sent import Sent, decode
-from pipeline.edge.audit import Audit
+from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
 
 

@@ -16,15 +16,15 @@ from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.up import ROLES, Steps, addresses
 from pipeline.config import Settings
 from pipeline.core.phases import schedule
-from pipeline.edge.audit import Audit
-from pipeline.edge.clickhouse import ClickHouseUnavailable
+from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.demo import Demo, confidence_rule
-from pipeline.edge.demo_stats import FIRST_QUERY, Alert, DemoStats, Window
-from pipeline.edge.digits import train
+from pipeline.edge.demo.digits import train
+from pipeline.edge.demo.job import Demo, confidence_rule
+from pipeline.edge.demo.stats import FIRST_QUERY, Alert, DemoStats, Window
 from pipeline.edge.embedded.stack import Stack
 from pipeline.edge.publish import publishing
 from pipeline.edge.rules import put_rules
+from pipeline.edge.store.clickhouse import ClickHouseUnavailable
 
 POLL_S = 2.0
 RESOLVED_S = 20.0  # for alerts that end with the last windows

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.edge.clock import now_ms
-from pipeline.edge.demo import BEAT_S, Demo, Device
-from pipeline.edge.demo_stats import Alert, Stretch, Window
+from pipeline.edge.demo.job import BEAT_S, Demo, Device
+from pipeline.edge.demo.stats import Alert, Stretch, Window
 
 WINDOWS_SHOWN = 30
 ALERTS_SHOWN = 6

@@ -18,9 +18,9 @@ from pipeline.core.alerting.replay import replay
 from pipeline.core.alerting.wording import duration
 from pipeline.core.audit import Span, iso
 from pipeline.core.windows import WINDOW_MS
-from pipeline.edge.clickhouse import connect
 from pipeline.edge.clock import now_ms
 from pipeline.edge.history import ClickHouseHistory, History, Only, ParquetHistory
+from pipeline.edge.store.clickhouse import connect
 from schemas import alert
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertState

@@ -7,9 +7,9 @@ import typer
 from rich.console import Console
 
 from pipeline import config
-from pipeline.edge.migrations import known_migrations
-from pipeline.edge.migrations import migrate as migrate_database
-from pipeline.edge.users import ensure_users
+from pipeline.edge.store.migrations import known_migrations
+from pipeline.edge.store.migrations import migrate as migrate_database
+from pipeline.edge.store.users import ensure_users
 
 
 def migrate(

@@ -13,8 +13,8 @@ from rich.table import Table
 from pipeline import config
 from pipeline.core.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
 from pipeline.edge import kafka
-from pipeline.edge.standings import accept_gap as accept
-from pipeline.edge.standings import standing_of, standings
+from pipeline.edge.consumer.standings import accept_gap as accept
+from pipeline.edge.consumer.standings import standing_of, standings
 from schemas.topics import TOPICS
 
 app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, accept a gap.")

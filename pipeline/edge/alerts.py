@@ -10,8 +10,8 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.edge import kafka
-from pipeline.edge.reader import Reader
 from pipeline.edge.rules import read_compacted, write_compacted
+from pipeline.edge.topics.reader import Reader
 from schemas import alert, silence
 from schemas.alert import AlertEvent, AlertState
 from schemas.silence import Acknowledgement, Silence

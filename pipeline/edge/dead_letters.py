@@ -17,7 +17,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
 from pipeline.edge import kafka
-from pipeline.edge.clickhouse import ask, put
+from pipeline.edge.store.clickhouse import ask, put
 
 STORED_BYTES_MAX = 65_536  # of a value, in the table
 LOT = 200

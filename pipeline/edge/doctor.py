@@ -18,10 +18,10 @@ from pipeline.config import Settings
 from pipeline.core.audit import iso
 from pipeline.core.standing import READS, Problem, Standing
 from pipeline.edge import kafka
-from pipeline.edge.clickhouse import ClickHouseUnavailable, ask, connect, credentials
 from pipeline.edge.clock import now_ms
-from pipeline.edge.migrations import MigrationError, known_migrations, missing_migrations
-from pipeline.edge.standings import standings
+from pipeline.edge.consumer.standings import standings
+from pipeline.edge.store.clickhouse import ClickHouseUnavailable, ask, connect, credentials
+from pipeline.edge.store.migrations import MigrationError, known_migrations, missing_migrations
 from schemas.topics import EVENTS, TOPICS
 
 SKEW_MS_MAX = 1000

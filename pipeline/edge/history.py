@@ -23,8 +23,8 @@ from pipeline.core.window_columns import (
     windows,
 )
 from pipeline.core.windows import WINDOW_MS
-from pipeline.edge.audit_sql import periods
-from pipeline.edge.clickhouse import ask
+from pipeline.edge.audit.sql import periods
+from pipeline.edge.store.clickhouse import ask
 from schemas.aggregate import ClassColumns, ModelColumns
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from contextlib import closing
 import pytest
 
 from pipeline.config import Settings
-from pipeline.edge.clickhouse import connect
 from pipeline.edge.kafka import admin, create_topics
-from pipeline.edge.migrations import migrate
-from pipeline.edge.users import ensure_users
+from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.store.migrations import migrate
+from pipeline.edge.store.users import ensure_users
 from schemas.topics import TOPICS
 from tests.integration.engines import (
     Container,

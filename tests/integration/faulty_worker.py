@@ -21,8 +21,8 @@ from agents.main import main
 from agents.recorder import Recorder
 from pipeline.core.native import Maps, Numbers, Strings
 from pipeline.core.tables import TableRows
-from pipeline.edge.aggregates import AggregatesTopic
-from pipeline.edge.inserts import Answer, Outcome, Writer
+from pipeline.edge.store.inserts import Answer, Outcome, Writer
+from pipeline.edge.topics.aggregates import AggregatesTopic
 from schemas.topics import EVENTS
 from tests.integration.workers import FAULT, Action, Fault, Step
 

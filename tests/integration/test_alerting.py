@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from pipeline.config import Settings
-from pipeline.edge.clickhouse import connect
 from pipeline.edge.clock import now_ms
-from pipeline.edge.output import Output, OutRecord
 from pipeline.edge.publish import partition_of
 from pipeline.edge.rules import put_rules, write_compacted
+from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.topics.output import Output, OutRecord
 from schemas import alert, silence
 from schemas.alert import AlertEvent, AlertState
 from schemas.silence import Acknowledgement, Matcher, Silence, acknowledgement_id

@@ -14,9 +14,9 @@ from pipeline.config import Settings, to_environ
 from pipeline.core.alerting.silencing import Silences
 from pipeline.edge import alerts as edge
 from pipeline.edge.alerts import NoSuchAlertError
-from pipeline.edge.clickhouse import connect
 from pipeline.edge.kafka import KafkaUnavailable
 from pipeline.edge.rules import write_compacted
+from pipeline.edge.store.clickhouse import connect
 from schemas import alert as alert_schema
 from schemas.alert import AlertEvent, AlertState, Severity
 from schemas.topics import ALERTS

@@ -14,9 +14,9 @@ from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.core.audit import Check, Report
 from pipeline.core.sent import Cell, Sent, Unknown, encode
-from pipeline.edge.audit import Audit
-from pipeline.edge.clickhouse import connect
+from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
+from pipeline.edge.store.clickhouse import connect
 from tests.integration import seeding
 from tests.integration.seeding import Seed
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.edge import dead_letters, kafka
-from pipeline.edge.clickhouse import ask, connect
 from pipeline.edge.dead_letters import HEADER, Selection
+from pipeline.edge.store.clickhouse import ask, connect
 from schemas.topics import EVENTS, HEARTBEATS
 from tests.integration import seeding
 

@@ -9,8 +9,8 @@ from aiokafka.structs import ConsumerRecord
 
 from pipeline.config import Settings
 from pipeline.core.phases import DARK, HEALTHY, NOISE, RECOVERED, SILENT, Schedule
-from pipeline.edge.demo import DEGRADED, Demo
-from pipeline.edge.digits import MODELS, Digits, train
+from pipeline.edge.demo.digits import MODELS, Digits, train
+from pipeline.edge.demo.job import DEGRADED, Demo
 from pipeline.edge.publish import publishing
 from schemas import event, heartbeat, metadata
 from schemas.event import InferenceEvent

@@ -11,9 +11,9 @@ from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.core.ledger import RecorderName
 from pipeline.edge import kafka
-from pipeline.edge.clickhouse import connect
 from pipeline.edge.clock import now_ms
 from pipeline.edge.doctor import Line, examine
+from pipeline.edge.store.clickhouse import connect
 from schemas.topics import AGGREGATES, EVENTS, METADATA
 from tests.integration import seeding
 

@@ -35,8 +35,8 @@ def test_all_is_once_and_exact_while_workers_come_and_go_seed_11(world: Settings
         for worker in (*second, *third):
             assert worker.says("/healthz")[0] == 200
             assert worker.metric("inferwatch_partitions", state="failed") == 0
-        assert sum(w.metric("inferwatch_partitions", state="assigned") for w in workers.alive("aggregator")) == 8
-        assert sum(w.metric("inferwatch_partitions", state="assigned") for w in workers.alive("recorder")) == 28
+        eventually(lambda: workers.owned("aggregator") == 8, 30, "each partition has one aggregator")
+        eventually(lambda: workers.owned("recorder") == 28, 30, "each partition has one recorder")
         feed.join()
         want = prove(settings, workers)
     assert want.reasons.keys() == {reason.value for reason in Reason}

@@ -14,7 +14,7 @@ from pipeline.config import Settings, to_environ
 from pipeline.core.ledger import AggregatorName, Position, RecorderName
 from pipeline.core.standing import Problem
 from pipeline.edge import kafka
-from pipeline.edge.standings import accept_gap, standing_of, standings
+from pipeline.edge.consumer.standings import accept_gap, standing_of, standings
 from schemas.topics import EVENTS
 from tests.integration import seeding
 

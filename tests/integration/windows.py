@@ -9,7 +9,7 @@ from pipeline.config import Settings
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.windows import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.output import Output, OutRecord
+from pipeline.edge.topics.output import Output, OutRecord
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent

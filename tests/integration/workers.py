@@ -176,6 +176,10 @@ class Fleet:
         """Those of a role that run."""
         return [worker for worker in self.workers if worker.name == role and worker.alive]
 
+    def owned(self, role: str) -> float:
+        """How many partitions the workers of a role say are theirs."""
+        return sum(worker.metric("inferwatch_partitions", state="assigned") for worker in self.alive(role))
+
     def wait_stands_still(self, worker: WorkerUnderTest, where: list[str], timeout_s: float = 60) -> None:
         """/readyz says 503 and names exactly these partitions, each with a reason for an operator."""
 

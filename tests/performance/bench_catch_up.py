@@ -19,8 +19,8 @@ from pipeline.config import Settings
 from pipeline.core.ledger import AggregatorName, Chain, Position, RecorderName, Verdict
 from pipeline.edge import kafka
 from pipeline.edge.clock import now_ms
-from pipeline.edge.migrations import migrate
 from pipeline.edge.publish import Publisher, partition_of
+from pipeline.edge.store.migrations import migrate
 from schemas import aggregate
 from schemas.topics import AGGREGATES, EVENTS
 from tests.integration.engines import Engines

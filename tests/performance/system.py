@@ -16,13 +16,13 @@ import psutil
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings, to_environ
-from pipeline.edge.clickhouse import connect
 from pipeline.edge.embedded.engine import Engine
 from pipeline.edge.embedded.ports import free_port
 from pipeline.edge.embedded.process import Child
 from pipeline.edge.embedded.worker import Worker
 from pipeline.edge.kafka import create_topics
-from pipeline.edge.migrations import migrate
+from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.store.migrations import migrate
 from tests.integration.engines import Engines, embedded_engines, world_settings
 from tests.performance.events import SPEC
 from tests.performance.figures import VoidRunError

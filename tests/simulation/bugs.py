@@ -11,9 +11,9 @@ import pipeline.core.publication
 from pipeline.core.aggregation import PartitionAggregator
 from pipeline.core.ledger import AggregatorName, Chain, Position, RecorderName, Verdict
 from pipeline.core.tables import TableRows
-from pipeline.edge.commits import Committer
-from pipeline.edge.inserts import Attempt, Writer
-from pipeline.edge.partition import Partition
+from pipeline.edge.consumer.commits import Committer
+from pipeline.edge.consumer.partition import Partition
+from pipeline.edge.store.inserts import Attempt, Writer
 from tests.simulation.kafka import CommittedOffsets
 
 Alive = Callable[[], None]

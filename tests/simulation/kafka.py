@@ -15,7 +15,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.core.tables import Records
 from pipeline.edge import clock
-from pipeline.edge.fetched import Fetched
+from pipeline.edge.consumer.fetched import Fetched
 from tests.builders import LogRecord
 from tests.simulation.luck import Luck, Sender
 
@@ -92,7 +92,7 @@ class CommittedOffsets:
 
 
 class Coordinator:
-    """The part of aiokafka's coordinator that pipeline.edge.commits uses."""
+    """The part of aiokafka's coordinator that pipeline.edge.consumer.commits uses."""
 
     def __init__(self, luck: Luck, sender: Sender, group: CommittedOffsets) -> None:
         self._luck, self._sender, self._group = luck, sender, group

@@ -5,7 +5,7 @@ import pytest
 from pipeline.config import load
 from pipeline.core.inference_rows import record_events
 from pipeline.core.tables import TableRows
-from pipeline.edge.inserts import Attempt
+from pipeline.edge.store.inserts import Attempt
 from tests.builders import LIMITS, event, records
 from tests.native_reader import read_block
 from tests.simulation.clickhouse import ClickHouse, ServerDied

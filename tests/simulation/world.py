@@ -12,9 +12,9 @@ from aiokafka.structs import TopicPartition
 import agents.recorder
 import pipeline.core.aggregation
 import pipeline.core.publication
-import pipeline.edge.aggregates
 import pipeline.edge.clock
-import pipeline.edge.partition
+import pipeline.edge.consumer.partition
+import pipeline.edge.topics.aggregates
 from pipeline.config import Settings, load
 from pipeline.core.ledger import RecorderName
 from schemas.topics import AGGREGATES, EVENTS
@@ -192,7 +192,7 @@ def small() -> Iterator[None]:
             (pipeline.core.publication, "_PART_BYTES", 2000),
             (pipeline.core.aggregation, "_NAMES_MAX", 6),
             (pipeline.core.aggregation, "_PENDING_EVENTS_MAX", 3),
-            (pipeline.edge.partition, "time", TIME),
+            (pipeline.edge.consumer.partition, "time", TIME),
             (agents.recorder, "time", TIME),
             (agents.recorder, "IDLE_S", 4.0),  # turns of the loop are what a run costs
         ):
@@ -206,7 +206,7 @@ def run(seed: int, trace: Callable[[str], None] | None = None) -> Counter[str]:
 
     async def live() -> None:
         world = World(luck)
-        reader = patch.object(pipeline.edge.aggregates, "AIOKafkaConsumer", lambda **_: Reader(luck, world.logs))
+        reader = patch.object(pipeline.edge.topics.aggregates, "AIOKafkaConsumer", lambda **_: Reader(luck, world.logs))
         with reader, patch.object(pipeline.edge.clock, "now_ms", world.now_ms):
             await world.run()
 

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipeline import config
-from pipeline.edge.migrations import EACH_WINDOW, Migration, MigrationError, known_migrations, missing_migrations
+from pipeline.edge.store.migrations import EACH_WINDOW, Migration, MigrationError, known_migrations, missing_migrations
 
 SETTINGS = config.load({})
 ONE = Migration(1, "0001_one", "CREATE TABLE IF NOT EXISTS one (a UInt8) ENGINE = Null;\n")

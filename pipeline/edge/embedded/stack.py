@@ -23,7 +23,7 @@ from pipeline.edge.embedded.kafka import EmbeddedKafka
 from pipeline.edge.embedded.layout import SERVER_PORTS, chosen_ports, endpoints, kept_secrets, servers, settings_for
 from pipeline.edge.embedded.worker import Worker
 from pipeline.edge.kafka import create_topics
-from pipeline.edge.migrations import migrate
+from pipeline.edge.store.migrations import migrate
 
 READY_S = 60.0
 HEALTHY_S = 60.0  # who has lived this long is restarted at once when it ends

@@ -8,7 +8,7 @@ from aiokafka.structs import TopicPartition
 from pipeline.config import Settings
 from pipeline.core.ledger import AggregatorName, Position
 from pipeline.edge.kafka import client_options
-from pipeline.edge.output import Output, OutRecord
+from pipeline.edge.topics.output import Output, OutRecord
 from schemas import aggregate
 
 _LOOK_BACK = 1000  # records, at the first look for a source's last link

@@ -17,10 +17,10 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from pipeline.config import Settings
 from pipeline.core.ledger import ForeignMetadataError
 from pipeline.edge import metrics
-from pipeline.edge.commits import Committer, FencedError
-from pipeline.edge.fetched import fetched
+from pipeline.edge.consumer.commits import Committer, FencedError
+from pipeline.edge.consumer.fetched import fetched
+from pipeline.edge.consumer.partition import GapError, Partition
 from pipeline.edge.kafka import client_options
-from pipeline.edge.partition import GapError, Partition
 
 log = structlog.get_logger()
 
@@ -126,6 +126,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions = partitions
         for partition in partitions.values():
             partition.task = asyncio.create_task(self._run(partition))
+        self._measure()
 
     async def _drain(self) -> None:
         partitions, self.partitions = list(self.partitions.values()), {}
@@ -139,6 +140,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             for task in late:
                 task.cancel()  # its name stays: the next owner makes exactly this cut again
             await asyncio.gather(*late, return_exceptions=True)
+        self._measure()
 
     async def _run(self, partition: Partition) -> None:
         try:

@@ -6,7 +6,7 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.core.audit import FINDINGS_MAX, Check, Finding, iso
 from pipeline.core.sent import Cell, Sent
-from pipeline.edge.clickhouse import ask
+from pipeline.edge.store.clickhouse import ask
 
 CELLS_MAX = 5000  # asked about at once
 _SUMS = Cell.__struct_fields__[4:]

@@ -10,8 +10,8 @@ from pipeline.core.audit import Span
 from pipeline.core.ledger import AggregatorName, RecorderName
 from pipeline.core.standing import AGGREGATOR, READS, Standing, accepted, judge
 from pipeline.edge import kafka
-from pipeline.edge.aggregates import AggregatesTopic
 from pipeline.edge.clock import now_ms
+from pipeline.edge.topics.aggregates import AggregatesTopic
 from schemas.topics import AGGREGATES
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
-from pipeline.edge.clickhouse import ask, connect
+from pipeline.edge.store.clickhouse import ask, connect
 
 FIRST_QUERY = """SELECT window_start, model_id, inference_count, round(confidence_mean, 3) AS confidence,
     round(latency_p95_ms, 2) AS p95_ms

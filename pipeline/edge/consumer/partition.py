@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.edge import clock
-from pipeline.edge.fetched import Fetched
+from pipeline.edge.consumer.fetched import Fetched
 
 
 class GapError(Exception):

@@ -14,8 +14,8 @@ import msgspec
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
-from pipeline.edge.output import Output, OutRecord
-from pipeline.edge.reader import Reader
+from pipeline.edge.topics.output import Output, OutRecord
+from pipeline.edge.topics.reader import Reader
 from schemas.topics import DETECTOR_STATE
 
 VERSION = 1

@@ -11,9 +11,9 @@ from clickhouse_connect.driver.client import Client
 from pipeline.config import Settings
 from pipeline.core.audit import FINDINGS_MAX, Check, Finding, Span, runs, suspects
 from pipeline.edge import kafka
-from pipeline.edge.audit_sql import BLOCKS, DOUBLED, GAPS
-from pipeline.edge.clickhouse import ask
+from pipeline.edge.audit.sql import BLOCKS, DOUBLED, GAPS
 from pipeline.edge.clock import now_ms
+from pipeline.edge.store.clickhouse import ask
 from schemas import topics
 from schemas.event import decode
 from schemas.rejection import Rejected

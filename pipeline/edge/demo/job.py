@@ -12,7 +12,7 @@ from aiokafka.structs import RecordMetadata
 from pipeline.config import Settings
 from pipeline.core.phases import Phase, Schedule
 from pipeline.edge.clock import now_ms
-from pipeline.edge.digits import MODELS, SIZE, Digits, Inference
+from pipeline.edge.demo.digits import MODELS, SIZE, Digits, Inference
 from pipeline.edge.publish import Publisher
 from schemas import topics
 from schemas.rule import Metric, Operator, Rule

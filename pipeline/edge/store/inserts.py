@@ -24,7 +24,8 @@ from pipeline.core.ledger import mark, marked
 from pipeline.core.native import Maps, Numbers, Strings
 from pipeline.core.tables import TableRows
 from pipeline.core.tally import Ints
-from pipeline.edge import clickhouse, metrics
+from pipeline.edge import metrics
+from pipeline.edge.store import clickhouse
 
 log = structlog.get_logger()
 

@@ -14,13 +14,13 @@ from pipeline.core.audit import FINDINGS_MAX, Check, Finding, Report, Span, iso,
 from pipeline.core.sent import Sent
 from pipeline.core.windows import WINDOW_MS
 from pipeline.edge import kafka
-from pipeline.edge.audit_offsets import OffsetsAudit
-from pipeline.edge.audit_sent import audit_sent
-from pipeline.edge.audit_sql import SETTINGS
-from pipeline.edge.audit_windows import WindowsAudit
-from pipeline.edge.clickhouse import connect
+from pipeline.edge.audit.offsets import OffsetsAudit
+from pipeline.edge.audit.sent import audit_sent
+from pipeline.edge.audit.sql import SETTINGS
+from pipeline.edge.audit.windows import WindowsAudit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.standings import aggregator_names, recorder_offsets
+from pipeline.edge.consumer.standings import aggregator_names, recorder_offsets
+from pipeline.edge.store.clickhouse import connect
 from schemas import topics
 
 DAY_S = 86_400

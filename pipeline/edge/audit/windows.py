@@ -12,10 +12,10 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
 from pipeline.core.audit import FINDINGS_MAX, Check, Finding, Span, ceil_to, differences, iso, slices
-from pipeline.edge.audit_sql import KEYS_MAX, ROLLUPS, WINDOWS, Comparison, Key, compare, details, due_events, periods
-from pipeline.edge.clickhouse import ask
+from pipeline.edge.audit.sql import KEYS_MAX, ROLLUPS, WINDOWS, Comparison, Key, compare, details, due_events, periods
 from pipeline.edge.clock import now_ms
-from pipeline.edge.standings import aggregator_names
+from pipeline.edge.consumer.standings import aggregator_names
+from pipeline.edge.store.clickhouse import ask
 from schemas import topics
 
 DAY_S = 86_400

@@ -1,0 +1,1 @@
+"""The audit: what the broker holds against what the tables hold."""

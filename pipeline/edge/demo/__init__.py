@@ -1,0 +1,1 @@
+"""The demo's job: a real classifier on real images."""
