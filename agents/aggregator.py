@@ -62,7 +62,7 @@ class Aggregator:
             await partition.wait(self._settings.poll_ms / 1000)
             await self._observe(partition, machine, log_clock, until=None)
             now_ms = clock.now_ms()
-            log_time_ms = log_clock.time_ms(now_ms, partition.idle_s() * 1000)
+            log_time_ms = log_clock.time_ms(*partition.idle())
             through_ms = closed_through(log_time_ms, self._settings.lateness_ms)
             # While windows are closed ahead of the log's time (it was idle, then old records came) none closes.
             late = now_ms - cut_at_ms >= CORRECTIONS_MS and machine.has_pending(machine.closed_ms)

@@ -16,7 +16,7 @@ def closed_through(log_time_ms: int, lateness_ms: int) -> int:
 
 
 class LogClock:
-    """The time of one partition's log: the newest broker timestamp read, and the wall clock's once nothing comes.
+    """The time of one partition's log: the newest broker timestamp read, and the wall clock's once the broker has no more.
 
     It only says when windows close, never what is in them. A device with a wrong clock moves nobody's windows.
     """
@@ -32,6 +32,6 @@ class LogClock:
         newest_ms = min(sorted(times_ms)[len(times_ms) // 2], now_ms) if create_time else times_ms[-1]
         self._newest_ms = max(self._newest_ms, newest_ms)
 
-    def time_ms(self, now_ms: int, idle_ms: float) -> int:
-        """The log's time, if its end has been quiet for `idle_ms`."""
-        return max(self._newest_ms, now_ms - self.IDLE_MS) if idle_ms >= self.IDLE_MS else self._newest_ms
+    def time_ms(self, asked_ms: int, idle_ms: int) -> int:
+        """The log's time, if its end, asked for at `asked_ms` of the wall clock, had been quiet for `idle_ms`."""
+        return max(self._newest_ms, asked_ms - self.IDLE_MS) if idle_ms >= self.IDLE_MS else self._newest_ms

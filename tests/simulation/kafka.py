@@ -138,11 +138,12 @@ class Consumer:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._highwaters: dict[TopicPartition, int] = {}
+        self._asked_ms: dict[TopicPartition, int] = {}
 
     def join(self, member: Member) -> None:
         """A new generation: nothing is known of the partitions."""
         self._coordinator.generation, self._coordinator.member_id = member
-        self._positions, self._paused, self._highwaters = {}, set(), {}
+        self._positions, self._paused, self._highwaters, self._asked_ms = {}, set(), {}, {}
 
     def seek(self, tp: TopicPartition, offset: int) -> None:
         """Fetches go on from there."""
@@ -160,6 +161,10 @@ class Consumer:
         """The end of the log at the last fetch."""
         return self._highwaters.get(tp)
 
+    def last_poll_timestamp(self, tp: TopicPartition) -> int | None:
+        """When that was."""
+        return self._asked_ms.get(tp)
+
     async def beginning_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The first offsets."""
         return await self._luck.request(self._sender, lambda: dict.fromkeys(tps, 0))
@@ -172,7 +177,7 @@ class Consumer:
         """What getmany() has of one partition."""
         if tp not in self._positions or tp in self._paused:
             return None
-        self._highwaters[tp] = self._logs[tp].end
+        self._highwaters[tp], self._asked_ms[tp] = self._logs[tp].end, clock.now_ms()
         found = self._logs[tp].read(tp, self._positions[tp], self._luck.rng.choice((1, 3, 20)))
         if found is not None:
             self._positions[tp] = found.records.offsets[-1] + 1

@@ -27,42 +27,42 @@ def test_a_window_is_closed_once_the_log_has_passed_its_end_and_the_lateness(log
 def test_the_logs_time_is_its_newest_record() -> None:
     clock = LogClock()
     clock.observe([5, 7, 9], create_time=False, now_ms=1000)
-    assert clock.time_ms(now_ms=100_000, idle_ms=0) == 9
+    assert clock.time_ms(asked_ms=100_000, idle_ms=0) == 9
 
 
 def test_the_logs_time_never_goes_back() -> None:
     clock = LogClock()
     clock.observe([50_000], create_time=False, now_ms=50_000)
     clock.observe([20_000], create_time=False, now_ms=50_000)
-    assert clock.time_ms(now_ms=50_000, idle_ms=0) == 50_000
-    assert clock.time_ms(now_ms=30_000, idle_ms=60_000) == 50_000
+    assert clock.time_ms(asked_ms=50_000, idle_ms=0) == 50_000
+    assert clock.time_ms(asked_ms=30_000, idle_ms=60_000) == 50_000
 
 
 def test_a_broker_whose_clock_is_ahead_of_ours_is_believed() -> None:
     clock = LogClock()
     clock.observe([60_000], create_time=False, now_ms=50_000)
-    assert clock.time_ms(now_ms=50_000, idle_ms=0) == 60_000
+    assert clock.time_ms(asked_ms=50_000, idle_ms=0) == 60_000
 
 
 def test_one_producer_with_a_wrong_clock_does_not_move_the_log() -> None:
     clock = LogClock()
     clock.observe([1000, 1001, 9_000_000, 1002, 1003], create_time=True, now_ms=10_000_000)
-    assert clock.time_ms(now_ms=10_000_000, idle_ms=0) == 1002
+    assert clock.time_ms(asked_ms=10_000_000, idle_ms=0) == 1002
 
 
 def test_producers_whose_clocks_are_ahead_cannot_run_ahead_of_ours() -> None:
     clock = LogClock()
     clock.observe([9000, 9000, 9000], create_time=True, now_ms=5000)
-    assert clock.time_ms(now_ms=5000, idle_ms=0) == 5000
+    assert clock.time_ms(asked_ms=5000, idle_ms=0) == 5000
 
 
 def test_a_log_that_is_read_to_its_end_goes_on_by_the_wall_clock_a_second_behind() -> None:
     clock = LogClock()
     clock.observe([3000], create_time=False, now_ms=3000)
-    assert clock.time_ms(now_ms=20_000, idle_ms=999) == 3000
-    assert clock.time_ms(now_ms=20_000, idle_ms=1000) == 19_000
+    assert clock.time_ms(asked_ms=20_000, idle_ms=999) == 3000
+    assert clock.time_ms(asked_ms=20_000, idle_ms=1000) == 19_000
 
 
 def test_an_idle_log_that_never_had_a_record_goes_by_the_wall_clock() -> None:
-    assert LogClock().time_ms(now_ms=20_000, idle_ms=1000) == 19_000
-    assert LogClock().time_ms(now_ms=20_000, idle_ms=0) == LONG_AGO_MS
+    assert LogClock().time_ms(asked_ms=20_000, idle_ms=1000) == 19_000
+    assert LogClock().time_ms(asked_ms=20_000, idle_ms=0) == LONG_AGO_MS

@@ -53,7 +53,7 @@ class Partition:
         self._inbox: deque[Fetched] = deque()
         self._arrived = asyncio.Event()
         self._alive_at = time.monotonic()
-        self._received_at = time.monotonic()
+        self._received_ms = clock.now_ms()
         self._paused = True
 
     @property
@@ -111,9 +111,13 @@ class Partition:
         is_known = self.restored and self._group.consumer.highwater(self.tp) is not None
         return is_known and self.lag() == 0 and not self._inbox
 
-    def idle_s(self) -> float:
-        """For how long the log has been read to its end without a new record; 0 while there is more to read."""
-        return time.monotonic() - self._received_at if self.caught_up else 0.0
+    def idle(self) -> tuple[int, int]:
+        """(when the broker last said what there is, for how long it had had nothing new by then), in milliseconds.
+
+        (0, 0) while there is more to read. A broker that does not answer says nothing about its log, so no time passes.
+        """
+        asked_ms = self._group.consumer.last_poll_timestamp(self.tp) if self.caught_up else None
+        return (asked_ms, max(0, asked_ms - self._received_ms)) if asked_ms else (0, 0)
 
     def lag_s(self) -> float:
         """Seconds from the newest record that is done to now; 0 without a lag."""
@@ -138,7 +142,7 @@ class Partition:
         self._inbox.append(new)
         self.pending_bytes += new.bytes
         self.pending_records += len(new.records.offsets)
-        self._received_at = time.monotonic()
+        self._received_ms = clock.now_ms()
         self._arrived.set()
         if self.pending_bytes > self._group.partition_bytes_max and not self._paused:
             self._paused = True
