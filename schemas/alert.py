@@ -66,7 +66,7 @@ class Severity(Enum):
 
 
 class AlertEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One step of one episode of an alert. None: the alert is not about such a thing, or it is not known."""
+    """One step of one episode of an alert. Null: not about such a thing, or not known."""
 
     fingerprint: Fingerprint
     episode: TimeMs  # starts_at_ms: with the fingerprint, the episode's name

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from schemas import alert, event, heartbeat, metadata, rule
+from schemas.meanings import MEANINGS
 
 FOLDER = Path(__file__).parent / "json"
 
@@ -26,6 +27,10 @@ def document(record: type[msgspec.Struct], version: int) -> dict[str, Any]:
     """A struct's JSON Schema; its `schema` field may hold this version only."""
     schema: dict[str, Any] = msgspec.json.schema(record)
     schema["$defs"][record.__name__]["properties"]["schema"] = {"const": version, "default": version}
+    for struct, meanings in MEANINGS.items():
+        properties = schema["$defs"].get(struct.__name__, {"properties": {}})["properties"]
+        for field in properties:
+            properties[field] = properties[field] | {"description": meanings[field]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": record.__name__,

@@ -62,7 +62,7 @@ class Operator(Enum):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """A metric of some models over a sliding window, and the threshold it must keep to. None: each, not narrowed."""
+    """A metric of some models over a sliding window, and the threshold it must keep to. Null: not narrowed to one."""
 
     rule_id: Annotated[str, Meta(pattern=_RULE_ID, max_length=128)]
     workspace: Name

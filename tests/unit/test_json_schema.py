@@ -3,10 +3,12 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
 from schemas import json_schema
 from schemas.json_schema import FOLDER, PUBLIC, files
+from schemas.meanings import MEANINGS
 
 DOCUMENTS = {path.name: json.loads(text) for path, text in files().items()}
 
@@ -51,4 +53,9 @@ def test_names_are_those_of_the_json_and_kept_fields_may_be_anything() -> None:
     prediction = DOCUMENTS["event.v1.json"]["$defs"]["Prediction"]
     assert prediction["required"] == ["class", "confidence"]
     assert "class_name" not in prediction["properties"]
-    assert prediction["properties"]["points"] == {}
+    assert set(prediction["properties"]["points"]) == {"description"}
+
+
+def test_each_field_has_a_meaning_and_each_meaning_a_field() -> None:
+    for struct, meanings in MEANINGS.items():
+        assert set(meanings) == {field.encode_name for field in msgspec.structs.fields(struct)}, struct.__name__

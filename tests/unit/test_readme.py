@@ -4,6 +4,7 @@ from pathlib import Path
 
 from pipeline.cli.app import app
 from pipeline.cli.settings import reference
+from schemas import reference as reference_of_records
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -12,6 +13,11 @@ README = (ROOT / "README.md").read_text()
 def test_the_settings_reference_is_what_the_command_writes() -> None:
     """`make docs` writes docs/settings.md."""
     assert (ROOT / "docs" / "settings.md").read_text().endswith(reference() + "\n")
+
+
+def test_the_records_reference_is_what_the_structs_say() -> None:
+    """`make docs` writes docs/events.md."""
+    assert reference_of_records.FILE.read_text() == reference_of_records.text()
 
 
 def test_every_verb_is_in_the_readme() -> None:
