@@ -78,6 +78,9 @@ class AggregateRecord(msgspec.Struct, frozen=True):
     low: Count  # where a restart reads from once this cut is done
     models: ModelColumns
     classes: ClassColumns
+    # Of the cut's records, those between its offsets; in one record of each cut, and not told by what is older.
+    read_count: Count = 0
+    refused: dict[str, Count] = {}  # by reason
 
 
 _decode_json = msgspec.json.Decoder(AggregateRecord).decode

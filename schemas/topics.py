@@ -14,6 +14,7 @@ class Topic:
     partitions: int
     retention_ms: int | None  # None: compacted, kept for ever
     record_bytes_max: int = 1_200_000  # 1 MiB of value plus key and headers
+    can_grow: bool = False  # no state of ours lives with a key's partition, so keys may move to another
 
     def settings(self) -> dict[str, str]:
         """The broker's settings for this topic."""
@@ -27,13 +28,14 @@ class Topic:
         }
 
 
-EVENTS = Topic("inference.events", "device_id", 8, 3 * DAY_MS)
+EVENTS = Topic("inference.events", "device_id", 8, 3 * DAY_MS, can_grow=True)
 HEARTBEATS = Topic("inference.heartbeats", "device_id", 4, 3 * DAY_MS)
-METADATA = Topic("inference.metadata", "inference_id", 4, 3 * DAY_MS)
+METADATA = Topic("inference.metadata", "inference_id", 4, 3 * DAY_MS, can_grow=True)
 AGGREGATES = Topic("inference.aggregates", "workspace/model", 8, 3 * DAY_MS, record_bytes_max=4_000_000)
 ALERTS = Topic("inference.alerts", "fingerprint", 4, 30 * DAY_MS)
 RULES = Topic("inference.rules", "rule_id", 1, None)
 SILENCES = Topic("inference.silences", "id", 1, None)
 DETECTOR_STATE = Topic("inference.detector-state", "internal", 8, None, record_bytes_max=4_000_000)
 
+PARTITIONS_MAX = 200  # the name of a recorder's cut holds a position for each partition of events, in 4096 bytes
 TOPICS = (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS, RULES, SILENCES, DETECTOR_STATE)

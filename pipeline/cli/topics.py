@@ -15,9 +15,9 @@ from pipeline.core.standing import AGGREGATOR, READS, RECORDER, Problem, Standin
 from pipeline.edge import kafka
 from pipeline.edge.consumer.standings import accept_gap as accept
 from pipeline.edge.consumer.standings import standing_of, standings
-from schemas.topics import TOPICS
+from schemas.topics import PARTITIONS_MAX, TOPICS
 
-app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, accept a gap.")
+app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, grow, accept a gap.")
 
 
 class Role(StrEnum):
@@ -91,6 +91,25 @@ def list_(
     for s in standing.values():
         if s.problem:
             console.print(f"[red]{s.role}[/] {escape(s.topic)} partition {s.partition}: {s.problem.value}")
+
+
+@app.command()
+def grow(
+    topic: Annotated[str, typer.Argument(help="with or without the prefix")],
+    partitions: Annotated[int, typer.Argument(min=1, max=PARTITIONS_MAX, help="how many it shall have; never fewer")],
+) -> None:
+    """Give a topic more partitions, so that more workers can share it. Running workers take them in within a minute."""
+    settings = config.load()
+    found = [t for t in TOPICS if topic in (t.name, settings.topic(t.name))]
+    if not found or not found[0].can_grow:
+        names = " and ".join(t.name for t in TOPICS if t.can_grow)
+        raise typer.BadParameter(f"{names} can grow: the detector's state lives with the keys of the others")
+    name = settings.topic(found[0].name)
+    there = asyncio.run(kafka.grow(settings, name, partitions))
+    if there > partitions:
+        typer.echo(f"{name} has {there} partitions, and Kafka cannot take any away", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{name} has {partitions} partitions" + (f", it had {there}" if there < partitions else " already"))
 
 
 @app.command("accept-gap")

@@ -16,7 +16,7 @@ def closed_through(log_time_ms: int, lateness_ms: int) -> int:
 
 
 class LogClock:
-    """The time of one partition's log: the newest broker timestamp read, and the wall clock's once the broker has no more.
+    """The time of one partition's log: its newest broker timestamp, and the wall clock's once there is no more.
 
     It only says when windows close, never what is in them. A device with a wrong clock moves nobody's windows.
     """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     CommitFailedError,
@@ -95,6 +95,18 @@ async def create_topics(settings: Settings) -> list[str]:
             elif code != TopicAlreadyExistsError.errno:  # another one was quicker
                 raise for_code(code)(f"cannot create topic {name}: {message[0] if message else ''}")
         return created
+
+
+async def grow(settings: Settings, topic: str, partitions: int) -> int:
+    """Gives a topic (full name) so many partitions; how many it had, which may be more. Records stay where they are."""
+    async with admin(settings) as client, _answering(settings):
+        described = (await client.describe_topics([topic]))[0]
+        if described["error_code"]:
+            raise for_code(described["error_code"])(f"there is no topic {topic}: inferwatch topics create")
+        there = len(described["partitions"])
+        if partitions > there:
+            await client.create_partitions({topic: NewPartitions(partitions)})
+        return there
 
 
 async def ends(settings: Settings, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:

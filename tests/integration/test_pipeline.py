@@ -1,5 +1,6 @@
 """The pipeline on the real engines: what goes in comes out, once and exact; also when Kafka forgets."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import pytest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings, to_environ
+from pipeline.edge import kafka
 from pipeline.edge.clock import now_ms
 from schemas.rejection import Reason
 from schemas.topics import EVENTS
@@ -70,6 +72,22 @@ def test_what_kafka_forgets_is_not_done_twice_seed_12(world: Settings, tmp_path:
         Feed(settings, Traffic(seed=14, events=400, rate=800)).start().join()
         workers.start_both()
         prove(settings, workers)
+
+
+def test_new_partitions_are_taken_in_while_events_come_seed_16(world: Settings, tmp_path: Path) -> None:
+    settings = quick(world)
+    with fleet(settings, tmp_path) as workers:
+        workers.start_both()
+        workers.start_both()
+        feed = Feed(settings, Traffic(seed=16, events=60_000, rate=200, speed=1)).start()
+        eventually(lambda: feed.sent > 1000, 30, "events come")
+        assert asyncio.run(kafka.grow(settings, settings.topic(EVENTS.name), 11)) == 8
+        eventually(lambda: workers.owned("aggregator") == 11, 60, "the aggregators have the new partitions")
+        eventually(lambda: workers.owned("recorder") == 31, 60, "the recorders have the new partitions")
+        feed.stop()
+        Feed(settings, Traffic(seed=17, events=1000, rate=400, speed=1)).start().join()  # knows of them from the start
+        want = prove(settings, workers)
+    assert {partition for partition, _ in want.rows["inferences"]} == set(range(11))
 
 
 def test_a_gap_stands_still_until_it_is_accepted_and_the_others_go_on_seed_15(world: Settings, tmp_path: Path) -> None:

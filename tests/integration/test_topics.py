@@ -15,7 +15,7 @@ from pipeline.core.ledger import AggregatorName, Position, RecorderName
 from pipeline.core.standing import Problem
 from pipeline.edge import kafka
 from pipeline.edge.consumer.standings import accept_gap, standing_of, standings
-from schemas.topics import EVENTS
+from schemas.topics import AGGREGATES, EVENTS
 from tests.integration import seeding
 
 pytestmark = pytest.mark.integration
@@ -50,6 +50,19 @@ def gap(world: Settings) -> Settings:
 
 def test_missing_topics_are_created_once(world: Settings, command: Command) -> None:
     assert command("create", "--json") == (0, '{"created":[]}\n')
+
+
+def test_a_topic_grows_but_does_not_shrink(world: Settings, command: Command) -> None:
+    name = world.topic(EVENTS.name)
+    assert command("grow", EVENTS.name, "12") == (0, f"{name} has 12 partitions, it had 8\n")
+    assert command("grow", name, "12") == (0, f"{name} has 12 partitions already\n")
+    assert command("grow", name, "3")[0] == 1
+    assert len(asyncio.run(kafka.ends(world, [name]))) == 12
+
+
+def test_topics_whose_keys_must_stay_where_they_are_do_not_grow(world: Settings, command: Command) -> None:
+    code, out = command("grow", AGGREGATES.name, "16")
+    assert (code, "can grow" in out) == (2, True)
 
 
 def test_the_list_says_how_far_every_role_is(world: Settings, command: Command) -> None:
