@@ -38,6 +38,9 @@ class _NoKafkaBoot(BootStrategy):
 class _App(faust.App):
     BootStrategy = _NoKafkaBoot
 
+    async def on_first_start(self) -> None:
+        """Makes no directories: we have no tables, and the file system may be read-only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Role:

@@ -7,8 +7,10 @@ people say something new, the state is saved first, with the steps that are not 
 whenever it is told: whoever reads them drops what it has.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -28,6 +30,7 @@ from pipeline.core.tables import Records
 from pipeline.edge import clock, metrics
 from pipeline.edge.consumer.partition import Partition
 from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.consumer.standings import FollowedStandings
 from pipeline.edge.topics.followed import FollowedTopic
 from pipeline.edge.topics.output import Output, OutRecord
 from pipeline.edge.topics.snapshots import SnapshotTopic
@@ -41,10 +44,11 @@ from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, RULES, SILENC
 log = structlog.get_logger()
 
 VERSION = 1  # of what is saved
-METADATA = "d1"
-SAVE_S = 30.0
+SAVE_S, SAVE_S_MAX = 30.0, 300.0
+SAVE_SHARE = 0.01  # of its time that a partition's work stands still to be saved
 TICK_MS = 5000  # how often we beat into each partition of heartbeats
 RECENT_MS = 600_000  # what history tells at the very first start is news if it is not older
+ASKED_PER_STANDSTILL = 6  # how often we ask where the other roles stand
 TAKE_MAX = 500  # records that are folded at once: nothing else happens meanwhile
 
 
@@ -73,7 +77,7 @@ class _Desk:
     news: News
     told_until: int  # by those before us, by the rules that are in the snapshot
     heard: tuple[int, int] | None = None  # the version of what people say that was taken in
-    saved_at: float = 0.0
+    save_at: float = 0.0
     beat_at: float = 0.0
 
     def state(self) -> dict[str, Any]:
@@ -97,6 +101,7 @@ class Detector:
         self.rules = FollowedTopic(settings, settings.topic(RULES.name))
         self.silences = FollowedTopic(settings, settings.topic(SILENCES.name))
         self._snapshots = SnapshotTopic(settings, self.output)
+        self._saving = asyncio.Lock()
         self._fold: Folding[Callable[[], list[AlertEvent]], list[AlertEvent]] = Folding(app, "detect", lambda f: f())
 
     async def watch_models(self, partition: Partition) -> None:
@@ -104,7 +109,7 @@ class Detector:
         number, settings = partition.tp.partition, self._settings
         partitions = await self.output.partitions(partition.topic)
         sources = await self.output.partitions(settings.topic(EVENTS.name))
-        watch = ModelWatch(number, partitions, sources, settings.false_alarms_per_model_week)
+        watch = ModelWatch(number, partitions, sources, settings.false_alarms_per_model_week, settings.our_limits)
         desk = await self._restore(partition, f"models/{number}", watch)
         while not partition.leaving:
             await partition.wait(settings.poll_ms / 1000)
@@ -115,23 +120,41 @@ class Detector:
 
     async def watch_devices(self, partition: Partition) -> None:
         """One partition of inference.heartbeats, until it is revoked."""
-        watch = DeviceWatch(partition.tp.partition, self._settings.heartbeat_policy)
+        settings = self._settings
+        watch = DeviceWatch(partition.tp.partition, settings.heartbeat_policy, settings.our_limits)
+        roles = FollowedStandings(settings, settings.standstill_s / ASKED_PER_STANDSTILL)
         desk = await self._restore(partition, f"devices/{partition.tp.partition}", watch)
-        while not partition.leaving:
-            await self._beat(desk)
-            await partition.wait(self._settings.poll_ms / 1000)
-            await self._listen(desk, lambda _: [])  # no rule is about devices
-            await self._observe(desk, watch.observe)
-            watch.tick(partition.caught_up)
-            await self._save(desk)
+        try:
+            while not partition.leaving:
+                await self._beat(desk)
+                await partition.wait(settings.poll_ms / 1000)
+                await self._listen(desk, lambda _: [])  # no rule is about devices
+                await self._observe(desk, watch.observe)
+                watch.tick(partition.caught_up)
+                if partition.tp.partition == 0:  # that it is told once
+                    await self._watch_roles(desk, watch, roles)
+                await self._save(desk)
+        finally:
+            await roles.stop()
         await self._save(desk, now=True)
+
+    async def _watch_roles(self, desk: _Desk, watch: DeviceWatch, roles: FollowedStandings) -> None:
+        """Whether the other roles get on. The broker knows, and says something else the next time: saved, then told."""
+        standings = roles.news()
+        if standings is None or desk.partition.next_offset < desk.told_until or not desk.partition.caught_up:
+            return
+        events = watch.observe_roles(standings)
+        if events:
+            desk.news.add(events)
+            await self._save(desk, now=True)
+            await self._tell(desk)
 
     async def _restore(self, partition: Partition, key: str, watch: Watch) -> _Desk:
         """Takes up the newest snapshot. Without one the whole log is read: it teaches what is normal."""
         await self.rules.ready.wait()
         await self.silences.ready.wait()
         committed = await partition.committed()
-        state = await self._snapshots.load(key)
+        state = await self._snapshots.load(key, "" if committed is None else committed.metadata)
         first, end = await partition.ends()
         start, told_until, news = first, 0, News(end, clock.now_ms() - RECENT_MS)
         if state is not None and state["version"] == [VERSION, watch.version]:
@@ -177,7 +200,7 @@ class Detector:
             desk.news.add(await self._fold(partial(observe, fetched.records)))
             desk.partition.done_time_ms = fetched.records.times_ms[-1]
         if desk.news.ready(desk.partition.next_offset):
-            await desk.partition.commit(desk.partition.next_offset, METADATA)  # refused if it is another's by now
+            await self._commit(desk)
             await self._tell(desk)
 
     async def _tell(self, desk: _Desk) -> None:
@@ -192,11 +215,19 @@ class Detector:
             log.info("alert", id=event.id, state=event.state.value, summary=event.summary)
 
     async def _save(self, desk: _Desk, now: bool = False) -> None:
-        if not now and time.monotonic() - desk.saved_at < SAVE_S:
+        """Every now and then, one partition after another; the longer it takes the more seldom."""
+        if not now and (self._saving.locked() or time.monotonic() < desk.save_at):
             return
-        desk.saved_at = time.monotonic()
-        await desk.partition.commit(desk.partition.next_offset, METADATA)  # refused if it is another's by now
-        await self._snapshots.save(desk.key, desk.state(), desk.partition.alive)
+        async with nullcontext() if now else self._saving:
+            began = time.monotonic()
+            await self._commit(desk)
+            await self._snapshots.save(desk.key, desk.state(), desk.partition.alive)
+            took_s = time.monotonic() - began
+        desk.save_at = began + min(max(SAVE_S, took_s / SAVE_SHARE), SAVE_S_MAX)
+
+    async def _commit(self, desk: _Desk) -> None:
+        """How far we have read. Refused if the partition is another's by now."""
+        await desk.partition.commit(desk.partition.next_offset, self._snapshots.note(desk.key))
 
     async def _beat(self, desk: _Desk) -> None:
         """A beat of our own into the partition: its time goes on when all its devices are dead."""

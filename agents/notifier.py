@@ -37,7 +37,6 @@ from schemas.topics import ALERTS, RULES, SILENCES
 log = structlog.get_logger()
 
 KEY = "notifier"
-METADATA = "n1"  # the committed offset only says who is active
 SAVE_S = 5.0
 READ_S = 0.2
 VERSION = 1
@@ -72,7 +71,7 @@ class NotifierWork:
 
     async def work(self, partition: Partition) -> None:
         """Active for as long as the partition is ours."""
-        desk = await self._restore()
+        desk = await self._restore(partition)
         first, _ = await partition.ends()
         partition.seek(first)
         patience = Patience(give_up_s=self._settings.notify_give_up_s)
@@ -128,12 +127,13 @@ class NotifierWork:
                 desk.notifier.observe_rule(rule_id, None if isinstance(decoded, Rejected) else decoded)
         desk.rules = now
 
-    async def _restore(self) -> _Desk:
+    async def _restore(self, partition: Partition) -> _Desk:
         await self.rules.ready.wait()
         policy, defaults = self._settings.notifier_policy, self._settings.default_recipients
         desk = _Desk(Notifier(Routing(defaults), Silences(), policy))
         self._take_rules(desk)  # before the first event: they say whom it is for
-        state = await self._snapshots.load(KEY)
+        committed = await partition.committed()
+        state = await self._snapshots.load(KEY, "" if committed is None else committed.metadata)
         if state is not None and state["version"] == VERSION:
             desk.notifier.restore(state["notifier"])
             desk.offsets = dict(state["offsets"])
@@ -151,7 +151,8 @@ class NotifierWork:
 
     async def _save(self, partition: Partition, desk: _Desk) -> None:
         desk.changed, desk.saved_at = False, time.monotonic()
-        await partition.commit(partition.next_offset, METADATA)  # refused if somebody else is active by now
+        # Refused if somebody else is active by now. The offset says nothing: all silences are read anew.
+        await partition.commit(partition.next_offset, self._snapshots.note(KEY))
         state = {"version": VERSION, "offsets": list(desk.offsets.items()), "notifier": desk.notifier.snapshot()}
         await self._snapshots.save(KEY, state, partition.alive)
 

@@ -16,7 +16,7 @@ from pipeline.core.device_rows import record_heartbeats, record_metadata
 from pipeline.core.inference_rows import record_events
 from pipeline.core.ledger import Position, RecorderName, Verdict, mark, marked
 from pipeline.core.tables import Recorded, Records
-from pipeline.core.window_rows import record_aggregates
+from pipeline.core.window_rows import followed, record_aggregates
 from pipeline.edge import clock, metrics
 from pipeline.edge.consumer.fetched import join
 from pipeline.edge.consumer.partition import Partition
@@ -26,9 +26,11 @@ from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
 
 log = structlog.get_logger()
 
+WINDOWS = "model_windows_1d"  # the last to forget: it says of all window tables how far they have come
 TOKENS_KEPT_MS = 3_600_000  # what ClickHouse surely remembers; older names are judged by the data alone
 IDLE_S = 1.0  # then a finished cut does not stay named
 DELAYS_SAMPLED = 20  # of a cut's records
+FOLLOWED_MAX = 20_000  # records of inference.aggregates: hours of cuts of eight sources
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +64,15 @@ class Recorder:
             settings.topic(HEARTBEATS.name): Route(lambda r, *_: record_heartbeats(r), "device_heartbeats"),
             settings.topic(METADATA.name): Route(lambda r, *_: record_metadata(r), "inference_metadata"),
             settings.topic(ALERTS.name): Route(lambda r, *_: record_alerts(r), "alerts"),
-            settings.topic(AGGREGATES.name): Route(record_aggregates, "model_windows_1d"),
+            settings.topic(AGGREGATES.name): Route(record_aggregates, WINDOWS),
         }
         self._fold: Folding[Callable[[], Recorded], Recorded] = Folding(app, "record", lambda make: make())
 
     async def work(self, partition: Partition) -> None:
         """One partition, from its committed name until it is revoked."""
         name, state = await self._restore(partition)
-        partition.seek(state.next_offset)
+        if not await self._reach(partition, state):
+            return
         if not name.is_empty:
             redone = await self._redo(partition, name, state)
             if not redone:
@@ -101,6 +104,24 @@ class Recorder:
             and (left_s := settings.cut_age_ms / 1000 - (time.monotonic() - since)) > 0
         ):
             await asyncio.sleep(min(left_s, 0.05))
+
+    async def _reach(self, partition: Partition, state: _State) -> bool:
+        """Begins to read where the name ends; False if the partition is revoked before it is there.
+
+        Where no name holds the chain's positions, the records before are read for them.
+        """
+        start = state.next_offset
+        if self.routes[partition.topic].table == WINDOWS and not state.chain:
+            first, _ = await partition.ends()
+            start = max(first, start - FOLLOWED_MAX)
+        partition.seek(start)
+        while partition.next_offset < state.next_offset:
+            if partition.leaving:
+                return False
+            await partition.wait(IDLE_S)
+            for fetched in await partition.take(1000, until=state.next_offset):
+                state.chain = followed(fetched.records.values, state.chain)
+        return True
 
     async def _redo(self, partition: Partition, name: RecorderName, state: _State) -> bool:
         """Makes the named cut again, exactly; False if the partition is revoked before it is read."""
@@ -149,7 +170,8 @@ class Recorder:
                 metrics.EVENT_TO_ROW_SECONDS.observe(max(0, now_ms - time_ms) / 1000)
 
     async def _commit(self, partition: Partition, state: _State, to_offset: int) -> None:
-        name = RecorderName(state.next_offset, to_offset, clock.now_ms(), state.chain, state.epoch)
+        verify_below = state.verify_below if state.verify_below > state.next_offset else 0
+        name = RecorderName(state.next_offset, to_offset, clock.now_ms(), state.chain, state.epoch, verify_below)
         await partition.commit(name.from_offset, name.metadata())
 
     async def _restore(self, partition: Partition) -> tuple[RecorderName, _State]:
@@ -169,15 +191,16 @@ class Recorder:
         # Should Kafka have lost a commit, or somebody turned it back, the tables know more than it.
         ahead = await self._recorded_to(partition, (name.epoch, name.to_offset))
         verify_below = 0 if ahead is None or ahead[0] != name.epoch else ahead[1] + 1
+        verify_below = max(verify_below, name.verify_below)
         return name, _State(name.from_offset, name.epoch, name.chain, verify_below)
 
     async def _recorded_to(self, partition: Partition, least: tuple[int, int]) -> tuple[int, int] | None:
         """The highest (epoch, offset) >= `least` that ClickHouse has of a partition; None if it has none."""
         number, topic = partition.tp.partition, partition.topic
         table = self.routes[topic].table
-        if table == "model_windows_1d":
+        if table == WINDOWS:
             sql = (
-                f"SELECT maxOrNull(source[{number}]) FROM model_windows_1d "
+                f"SELECT maxOrNull(source[{number}]) FROM {WINDOWS} "
                 f"WHERE mapContains(source, {number}) AND source[{number}] >= {mark(*least)}"
             )
         else:
@@ -189,7 +212,7 @@ class Recorder:
         (line,) = await self.writer.query(sql, partition.alive)
         if line == r"\N":
             return None
-        return marked(int(line)) if table == "model_windows_1d" else (least[0], int(line))
+        return marked(int(line)) if table == WINDOWS else (least[0], int(line))
 
 
 def make(settings: Settings) -> tuple[faust.App, Role]:

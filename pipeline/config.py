@@ -17,6 +17,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from pipeline.core.alerting.notifier import NotifierPolicy
+from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.alerting.routing import Defaults
 from pipeline.core.detection.device import HeartbeatPolicy
 from schemas.event import TimeLimits
@@ -87,6 +88,13 @@ class Settings(BaseSettings):
     # alerting
     false_alarms_per_model_week: float = Field(
         1.0, gt=0, le=1000, description="false alarms of automatic detection that are acceptable"
+    )
+    dead_letter_share_max: float = Field(
+        0.01, gt=0, lt=1, description="a larger share of refused events is an alert, from 20 of them on"
+    )
+    dead_letter_window_s: int = Field(300, ge=10, le=86_400, description="the time over which that share is taken")
+    standstill_s: int = Field(
+        60, ge=10, le=86_400, description="records that wait so long for an aggregator or a recorder are an alert"
     )
 
     # how long ClickHouse keeps what
@@ -175,6 +183,15 @@ class Settings(BaseSettings):
     def heartbeat_policy(self) -> HeartbeatPolicy:
         """When a silence is a page."""
         return HeartbeatPolicy(page_beats=self.heartbeat_page_beats, learned=self.heartbeat_learned)
+
+    @property
+    def our_limits(self) -> OurLimits:
+        """When we say that something is wrong with us."""
+        return OurLimits(
+            refused_share_max=self.dead_letter_share_max,
+            refused_window_ms=self.dead_letter_window_s * 1000,
+            standstill_ms=self.standstill_s * 1000,
+        )
 
     @property
     def notifier_policy(self) -> NotifierPolicy:

@@ -8,8 +8,9 @@ A late event is a contribution to a window that is closed already: it goes out w
 The content of a cut depends on the log and its name alone; when to cut, and through when, may depend on anything.
 """
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -102,6 +103,8 @@ class Cut:
     windows: tuple[tuple[int, ModelRows, ClassRows], ...]  # (window start in ms, rows), ascending
     names: Names
     low_after: int
+    read_count: int  # records between its offsets
+    refused: Mapping[Reason, int]  # of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +126,7 @@ class PartitionAggregator:
         self._limits = limits
         self._names = Names()
         self._open: dict[int, _OpenWindow] = {}
+        self._read_count, self._refused = 0, Counter[Reason]()  # that no cut has told
 
     @property
     def closed_ms(self) -> int:
@@ -131,10 +135,10 @@ class PartitionAggregator:
 
     @property
     def low(self) -> int:
-        """Where a restart must begin to read so that nothing pending is missed."""
+        """Where a restart must begin to read so that nothing pending is missed, and no record that no cut has told."""
         if self._reading_again:
             return self._done.low
-        return min((w.first_offset for w in self._open.values()), default=self._done.from_offset)
+        return min((self._done.from_offset, *(w.first_offset for w in self._open.values())))
 
     @property
     def _reading_again(self) -> bool:
@@ -156,9 +160,13 @@ class PartitionAggregator:
         batch = _Batch(self._names, self._limits)
         batch.decode(times_ms, values)
         self.next_offset = offsets[-1] + 1
+        # What is read again for open windows was told by the cut that it lay in.
+        first = self._done.from_offset
+        self._read_count += len(offsets) - bisect_left(offsets, first)
+        self._refused.update(reason for position, reason in batch.refused if offsets[position] >= first)
         if batch.windows:
             self._add(batch, np.array(offsets, np.int64))
-        return Observed(len(batch.windows), batch.refused)
+        return Observed(len(batch.windows), Counter(reason for _, reason in batch.refused))
 
     def _add(self, batch: "_Batch", offsets: Ints) -> None:
         window, events = np.array(batch.windows, np.int64), batch.columns()
@@ -197,7 +205,8 @@ class PartitionAggregator:
         closing = sorted(start for start in self._open if start + WINDOW_MS <= name.through_ms)
         windows = tuple((start, *self._open.pop(start).rows()) for start in closing)
         self._done = name.done(name.low)
-        cut = Cut(name, windows, self._names, self.low)
+        cut = Cut(name, windows, self._names, self.low, self._read_count, self._refused)
+        self._read_count, self._refused = 0, Counter()
         if len(self._names) > _NAMES_MAX:
             self._forget_names()
         return cut
@@ -226,7 +235,7 @@ class _Batch:
         self.detections: list[int] = []
         self.class_ids: list[int] = []
         self.confidences: list[float] = []
-        self.refused: Counter[Reason] = Counter()
+        self.refused: list[tuple[int, Reason]] = []  # position in the batch, and why
 
     def decode(self, times_ms: Sequence[int], values: Sequence[bytes | None]) -> None:
         series, classes, limits = self._names.series, self._names.classes, self._limits
@@ -234,7 +243,7 @@ class _Batch:
         for position, (time_ms, raw) in enumerate(zip(times_ms, values, strict=True)):
             event = decode(raw, time_ms, limits)
             if isinstance(event, Rejected):
-                self.refused[event.reason] += 1
+                self.refused.append((position, event.reason))
                 continue
             self.positions.append(position)
             self.windows.append(event.event_time_ms // WINDOW_MS)

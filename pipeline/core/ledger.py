@@ -105,6 +105,7 @@ class RecorderName:
     named_at_ms: int  # by the wall clock; only says whether ClickHouse may have forgotten the tokens
     chain: Mapping[int, Position] = field(default_factory=dict)  # inference.aggregates: positions at from_offset
     epoch: int = 0  # grows when an operator accepts that the topic was made anew
+    verify_below: int = 0  # ClickHouse may have records up to here already: it is asked before they are put in
 
     @property
     def is_empty(self) -> bool:
@@ -113,7 +114,7 @@ class RecorderName:
 
     def metadata(self) -> str:
         """What is committed beside `from_offset`."""
-        text = f"r1:{self.to_offset}:{self.named_at_ms}:{self.epoch}:{_pack(self.chain)}"
+        text = f"r1:{self.to_offset}:{self.named_at_ms}:{self.epoch}:{self.verify_below}:{_pack(self.chain)}"
         if len(text) > METADATA_BYTES_MAX:
             raise ValueError(
                 f"the chain's positions of {len(self.chain)} sources do not fit into {METADATA_BYTES_MAX} bytes"
@@ -124,10 +125,10 @@ class RecorderName:
     def parse(cls, offset: int, metadata: str) -> "RecorderName":
         """The name in a committed offset. Raises ForeignMetadataError."""
         try:
-            version, to_offset, named_at_ms, epoch, chain = metadata.rstrip("\0").split(":")
+            version, to_offset, named_at_ms, epoch, verify_below, chain = metadata.rstrip("\0").split(":")
             if version != "r1":
                 raise ValueError(metadata)
-            return cls(offset, int(to_offset), int(named_at_ms), _unpack(chain), int(epoch))
+            return cls(offset, int(to_offset), int(named_at_ms), _unpack(chain), int(epoch), int(verify_below))
         except (ValueError, IndexError) as error:
             raise ForeignMetadataError(f"not the recorder's: {metadata[:80]!r}") from error
 
@@ -166,6 +167,10 @@ class Chain:
         self._positions[source] = end
         # A new epoch is an operator's word that what lies between is gone.
         return Verdict.ACCEPTED if start == at or start.epoch > at.epoch else Verdict.GAP
+
+    def follow(self, source: int, end: Position) -> None:
+        """Takes in where a record ends that others have judged: the furthest end is where the source has come to."""
+        self._positions[source] = max(end, self._positions.get(source, end))
 
     def snapshot(self) -> dict[int, Position]:
         """The position of every source seen."""

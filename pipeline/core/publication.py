@@ -4,7 +4,7 @@ Every partition gets at least one record, so that each reader's chain is unbroke
 that is large takes several, each a link of the chain of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from zlib import crc32
 
@@ -62,8 +62,14 @@ def records(cut: Cut, source: int) -> Iterator[tuple[int, bytes]]:
     model_targets, class_targets = _targets(models, cut.name.targets), _targets(classes, cut.name.targets)
     for target in range(cut.name.targets):
         mine = np.flatnonzero(model_targets == target), np.flatnonzero(class_targets == target)
-        for part in _parts(cut, source, take(models, mine[0]), take(classes, mine[1])):
+        of_records = _of_records(cut) if target == 0 else {}
+        for part in _parts(cut, source, take(models, mine[0]), take(classes, mine[1]), of_records):
             yield target, part
+
+
+def _of_records(cut: Cut) -> dict[str, object]:
+    """What one record of the cut tells of the events in it."""
+    return {"read_count": cut.read_count, "refused": dict(sorted((why.value, n) for why, n in cut.refused.items()))}
 
 
 def _ordered(table: Table, *keys: str) -> Table:
@@ -84,7 +90,7 @@ def _targets(table: Table, targets: int) -> Ints:
     return np.array([target[key] for key in keys], np.int64)
 
 
-def _parts(cut: Cut, source: int, models: Table, classes: Table) -> Iterator[bytes]:
+def _parts(cut: Cut, source: int, models: Table, classes: Table, of_records: Mapping[str, object]) -> Iterator[bytes]:
     weights = np.concatenate([_bytes_estimate(models, "confidence", "latency"), _bytes_estimate(classes, "confidence")])
     part_of_row = np.cumsum(weights) // _PART_BYTES
     count = int(part_of_row[-1]) + 1 if len(part_of_row) else 1
@@ -100,6 +106,7 @@ def _parts(cut: Cut, source: int, models: Table, classes: Table) -> Iterator[byt
             links[part + 1],
             take(models, np.flatnonzero(of_models == part)),
             take(classes, np.flatnonzero(of_classes == part)),
+            of_records if part == 0 else {},
         )
 
 
@@ -109,7 +116,15 @@ def _row_count(table: Table) -> int:
     return len(counts)
 
 
-def _record(cut: Cut, source: int, start: Position, end: Position, models: Table, classes: Table) -> bytes:
+def _record(
+    cut: Cut,
+    source: int,
+    start: Position,
+    end: Position,
+    models: Table,
+    classes: Table,
+    of_records: Mapping[str, object],
+) -> bytes:
     record = {
         "version": aggregate.VERSION,
         "source": source,
@@ -119,6 +134,7 @@ def _record(cut: Cut, source: int, start: Position, end: Position, models: Table
         "low": cut.low_after,
         "models": {name: _plain(column) for name, column in models.items()},
         "classes": {name: _plain(column) for name, column in classes.items()},
+        **of_records,
     }
     return orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
 

@@ -39,6 +39,16 @@ def record_aggregates(records: Records, positions: Mapping[int, Position], epoch
 _Taken = Sequence[tuple[int, aggregate.AggregateRecord]]
 
 
+def followed(values: Sequence[bytes | None], positions: Mapping[int, Position]) -> Mapping[int, Position]:
+    """The chain's positions behind records of inference.aggregates that need not be recorded again."""
+    chain = Chain(positions)
+    for raw in values:
+        record = aggregate.decode(raw)
+        if not isinstance(record, Rejected):
+            chain.follow(record.source, Position(*record.end))
+    return chain.snapshot()
+
+
 def _model_windows(taken: _Taken, partition: int, last_mark: int) -> TableRows:
     parts = [(offset, record.models) for offset, record in taken]
     latency_known = _ints(parts, "latency_count") > 0

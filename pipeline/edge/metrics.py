@@ -1,13 +1,27 @@
-"""Every metric of the workers, declared once. Labels come from closed sets; those known in advance start at 0."""
+"""Every metric of the workers, declared once. Labels come from closed sets; those known in advance start at 0.
 
-from prometheus_client import Counter, Gauge, Histogram
+docs/metrics.md is written from here (`make docs`).
+"""
+
+from collections.abc import Iterable
+from importlib.metadata import version
+
+from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
 
 from pipeline.core.ledger import Verdict
+from pipeline.edge.notification.outcome import Kind
+from schemas.alert import AlertKind, AlertState
 from schemas.rejection import Reason
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, asked for by nobody
 
 _DELAYS = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60, 300, 3600)
 _INSERTS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
+SENT, FAILED = "sent", "failed"  # outcomes of a notification
+STATES = ("assigned", "restoring", "failed")  # of a partition
+
+BUILD = Info("inferwatch_build", "Always 1: which version runs here.")
 RECORDS = Counter("inferwatch_records_total", "Records that were read.", ["topic"])
 BYTES = Counter("inferwatch_bytes_total", "Bytes of their values.", ["topic"])
 REFUSED = Counter("inferwatch_refused_total", "Records that were refused, by reason.", ["topic", "reason"])
@@ -21,8 +35,10 @@ INSERTS = Counter("inferwatch_inserts_total", "Attempts to insert, by outcome.",
 INSERT_SECONDS = Histogram("inferwatch_insert_seconds", "Time of an attempt to insert.", ["table"], buckets=_INSERTS)
 INSERT_ROWS = Counter("inferwatch_insert_rows_total", "Rows that were inserted.", ["table"])
 ROWS_MENDED = Counter("inferwatch_rows_mended_total", "Rows missing after an unclean insert, put back.", ["table"])
-LAG_RECORDS = Gauge("inferwatch_lag_records", "Records of a partition that are not done yet.", ["topic", "partition"])
-LAG_SECONDS = Gauge("inferwatch_lag_seconds", "Age of the oldest record that is not done yet.", ["topic", "partition"])
+LAG_RECORDS = Gauge("inferwatch_lag_records", "Records of a partition that are not taken yet.", ["topic", "partition"])
+LAG_SECONDS = Gauge(
+    "inferwatch_lag_seconds", "Age of the oldest record that waits; 0 when none does.", ["topic", "partition"]
+)
 PARTITIONS = Gauge("inferwatch_partitions", "Partitions of this worker, by state.", ["state"])
 REBALANCES = Counter("inferwatch_rebalances_total", "Assignments that this worker was given.")
 BUFFERED_BYTES = Gauge("inferwatch_buffered_bytes", "Raw records that wait in this worker.")
@@ -40,11 +56,21 @@ NOTIFICATIONS = Counter(
 NOTIFICATION_RETRIES = Counter(
     "inferwatch_notification_retries_total", "Attempts to notify that failed and are made again.", ["sender"]
 )
+SNAPSHOT_BYTES = Counter("inferwatch_snapshot_bytes_total", "State that was saved, compressed.")
+SNAPSHOT_SECONDS = Histogram("inferwatch_snapshot_seconds", "From a state to its snapshot on Kafka.", buckets=_INSERTS)
 
+BUILD.info({"version": version("inferwatch")})
 for _verdict in Verdict:
     CHAIN.labels(_verdict.value)
-for _state in ("assigned", "restoring", "failed"):
+for _state in STATES:
     PARTITIONS.labels(_state)
+for _kind in AlertKind:
+    for _step in AlertState:
+        ALERTS.labels(_kind.value, _step.value)
+for _sender in Kind:
+    NOTIFICATION_RETRIES.labels(_sender.value)
+    for _outcome in (SENT, FAILED):
+        NOTIFICATIONS.labels(_sender.value, _outcome)
 
 
 def watch_topic(topic: str) -> None:
@@ -53,3 +79,15 @@ def watch_topic(topic: str) -> None:
         counter.labels(topic)
     for reason in Reason:
         REFUSED.labels(topic, reason.value)
+
+
+def watch_tables(inserted: Iterable[str], mended: Iterable[str], outcomes: Iterable[str]) -> None:
+    """The same for tables: those that rows are sent to, and those in which some may be missing."""
+    outcomes = tuple(outcomes)
+    for table in inserted:
+        INSERT_SECONDS.labels(table)
+        INSERT_ROWS.labels(table)
+        for outcome in outcomes:
+            INSERTS.labels(table, outcome)
+    for table in mended:
+        ROWS_MENDED.labels(table)

@@ -57,6 +57,7 @@ def settings_of(world: Settings, post: Post) -> Settings:
             "group_wait_s": 0.5,
             "group_interval_s": 1.0,
             "heartbeat_page_beats": 5,
+            "standstill_s": 3600,  # not every test has a recorder
         }
     )
 

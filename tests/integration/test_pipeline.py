@@ -59,7 +59,7 @@ def test_what_kafka_forgets_is_not_done_twice_seed_12(world: Settings, tmp_path:
         # Kafka comes back with an older state of the group; for events it was turned back to the middle of a cut.
         events = {tp: at for tp, at in committed(settings, "recorder").items() if tp.topic.endswith(EVENTS.name)}
         turned = {
-            tp: OffsetAndMetadata(max(0, at.offset - 100), f"r1:{max(0, at.offset - 100)}:{now_ms()}:0:")
+            tp: OffsetAndMetadata(max(0, at.offset - 100), f"r1:{max(0, at.offset - 100)}:{now_ms()}:0:0:")
             for tp, at in events.items()
         }
         commit(settings, "recorder", old | turned)

@@ -38,8 +38,8 @@ async def sending(settings: Settings) -> Any:
 class Torn(Output):
     """Loses the last record of what it is given."""
 
-    async def send(self, topic: str, records: Any, alive: Callable[[], None]) -> None:
-        await super().send(topic, records[:-1], alive)
+    async def send(self, topic: str, records: Any, alive: Callable[[], None]) -> list[int]:
+        return await super().send(topic, records[:-1], alive)
 
 
 def large(mark: int) -> dict[str, Any]:
@@ -82,6 +82,50 @@ def test_a_torn_snapshot_leaves_the_one_before(world: Settings) -> None:
             assert await after.load("notifier") == large(2)
             await after.save("notifier", large(5), alive)
             assert await SnapshotTopic(world, output).load("notifier") == large(5)
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+
+
+def test_a_late_snapshot_of_one_who_was_frozen_stands_back(world: Settings) -> None:
+    async def play(saves: int) -> None:
+        async with sending(world) as output:
+            key = f"models/{saves}"
+            frozen, after = (SnapshotTopic(world, output, part_bytes=4000) for _ in range(2))
+            assert await frozen.load(key) is None
+            for mark in (1, 2):
+                await frozen.save(key, large(mark), alive)
+            assert await after.load(key) == large(2)
+            for mark in range(10, 10 + saves):
+                await after.save(key, large(mark), alive)
+            await frozen.save(key, large(3), alive)
+            assert await SnapshotTopic(world, output).load(key) == large(9 + saves)
+            await after.save(key, large(99), alive)
+            assert await SnapshotTopic(world, output).load(key) == large(99)
+
+    async def whole() -> None:
+        for saves in (1, 2, 3, 4):
+            await play(saves)
+
+    asyncio.run(asyncio.wait_for(whole(), 60))
+
+
+def test_a_load_begins_where_the_note_says(world: Settings) -> None:
+    async def play() -> None:
+        async with sending(world) as output:
+            one = SnapshotTopic(world, output, part_bytes=4000)
+            assert await one.load("models/0", one.note("models/0")) is None
+            notes = []
+            for mark in range(4):
+                await one.save("models/0", large(mark), alive)
+                notes.append(one.note("models/0"))
+            assert len(set(notes)) == 4
+            after = SnapshotTopic(world, output, part_bytes=4000)
+            for note in (*notes, "", "s1:", "s1:999999", "d1"):  # an old one, and such as say nothing
+                assert await after.load("models/0", note) == large(3), note
+            assert await after.load("models/0", notes[-1]) == large(3)
+            await after.save("models/0", {"mark": 4}, alive)
+            assert await SnapshotTopic(world, output).load("models/0", notes[-1]) == {"mark": 4}
+            assert await SnapshotTopic(world, output).load("models/0") == {"mark": 4}
 
     asyncio.run(asyncio.wait_for(play(), 60))
 

@@ -15,10 +15,10 @@ import psutil
 from rich.console import Console
 
 from pipeline.edge.clock import now_ms
-from tests.performance import bench_catch_up, bench_kernel, bench_live, bench_memory, system
+from tests.performance import bench_catch_up, bench_detector, bench_kernel, bench_live, bench_memory, system
 from tests.performance.figures import Figure, VoidRunError, table
 
-BENCHES = ("kernel", "catch-up", "live", "memory")
+BENCHES = ("kernel", "catch-up", "live", "memory", "detector")
 
 Run = Callable[[], list[Figure]]
 
@@ -59,6 +59,10 @@ def _runs(options: argparse.Namespace) -> Iterator[tuple[str, Run]]:
                 yield f"live, {rate:,} events/s", partial(bench_live.run, running, directory, rate, options.seconds)
         if "memory" in options.benches:
             yield "memory", partial(bench_memory.run, running, directory, options.minutes)
+        if "detector" in options.benches:
+            for series in options.series:
+                name = f"detector, {series:,} series"
+                yield name, partial(bench_detector.run, running, directory, series, options.seconds)
 
 
 def _options() -> argparse.Namespace:
@@ -69,7 +73,8 @@ def _options() -> argparse.Namespace:
         "--span", type=int, default=600, help="catch-up: seconds of event time that they are spread over"
     )
     parser.add_argument("--rates", type=int, nargs="+", default=[2_000, 10_000, 20_000], help="live: events/s")
-    parser.add_argument("--seconds", type=int, default=60, help="live: how long, at each rate")
+    parser.add_argument("--seconds", type=int, default=60, help="live and detector: how long")
+    parser.add_argument("--series", type=int, nargs="+", default=[70_000, 100_000], help="detector: how many")
     parser.add_argument("--minutes", type=float, default=0.5, help="memory: how long ClickHouse is away")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args()

@@ -5,7 +5,7 @@ The rows are held against an independent recount, and a cut that is made again a
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -138,6 +138,19 @@ def test_a_cut_holds_what_its_name_says(seed: int) -> None:
         named = [r for r in log if r.offset < name.to_offset and ended(r, name.through_ms)]
         new = [r for r in named if not (r.offset < name.from_offset and ended(r, name.closed_ms))]
         assert merged(decoded(raw) for _, raw in records(cut, SOURCE)) == recount(new)
+        between = [r for r in log if name.from_offset <= r.offset < name.to_offset]
+        assert told(decoded(raw) for _, raw in records(cut, SOURCE)) == (len(between), refused(between))
+
+
+def refused(log: Log) -> int:
+    """How many of these records no window counts."""
+    return sum(accepted(record) is None for record in log)
+
+
+def told(found: Iterable[AggregateRecord]) -> tuple[int, int]:
+    """How many records were read, and how many of them refused."""
+    counts = [(record.read_count, sum(record.refused.values())) for record in found]
+    return sum(read for read, _ in counts), sum(bad for _, bad in counts)
 
 
 def ended(record: LogRecord, by_ms: int) -> bool:
@@ -278,6 +291,7 @@ def test_whatever_crashes_each_event_counts_once(seed: int) -> None:
         world.targets = min(4, world.targets + (rng.random() < 0.2))
     life(world, calm=True)
     assert merged(taken(world)) == recount(world.log)
+    assert told(taken(world)) == (len(world.log), refused(world.log))
 
 
 def test_crashes_leave_cuts_to_be_made_again() -> None:

@@ -1,7 +1,6 @@
 """Laws of automatic detection: restarts, partitions and the order of rows change nothing."""
 
-import json
-
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -50,7 +49,7 @@ def test_a_restart_from_a_snapshot_changes_nothing(seed: int, fault: Health, fau
     whole, broken = AutomaticDetector(), AutomaticDetector()
     for window, rows in enumerate(story(seed, fault, faulty)):
         if window in restarts:
-            saved = json.loads(json.dumps(broken.snapshot()))
+            saved = msgspec.msgpack.decode(msgspec.msgpack.encode(broken.snapshot()))
             broken = AutomaticDetector()
             broken.restore(saved)
         assert observe(whole, window, rows) == observe(broken, window, rows)

@@ -93,7 +93,7 @@ class Story:
         ("a correction may be corrected", "a A a A a A", "a1@0 a1@1 a1@2"),
         ("events ahead of time wait, and hold the mark back", "caba A bB C", "a2@0 b2@0 c1@0"),
         ("the mark follows the oldest window that is open", "abca A aB", "a2@0 a1b1@1"),
-        ("what is refused counts nowhere", "!a! A !B", "a1@1 nothing@3"),
+        ("what is refused counts in no window, and is told by its cut", "!a! A !B", "a1@0 nothing@3"),
         ("closed windows do not open again", "ab B bA", "a1b1@0 b1@2"),
         # restarts
         ("a named cut is made again", "aab A ~", "a2@0 ="),

@@ -9,6 +9,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from aiokafka import errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -184,19 +185,25 @@ class Consumer:
         return found
 
 
+class Acknowledged(NamedTuple):
+    """What a producer is told of a record that arrived."""
+
+    offset: int
+
+
 class Producer:
     """An idempotent producer: what it sends to a partition arrives once, in order, up to where it breaks."""
 
     def __init__(self, luck: Luck, sender: Sender, logs: dict[TopicPartition, Log]) -> None:
         self._luck, self._sender, self._logs = luck, sender, logs
-        self._queues: dict[TopicPartition, list[tuple[bytes, asyncio.Future[None]]]] = {}
+        self._queues: dict[TopicPartition, list[tuple[bytes, asyncio.Future[Acknowledged]]]] = {}
         self._broken: set[TopicPartition] = set()
 
     async def partitions_for(self, topic: str) -> set[int]:
         """The partitions that the topic has now."""
         return await self._luck.request(self._sender, lambda: {tp.partition for tp in self._logs if tp.topic == topic})
 
-    async def send(self, topic: str, value: bytes, key: bytes, partition: int) -> "asyncio.Future[None]":
+    async def send(self, topic: str, value: bytes, key: bytes, partition: int) -> "asyncio.Future[Acknowledged]":
         """Queues a record; the future says what came of it."""
         await self._sender.gate()
         tp, sent = TopicPartition(topic, partition), asyncio.get_running_loop().create_future()
@@ -214,19 +221,19 @@ class Producer:
         await luck.pause(0.05)
         batch = self._queues.pop(tp)
         arrived, late, failed = self._fate(tp, len(batch))
-        append = self._logs[tp].append
+        append, first = self._logs[tp].append, self._logs[tp].end
         for value, _ in batch[:arrived]:
             append(value)
         if late:
             luck.later(lambda: [append(value) for value, _ in batch])
         await luck.pause(0.05)
         await self._sender.gate()
-        for _, sent in batch:
+        for offset, (_, sent) in enumerate(batch, first):
             if not sent.done():
                 if failed:
                     sent.set_exception(errors.RequestTimedOutError())
                 else:
-                    sent.set_result(None)
+                    sent.set_result(Acknowledged(offset))
 
     def _fate(self, tp: TopicPartition, count: int) -> tuple[int, bool, bool]:
         """How many records arrive now, whether all of them arrive late, whether the sender hears of a failure."""

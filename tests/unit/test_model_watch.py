@@ -63,9 +63,9 @@ def watching(*rules: Rule, sources: int = 1, partition: int = 1) -> ModelWatch:
 
 def again(watch: ModelWatch, sources: int = 1, partition: int = 1) -> ModelWatch:
     """As after a restart, from what was saved."""
-    saved = msgspec.json.encode(watch.snapshot())
+    saved = msgspec.msgpack.encode(watch.snapshot())
     fresh = ModelWatch(partition, 2, sources, 1.0)
-    fresh.restore(msgspec.json.decode(saved))
+    fresh.restore(msgspec.msgpack.decode(saved))
     return fresh
 
 
@@ -133,9 +133,9 @@ def test_a_repeat_is_dropped() -> None:
     story(watch, sources, [90])
     record = sources.link(0, 2, detections(1, 80))
     assert watch.observe(record)[0] is Verdict.ACCEPTED
-    before = msgspec.json.encode(watch.snapshot())
+    before = msgspec.msgpack.encode(watch.snapshot())
     assert watch.observe(record) == (Verdict.REPEAT, [])
-    assert msgspec.json.encode(watch.snapshot()) == before
+    assert msgspec.msgpack.encode(watch.snapshot()) == before
 
 
 def test_a_gap_is_an_alert_of_this_partition_that_ends_by_itself() -> None:

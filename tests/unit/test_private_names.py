@@ -91,6 +91,14 @@ def test_fausts_own_kafka_can_stay_off() -> None:
     assert App.BootStrategy is BootStrategy
 
 
+def test_fausts_first_start_does_nothing_but_make_directories() -> None:
+    """Ours does not call it."""
+    from faust import App
+
+    calls = [line.strip() for line in inspect.getsource(App.on_first_start).splitlines() if "self." in line]
+    assert calls == ["self._create_directories()"]
+
+
 def test_fausts_app_takes_services_and_makes_channels() -> None:
     from faust import App
 

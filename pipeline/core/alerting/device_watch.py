@@ -3,12 +3,16 @@
 What comes out depends on the records alone, so a restart from a snapshot tells the same steps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.alerting.ourselves import OurLimits
+from pipeline.core.alerting.standstill import Standstill
 from pipeline.core.detection.device import HeartbeatPolicy
 from pipeline.core.detection.heartbeat import HeartbeatMonitor
+from pipeline.core.standing import READS, Standing
 from pipeline.core.tables import Records
 from schemas import heartbeat
 from schemas.alert import AlertEvent
@@ -22,8 +26,10 @@ class DeviceWatch:
 
     version = 1  # of its snapshot
 
-    def __init__(self, partition: int, policy: HeartbeatPolicy | None = None) -> None:
+    def __init__(self, partition: int, policy: HeartbeatPolicy | None = None, limits: OurLimits | None = None) -> None:
         self._monitor = HeartbeatMonitor(partition, policy)
+        self._limits = limits or OurLimits()
+        self._roles = {role: Standstill(self._limits.standstill_ms) for role in READS}
         self._life = LifeCycle()
         self._watermark_ms = 0
 
@@ -49,6 +55,15 @@ class DeviceWatch:
         said = self._monitor.tick(self._watermark_ms, caught_up)
         assert not said, "every record has told its time"
 
+    def observe_roles(self, standings: Sequence[Standing]) -> list[AlertEvent]:
+        """Where the other roles stood on the broker, just now. Now is the log's time: our own beats move it."""
+        events: list[AlertEvent] = []
+        for role, machine in self._roles.items():
+            mine = [one for one in standings if one.role == role]
+            progress = machine.observe(self._watermark_ms, mine)
+            events += self._life.observe(ourselves.standstill(role, self._watermark_ms, progress, self._limits))
+        return events
+
     def stages(self) -> Mapping[str, int]:
         """Devices by stage."""
         return self._monitor.stages()
@@ -59,6 +74,7 @@ class DeviceWatch:
             "watermark_ms": self._watermark_ms,
             "monitor": self._monitor.snapshot(),
             "life": self._life.snapshot(),
+            "roles": {role: machine.snapshot() for role, machine in self._roles.items()},
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -66,3 +82,5 @@ class DeviceWatch:
         self._watermark_ms = saved["watermark_ms"]
         self._monitor.restore(saved["monitor"])
         self._life.restore(saved["life"])
+        for role, one in saved.get("roles", {}).items():
+            self._roles[role].restore(one)

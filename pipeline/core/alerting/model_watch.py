@@ -14,6 +14,8 @@ import msgspec
 from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.condition import Condition
 from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.alerting.ourselves import OurLimits
+from pipeline.core.alerting.refusals import Refusals
 from pipeline.core.alerting.rules import RuleEngine
 from pipeline.core.detection.detector import AutomaticDetector, WindowRows
 from pipeline.core.detection.finding import Finding
@@ -45,7 +47,14 @@ class ModelWatch:
 
     version = 1  # of its snapshot
 
-    def __init__(self, partition: int, partitions: int, sources: int, asked_per_model_week: float | None) -> None:
+    def __init__(
+        self,
+        partition: int,
+        partitions: int,
+        sources: int,
+        asked_per_model_week: float | None,
+        limits: OurLimits | None = None,
+    ) -> None:
         """`partitions` of inference.aggregates, `sources`: of inference.events; each must be heard before we judge.
 
         `asked_per_model_week`: how many false alarms of automatic detection are acceptable; None: rules only.
@@ -60,6 +69,8 @@ class ModelWatch:
         self._heard_ms = 0  # from when on sources were heard
         self._judged_ms = 0
         self._pending: list[_Pending] = []
+        self._limits = limits or OurLimits()
+        self._refusals = Refusals(self._limits.refused_window_ms)
         self._gap_ms: int | None = None  # when the last gap of the chain was seen, while its alert is open
 
     @property
@@ -99,6 +110,7 @@ class ModelWatch:
         events = self._note_gap(record) if verdict is Verdict.GAP else []
         # A part of a cut says nothing about what is complete: more of it is to come.
         self._through[record.source] = self._through.get(record.source, 0) if end.part else end.through_ms
+        self._refusals.add(record.end[2], record.read_count, record.refused)
         if record.models.window_start_s or record.classes.window_start_s:
             self._pending.append(_Pending(WindowRows(record.models, record.classes)))
         return verdict, events + self._note_lag() + self._judge()
@@ -153,7 +165,12 @@ class ModelWatch:
         return self._detector.observe(start_ms, [item.rows for item in self._pending], masked)
 
     def _about_ourselves(self, end_ms: int) -> list[Condition]:
-        said = [ourselves.alive(end_ms)] if self._partition == 0 else []
+        said = []
+        if self._partition == 0:  # that it is told once
+            said = [
+                ourselves.alive(end_ms),
+                ourselves.refusals(end_ms, *self._refusals.until(end_ms), self._limits),
+            ]
         if self._gap_ms is not None and end_ms >= self._gap_ms + GAP_MS:
             said.append(ourselves.gap_over(self._partition, end_ms))
             self._gap_ms = None
@@ -183,6 +200,7 @@ class ModelWatch:
             "through": list(self._through.items()),
             "judged_ms": self._judged_ms,
             "gap_ms": self._gap_ms,
+            "refusals": self._refusals.snapshot(),
             "heard_ms": self._heard_ms,
             "pending": [[item.rows.models, item.rows.classes, item.is_fed] for item in self._pending],
             "rules": self._rules.snapshot(),
@@ -199,6 +217,7 @@ class ModelWatch:
             _Pending(WindowRows(msgspec.convert(models, ModelColumns), msgspec.convert(classes, ClassColumns)), is_fed)
             for models, classes, is_fed in saved["pending"]
         ]
+        self._refusals.restore(saved.get("refusals", []))
         self._rules.restore(saved["rules"])
         if self._detector is not None:
             self._detector.restore(saved["detector"])

@@ -1,17 +1,39 @@
-"""What is said about inferwatch itself: that it lives, that windows are missing, that its input lags."""
+"""What is said about inferwatch itself: that it lives; missing windows, lag, refused records, a role that is stuck.
+
+The detector judges all of it, without ClickHouse.
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.alerting.condition import Condition, Subject
 from pipeline.core.alerting.routing import WATCHDOG
+from pipeline.core.alerting.standstill import Progress
+from pipeline.core.standing import AGGREGATOR, RECORDER
 from schemas.alert import AlertKind, Severity
-from schemas.topics import AGGREGATES
+from schemas.topics import AGGREGATES, EVENTS
 
 WORKSPACE = "inferwatch"  # of these alerts
-CHAIN_GAP, INPUT_LAG = "chain_gap", "input_lag_s"  # the metrics
+CHAIN_GAP, INPUT_LAG, DEAD_LETTERS = "chain_gap", "input_lag_s", "dead_letter_share"  # the metrics
 LAG_MS_MAX = 120_000  # of a source partition behind the others
 _LAG_KEEP_FIRING_MS = 60_000
+_REASONS_TOLD = 3
+_STUCK = {
+    RECORDER: "nothing was written to ClickHouse for {s} s: ClickHouse is down or no recorder runs",
+    AGGREGATOR: "no events were taken into windows for {s} s, and nothing newer is judged: no aggregator runs",
+}
+_STUCK_IN_PART = "the {role} stands still in some partitions, for {s} s in one"
+
+
+@dataclass(frozen=True, slots=True)
+class OurLimits:
+    """When we say that something is wrong with us."""
+
+    refused_share_max: float = 0.01
+    refused_min: int = 20  # fewer say nothing of a share
+    refused_window_ms: int = 300_000
+    standstill_ms: int = 60_000
 
 
 def alive(at_ms: int) -> Condition:
@@ -47,6 +69,58 @@ def input_lag(partition: int, at_ms: int, lag_ms: int, source: int | None) -> Co
         threshold=LAG_MS_MAX / 1000,
         keep_firing_ms=_LAG_KEEP_FIRING_MS,
         evidence={"source": source},
+    )
+
+
+def refusals(end_ms: int, read: int, refused: Mapping[str, int], limits: OurLimits) -> Condition:
+    """How many events were refused in the window that ends then: they are in dead_letters, and count nowhere."""
+    count = sum(refused.values())
+    share = count / read if read else 0.0
+    most = sorted(refused.items(), key=lambda item: (-item[1], item[0]))[:_REASONS_TOLD]
+    why = ", ".join(f"{number:,} {reason}" for reason, number in most) or "none"
+    text = (
+        f"{share:.2%} of the {read:,} records of {EVENTS.name} in {limits.refused_window_ms // 1000} s were refused "
+        f"({why}); inferwatch dead-letters list shows them"
+    )
+    return _condition(
+        Subject(AlertKind.PIPELINE, None, WORKSPACE, None, EVENTS.name, None, DEAD_LETTERS),
+        end_ms,
+        count >= limits.refused_min and share > limits.refused_share_max,
+        Severity.WARNING,
+        text,
+        value=share,
+        threshold=limits.refused_share_max,
+        keep_firing_ms=limits.refused_window_ms // 5,
+        labels={"topic": EVENTS.name},
+        evidence={"read": read, "refused": dict(refused)},
+    )
+
+
+def standstill(role: str, at_ms: int, progress: Progress, limits: OurLimits) -> Condition:
+    """Whether a role gets on."""
+    waiting = progress.waiting
+    stuck = [one for one in waiting if at_ms - one.since_ms >= limits.standstill_ms]
+    waited_ms = at_ms - waiting[0].since_ms if waiting else 0
+    text = f"the {role} gets on"
+    if stuck:
+        # One that moves elsewhere lives, and so does what it writes to. (What it had just done it commits later.)
+        is_all = at_ms - progress.moved_ms >= limits.standstill_ms / 2
+        what = (_STUCK[role] if is_all else _STUCK_IN_PART).format(role=role, s=waited_ms // 1000)
+        told = waiting if is_all else stuck
+        where = told[0].partition + (" and others" if len(told) > 1 else "")
+        problem = next((f": {one.problem}" for one in stuck if one.problem), "")
+        count = f"{len(told)} of {progress.partitions} partitions wait"
+        text = f"{what} ({count}: {where}{problem}); inferwatch doctor says which"
+    return _condition(
+        Subject(AlertKind.PIPELINE, None, WORKSPACE, None, role, None, f"{role}_standstill_s"),
+        at_ms,
+        bool(stuck),
+        Severity.CRITICAL,
+        text,
+        value=waited_ms / 1000,
+        threshold=limits.standstill_ms / 1000,
+        labels={"role": role},
+        evidence={"waiting": {one.partition: one.records for one in waiting}},
     )
 
 

@@ -72,11 +72,11 @@ class Judgement:
         for state in self._parts.values():
             state.keep(columns)
 
-    def pack(self, columns: Ints) -> dict[str, dict[str, str]]:
-        """Their state as text."""
+    def pack(self, columns: Ints) -> dict[str, dict[str, bytes]]:
+        """Their state, bit by bit."""
         return {name: state.pack(columns) for name, state in self._parts.items()}
 
-    def unpack(self, packed: Mapping[str, Mapping[str, str]], count: int) -> None:
+    def unpack(self, packed: Mapping[str, Mapping[str, bytes]], count: int) -> None:
         """Models of a `pack`, in the columns after the last."""
         for name, state in self._parts.items():
             state.unpack(packed[name], count)

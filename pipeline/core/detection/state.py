@@ -1,6 +1,5 @@
 """State of many keys in one place: named arrays, all of them ending in the key's column."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,16 +65,16 @@ class KeyedState:
         self._whole = {name: self._whole[name][..., columns] for name in self._fields}
         self._capacity = self.size = len(columns)
 
-    def pack(self, columns: Ints) -> dict[str, str]:
-        """These columns as text, bit by bit."""
-        return {name: _text(self._whole[name][..., columns]) for name in self._fields}
+    def pack(self, columns: Ints) -> dict[str, bytes]:
+        """These columns, bit by bit."""
+        return {name: self._whole[name][..., columns].tobytes() for name in self._fields}
 
-    def unpack(self, packed: Mapping[str, str], count: int) -> None:
+    def unpack(self, packed: Mapping[str, bytes], count: int) -> None:
         """The columns of a `pack`, after those that are here."""
         start = self.size
         self.add(count)
         for name, field in self._fields.items():
-            flat = np.frombuffer(base64.b64decode(packed[name]), field.dtype)
+            flat = np.frombuffer(packed[name], field.dtype)
             self._whole[name][..., start : start + count] = flat.reshape(*field.shape, count)
 
     def _reserve(self, capacity: int) -> None:
@@ -84,10 +83,6 @@ class KeyedState:
             array[..., : self.size] = self._whole[name][..., : self.size]
             self._whole[name] = array
         self._capacity = capacity
-
-
-def _text(array: npt.NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
 
 
 def columns_of(rows: Sequence[int]) -> Ints:

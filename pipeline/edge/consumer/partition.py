@@ -47,6 +47,7 @@ class Partition:
         self.done_time_ms = 0  # broker time of what is done
         self.pending_bytes = 0
         self.pending_records = 0
+        self.end_asked = 0  # of the log, as the broker said when it was last asked
         self.task: asyncio.Task[None] | None = None
         self._group = group
         self._member = member
@@ -101,9 +102,9 @@ class Partition:
         return time.monotonic() - self._alive_at
 
     def lag(self) -> int:
-        """Records on the broker that were not taken from the inbox yet, as of the last fetch."""
-        end = self._group.consumer.highwater(self.tp) if self.restored else None
-        return max(0, (end or 0) - self.next_offset)
+        """Records that were not taken from the inbox yet; as of the last fetch, or (paused) of the last question."""
+        end = (self._group.consumer.highwater(self.tp) or 0) if self.restored else 0
+        return max(0, max(end, self.end_asked if self._paused else 0) - self.next_offset)
 
     @property
     def caught_up(self) -> bool:
@@ -120,9 +121,10 @@ class Partition:
         return (asked_ms, max(0, asked_ms - self._received_ms)) if asked_ms else (0, 0)
 
     def lag_s(self) -> float:
-        """Seconds from the newest record that is done to now; 0 without a lag."""
-        behind = self.restored and self.done_time_ms and self.lag() + self.pending_records
-        return max(0, clock.now_ms() - self.done_time_ms) / 1000 if behind else 0.0
+        """Age of the oldest record that waits here; if it waits on the broker, of the newest that is done. 0: none."""
+        behind = self.restored and self.done_time_ms and self.lag()
+        since_ms = max(self.done_time_ms, self._inbox[0].records.times_ms[0] if self._inbox else 0)
+        return max(0, clock.now_ms() - since_ms) / 1000 if behind else 0.0
 
     @property
     def is_full(self) -> bool:

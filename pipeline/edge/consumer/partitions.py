@@ -24,6 +24,7 @@ from pipeline.edge.kafka import client_options
 
 log = structlog.get_logger()
 
+ENDS_S = 10.0  # between questions for the ends of paused partitions
 LEAVE_S = 2.5  # for the cut under way, when partitions are revoked
 POLL_RECORDS_MAX = 20_000
 PARTITION_FETCH_BYTES = 1 << 20
@@ -97,7 +98,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         """Joins, then fetches and commits until it is cancelled or the role fails."""
         await self.start()
         assert self.committer is not None
-        await asyncio.gather(self.fetch_forever(), self.committer.commit_forever())
+        await asyncio.gather(self.fetch_forever(), self.committer.commit_forever(), self._ask_ends_forever())
 
     def fail(self, error: BaseException) -> None:
         """Ends the process: an error that nobody knows must never leave a partition quietly stuck."""
@@ -192,9 +193,24 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             else:
                 await asyncio.sleep(0)
 
+    async def _ask_ends_forever(self) -> None:
+        """What comes behind a paused partition is not fetched: without asking, its lag would stand still."""
+        while True:
+            await asyncio.sleep(ENDS_S)
+            paused = [partition for partition in self.partitions.values() if partition.restored and partition.is_full]
+            if not paused:
+                continue
+            try:
+                ends = await self.consumer.end_offsets([partition.tp for partition in paused])
+            except kafka_errors.KafkaError as error:
+                log.debug("ends_unknown", error=repr(error))
+                continue
+            for partition in paused:
+                partition.end_asked = ends[partition.tp]
+
     def _measure(self) -> None:
         for partition in self.partitions.values():
-            lag = partition.lag() + partition.pending_records if partition.restored else 0
+            lag = partition.lag()
             labels = partition.topic, partition.tp.partition
             metrics.LAG_RECORDS.labels(*labels).set(lag)
             metrics.LAG_SECONDS.labels(*labels).set(partition.lag_s())

@@ -1,8 +1,11 @@
 """Where every role stands on the broker, asked without joining a group; and the one way to move it by hand."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 
+import structlog
+from aiokafka.errors import KafkaError
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
@@ -13,6 +16,8 @@ from pipeline.edge import kafka
 from pipeline.edge.clock import now_ms
 from pipeline.edge.topics.aggregates import AggregatesTopic
 from schemas.topics import AGGREGATES
+
+log = structlog.get_logger()
 
 
 def standings(settings: Settings, roles: Iterable[str] = tuple(READS)) -> list[Standing]:
@@ -66,6 +71,38 @@ def accept_gap(settings: Settings, standing: Standing) -> None:
     offset = standing.log.start
     partition = TopicPartition(standing.topic, standing.partition)
     asyncio.run(kafka.commit_for_empty_group(settings, standing.role, partition, offset, name.metadata()))
+
+
+class FollowedStandings:
+    """Where all roles stand, asked again and again, for one that cannot wait for a broker's answer."""
+
+    def __init__(self, settings: Settings, every_s: float) -> None:
+        self._settings, self._every_s = settings, every_s
+        self._asked_at = 0.0
+        self._asking: asyncio.Task[list[Standing]] | None = None
+
+    def news(self) -> list[Standing] | None:
+        """An answer, once; None while there is none. Asks again when it is time."""
+        if self._asking is None:
+            if time.monotonic() - self._asked_at >= self._every_s:
+                self._asked_at = time.monotonic()
+                self._asking = asyncio.create_task(_standings(self._settings, tuple(READS)))
+            return None
+        if not self._asking.done():
+            return None
+        asked, self._asking = self._asking, None
+        try:
+            return asked.result()
+        except (kafka.KafkaUnavailable, KafkaError, TimeoutError) as error:  # what it says then nobody knows
+            log.warning("standings_unknown", error=str(error))
+            return None
+
+    async def stop(self) -> None:
+        """Asks no more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+            self._asking = None
 
 
 async def _standings(settings: Settings, roles: tuple[str, ...]) -> list[Standing]:

@@ -121,5 +121,5 @@ class Delivery:
                 reason=outcome.reason,
                 events=[event.id for event in notification.events[:10]],
             )
-        metrics.NOTIFICATIONS.labels(kind, "sent" if isinstance(outcome, Sent) else "failed").inc()
+        metrics.NOTIFICATIONS.labels(kind, metrics.SENT if isinstance(outcome, Sent) else metrics.FAILED).inc()
         self._done(notification, outcome)

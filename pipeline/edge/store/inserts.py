@@ -41,6 +41,9 @@ _REFUSED_CODES = frozenset(
 # The tables behind a Null table, and the seconds their window_start is floored to.
 _WINDOW_TARGETS = {"": 10, "_1m": 60, "_1h": 3600, "_1d": 86_400}
 
+_ROWS = ("inferences", "device_heartbeats", "inference_metadata", "alerts", "dead_letters")
+_WINDOWS = ("model_windows", "class_windows")
+
 
 class Outcome(Enum):
     """What an attempt to insert came to."""
@@ -83,6 +86,11 @@ class Writer:
 
     async def start(self) -> None:
         """Opens the connection pool."""
+        metrics.watch_tables(
+            inserted=[*_ROWS, *(f"{table}_in" for table in _WINDOWS)],
+            mended=[*_ROWS, *(table + suffix for table in _WINDOWS for suffix in _WINDOW_TARGETS)],
+            outcomes=[outcome.value for outcome in Outcome],
+        )
         user, password = clickhouse.credentials(self._settings, "writer")
         secure = self._settings.clickhouse_url.startswith("https")
         context = ssl.create_default_context(cafile=self._settings.clickhouse_ca_file) if secure else None

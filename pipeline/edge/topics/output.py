@@ -51,9 +51,10 @@ class Output:
             except (KafkaError, OSError) as error:
                 await self._failed(topic, error, 1.0)
 
-    async def send(self, topic: str, records: Sequence[OutRecord], alive: Callable[[], None]) -> None:
-        """Sends in order and returns when all are acknowledged. `alive` is called at every failure.
+    async def send(self, topic: str, records: Sequence[OutRecord], alive: Callable[[], None]) -> list[int]:
+        """Sends in order and returns when all are acknowledged: their offsets, negative where the broker did not say.
 
+        `alive` is called at every failure.
         Raises MessageSizeTooLargeError: no patience helps against that.
         """
         wait_s = WAIT_S_FIRST
@@ -66,7 +67,7 @@ class Output:
                 failures = [answer for answer in answers if isinstance(answer, BaseException)]
                 if not failures:
                     self.reachable = True
-                    return
+                    return [answer.offset for answer in answers if not isinstance(answer, BaseException)]
                 # All go again: readers drop what they have, and order must hold within a partition.
                 raise failures[0]
             except MessageSizeTooLargeError:

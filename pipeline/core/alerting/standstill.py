@@ -1,0 +1,73 @@
+"""Whether another role gets on: records wait for it in a partition, and it has not moved there for so long."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.core.ledger import AggregatorName
+from pipeline.core.standing import Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A partition where records wait."""
+
+    partition: str  # topic/number
+    since_ms: int  # they have waited, or the role has moved last
+    records: int
+    problem: str  # what an operator is asked about; "" if nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One role at one moment."""
+
+    partitions: int
+    moved_ms: int  # when it was last seen to move, in any of them; when it was first looked at, if never
+    waiting: tuple[Waiting, ...]  # longest first
+
+
+class Standstill:
+    """One role, in all its partitions. Time is an argument, and so is what the broker said."""
+
+    def __init__(self, forget_ms: int) -> None:
+        """Who has not looked for `forget_ms` does not know that it stood still all the while."""
+        self._forget_ms = forget_ms
+        self._asked_ms = self._moved_ms = 0
+        # By partition: how far it is there, and since when it has not moved although records wait; None: none do.
+        self._at: dict[str, tuple[int, int | None]] = {}
+
+    def observe(self, at_ms: int, standings: Iterable[Standing]) -> Progress:
+        """Where the role stands in each of its partitions."""
+        if at_ms - self._asked_ms > self._forget_ms:
+            self._at, self._moved_ms = {}, at_ms
+        self._asked_ms = at_ms
+        before, self._at = self._at, {}
+        waiting = []
+        for one in standings:
+            name, taken = f"{one.topic}/{one.partition}", _taken(one)
+            known, since_ms = before.get(name, (taken, None))
+            if known != taken:
+                self._moved_ms, since_ms = at_ms, None
+            if one.lag:
+                since_ms = at_ms if since_ms is None else since_ms
+                waiting.append(Waiting(name, since_ms, one.lag, one.problem.value if one.problem else ""))
+            self._at[name] = taken, since_ms if one.lag else None
+        waiting.sort(key=lambda one: (one.since_ms, one.partition))
+        return Progress(len(self._at), self._moved_ms, tuple(waiting))
+
+    def snapshot(self) -> dict[str, Any]:
+        """What to save."""
+        at = [[name, *at] for name, at in self._at.items()]
+        return {"asked_ms": self._asked_ms, "moved_ms": self._moved_ms, "at": at}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """As it was when it was saved."""
+        self._asked_ms, self._moved_ms = saved["asked_ms"], saved["moved_ms"]
+        self._at = {name: (taken, since_ms) for name, taken, since_ms in saved["at"]}
+
+
+def _taken(standing: Standing) -> int:
+    """How far it has come: it grows with every cut."""
+    name = standing.name
+    return name.to_offset if isinstance(name, AggregatorName) else standing.next_offset

@@ -1,0 +1,98 @@
+"""What inferwatch says of itself while ClickHouse is away: that it is away, and all the rest as ever."""
+
+import asyncio
+from collections import Counter
+from contextlib import closing
+from pathlib import Path
+
+import orjson
+import pytest
+
+from pipeline.config import Settings
+from pipeline.edge.clock import now_ms
+from pipeline.edge.rules import put_rules
+from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.topics.output import Output, OutRecord
+from schemas import alert
+from schemas.alert import AlertEvent, AlertState
+from schemas.topics import ALERTS, EVENTS
+from tests import builders
+from tests.alerting import rule
+from tests.integration.engines import Server
+from tests.integration.test_produce import read_topic
+from tests.integration.workers import eventually, fleet
+
+pytestmark = pytest.mark.integration
+
+STANDSTILL, DEAD_LETTERS, CONFIDENCE = "recorder_standstill_s", "dead_letter_share", "confidence_mean"
+FIRING, RESOLVED = AlertState.FIRING, AlertState.RESOLVED
+
+
+def steps(settings: Settings) -> list[AlertEvent]:
+    """All that was told."""
+    decoded = [alert.decode(record.value) for record in asyncio.run(read_topic(settings, ALERTS.name))]
+    return [one for one in decoded if isinstance(one, AlertEvent)]
+
+
+def told(settings: Settings, metric: str, state: AlertState) -> list[AlertEvent]:
+    """Steps about a metric."""
+    return [one for one in steps(settings) if (one.metric, one.state) == (metric, state)]
+
+
+def wait_told(settings: Settings, metrics: set[str], state: AlertState, timeout_s: float = 90) -> None:
+    """A step about each of these metrics was told."""
+
+    def whole() -> bool:
+        return {one.metric for one in steps(settings) if one.state is state} >= metrics
+
+    eventually(
+        whole, timeout_s, f"{state} {metrics}", lambda: [(s.metric, s.state, s.summary) for s in steps(settings)]
+    )
+
+
+def publish(settings: Settings, good: int, bad: int, confidence: float) -> None:
+    """Events of now, and records that are none, over all partitions."""
+    predictions = [builders.prediction(confidence=confidence)]
+    values = [builders.event(event_id=str(i), event_time_ms=now_ms(), predictions=predictions) for i in range(good)]
+    values += [b"{"] * (bad - bad // 2) + [orjson.dumps({"event_id": "no more"})] * (bad // 2)
+    records = [OutRecord(b"", value, i % EVENTS.partitions) for i, value in enumerate(values)]
+
+    async def send() -> None:
+        output = Output(settings)
+        try:
+            await output.send(settings.topic(EVENTS.name), records, lambda: None)
+        finally:
+            await output.stop()
+
+    asyncio.run(send())
+
+
+def test_without_clickhouse_it_says_so_and_of_refused_records_and_models_as_ever(
+    world: Settings, clickhouse: Server, tmp_path: Path
+) -> None:
+    settings = world.model_copy(update={"standstill_s": 15, "dead_letter_window_s": 10})
+    put_rules(settings, [rule(metric=CONFIDENCE, operator="<", threshold=0.72)])
+    with fleet(settings, tmp_path) as workers:
+        workers.wait_ready(*[workers.start(role) for role in ("aggregator", "recorder", "detector")])
+        clickhouse.stop()
+        publish(settings, 950, 50, confidence=0.3)
+        wait_told(settings, {STANDSTILL, DEAD_LETTERS, CONFIDENCE}, FIRING)
+        assert not clickhouse.alive
+        clickhouse.start()
+        publish(settings, 3000, 0, confidence=0.9)
+        wait_told(settings, {STANDSTILL, DEAD_LETTERS, CONFIDENCE}, RESOLVED)
+        workers.end_all()
+        with closing(connect(settings, "admin")) as client:
+            recorded = client.query("SELECT metric, state FROM alerts").result_rows
+    (stuck,) = told(settings, STANDSTILL, FIRING)
+    assert stuck.summary.startswith("nothing was written to ClickHouse for 1")
+    assert stuck.value is not None
+    assert stuck.value >= 15
+    (refused,) = told(settings, DEAD_LETTERS, FIRING)
+    assert refused.evidence["read"] == 1000
+    assert refused.evidence["refused"] == {"not_json": 25, "missing_field": 25}
+    assert "5.00% of the 1,000 records of inference.events in 10 s were refused" in refused.summary
+    ids = [one.id for one in steps(settings)]
+    assert len(ids) == len(set(ids)), "each step once"
+    assert Counter(map(tuple, recorded)) == Counter((one.metric, one.state.value) for one in steps(settings))
+    assert not [one for one in steps(settings) if one.metric == "aggregator_standstill_s"]

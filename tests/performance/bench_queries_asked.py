@@ -1,0 +1,61 @@
+"""What `make bench-queries` asks: the SQL of dashboards and documents, and searches for single inferences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.documents import all_documented
+
+DAY_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One query. `source`: who asks; `range`: over which time."""
+
+    source: str
+    what: str
+    range: str
+    sql: str
+
+
+def questions(end_s: int, rows: int) -> Iterator[Question]:
+    """All of them, about a month of so many inferences that ends at `end_s`."""
+    yield from searches(end_s, rows)
+    for query in all_documented():
+        sql = query.as_of(end_s).replace("'default'", "'acme'").replace("'order-4711'", f"'{_order(rows)}'")
+        yield Question(query.document, query.title, "", sql)
+
+
+def searches(end_s: int, rows: int) -> Iterator[Question]:
+    """Single inferences, in a month of them."""
+    helmets = "model_id = 'helmets/2'"
+    gloves = "has(`detections.class`, 'gloves')"
+    id_and_time = "event_id, event_time, model_id"
+    for what, over_s, columns, source, where in (
+        ("by event_id", 0, "*", "inferences", "event_id = 'first-1'"),
+        ("by event_id, with metadata", 0, "*", "inference_details", "event_id = 'first-1'"),
+        ("by an event_id that is not there", 0, "*", "inference_details", "event_id = 'nowhere'"),
+        ("newest of all", DAY_S, "*", "inferences", "1"),
+        ("newest of a workspace", DAY_S, "*", "inferences", "workspace = 'acme'"),
+        ("newest of a model", DAY_S, "*", "inferences", f"workspace = 'acme' AND {helmets}"),
+        ("newest of a device", DAY_S, "*", "inferences", "workspace = 'acme' AND device_id = 'cam-003'"),
+        ("newest of a device", 7 * DAY_S, "*", "inferences", "workspace = 'acme' AND device_id = 'cam-003'"),
+        ("newest of a workspace, with metadata", 3600, "*", "inference_details", "workspace = 'acme'"),
+        ("newest of a model, with metadata", 3600, "*", "inference_details", f"workspace = 'acme' AND {helmets}"),
+        ("newest errors", DAY_S, id_and_time, "inferences", "workspace = 'acme' AND error != ''"),
+        ("a class that came 50 times", 30 * DAY_S, id_and_time, "inferences", "has(`detections.class`, 'intruder')"),
+        ("a class of a model", DAY_S, "*", "inferences", f"workspace = 'acme' AND {helmets} AND {gloves}"),
+        ("a class of a model", 7 * DAY_S, "*", "inferences", f"workspace = 'acme' AND {helmets} AND {gloves}"),
+        ("a class", DAY_S, "*", "inferences", f"workspace = 'acme' AND {gloves}"),
+        ("a metadata value that came 20 times", 30 * DAY_S, "*", "inferences", f"metadata['order'] = '{_order(rows)}'"),
+        ("a metadata value of many", DAY_S, "*", "inferences", "workspace = 'acme' AND metadata['site'] = 'site-7'"),
+    ):
+        since = f"AND event_time >= toDateTime({end_s - over_s}, 'UTC') ORDER BY event_time DESC LIMIT 100"
+        over = f"{over_s // DAY_S} d" if over_s >= DAY_S else f"{over_s // 3600} h" if over_s else ""
+        sql = f"SELECT {columns} FROM {source} WHERE {where} {since if over_s else ''}"
+        yield Question("single inferences", what, over, sql)
+
+
+def _order(rows: int) -> str:
+    """A value of `order` in the metadata of 20 inferences, in the middle of the month."""
+    return f"order-{rows // 40}"

@@ -1,0 +1,87 @@
+"""How far a partition is behind: by offsets, and by the age of what waits; also while nothing is fetched."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+from aiokafka.structs import TopicPartition
+
+from pipeline.core.tables import Records
+from pipeline.edge import clock
+from pipeline.edge.consumer.fetched import Fetched
+from pipeline.edge.consumer.partition import Partition
+
+TP = TopicPartition("events", 0)
+
+
+class Consumer:
+    """What a partition asks of aiokafka's."""
+
+    def __init__(self, end: int) -> None:
+        self.end = end
+        self.paused = False
+
+    def highwater(self, tp: TopicPartition) -> int:
+        return self.end
+
+    def seek(self, tp: TopicPartition, offset: int) -> None: ...
+
+    def pause(self, tp: TopicPartition) -> None:
+        self.paused = True
+
+    def resume(self, tp: TopicPartition) -> None:
+        self.paused = False
+
+
+class Group:
+    partition_bytes_max = 100
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+
+
+def assigned(end: int) -> Partition:
+    partition = Partition(cast(Any, Group(Consumer(end))), TP, (1, "member"))
+    partition.seek(0)
+    return partition
+
+
+def deliver(partition: Partition, first: int, times_ms: list[int], size: int = 10) -> None:
+    offsets = range(first, first + len(times_ms))
+    values = [b"x" * size] * len(times_ms)
+    records = Records(TP.topic, TP.partition, offsets, times_ms, [None] * len(times_ms), values)
+    partition.deliver(Fetched(records, create_time=False, bytes=size * len(times_ms)))
+
+
+def test_a_record_that_waits_here_counts_once() -> None:
+    partition = assigned(end=5)
+    assert partition.lag() == 5
+    deliver(partition, 0, [1, 2, 3])
+    assert partition.lag() == 5
+    asyncio.run(partition.take(3))
+    assert partition.lag() == 2
+
+
+def test_while_it_is_paused_the_lag_grows_with_what_the_broker_says() -> None:
+    partition = assigned(end=3)
+    deliver(partition, 0, [1, 2, 3], size=50)
+    assert partition.is_full
+    partition.end_asked = 1000
+    assert partition.lag() == 1000
+    asyncio.run(partition.take(3))
+    assert not partition.is_full
+    assert partition.lag() == 0  # it is fetched again, and the fetch knows better
+    assert partition.caught_up
+
+
+def test_a_record_after_an_idle_hour_is_not_an_hour_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [3_600_000]
+    monkeypatch.setattr(clock, "now_ms", lambda: now[0])
+    partition = assigned(end=1)
+    partition.done_time_ms = 1  # the newest that is done came long ago
+    deliver(partition, 0, [3_599_000])
+    assert partition.lag_s() == 1.0
+    now[0] += 60_000
+    assert partition.lag_s() == 61.0
+    asyncio.run(partition.take(1))
+    assert partition.lag_s() == 0.0
