@@ -114,6 +114,7 @@ class Detector:
         while not partition.leaving:
             await partition.wait(settings.poll_ms / 1000)
             await self._listen(desk, watch.set_rules)
+            await self._count_sources(desk, watch)
             await self._observe(desk, partial(_observe_aggregates, watch))
             await self._save(desk)
         await self._save(desk, now=True)
@@ -180,6 +181,13 @@ class Detector:
         # Before the steps are told: a second time people may say something else.
         await self._save(desk, now=True)
         await self._tell(desk)
+
+    async def _count_sources(self, desk: _Desk, watch: ModelWatch) -> None:
+        """Takes in new partitions of inference.events, where the log has come to: saved before anything follows."""
+        sources = await self.output.partitions(self._settings.topic(EVENTS.name))
+        if sources > watch.sources and desk.partition.next_offset >= desk.told_until:
+            watch.expect(sources)
+            await self._save(desk, now=True)
 
     @property
     def _said(self) -> tuple[int, int]:

@@ -9,8 +9,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import faust
+import msgspec
 import structlog
 
 from agents.app import Role, host, make_app
@@ -19,14 +21,15 @@ from pipeline.core.alerting.notification import Notification
 from pipeline.core.alerting.notifier import Notifier
 from pipeline.core.alerting.routing import Routing
 from pipeline.core.alerting.silencing import Silences
-from pipeline.edge import clock
+from pipeline.core.alerting.undelivered import Undelivered
+from pipeline.edge import clock, metrics
 from pipeline.edge.consumer.partition import Partition
 from pipeline.edge.consumer.partitions import Partitions
 from pipeline.edge.notification.delivery import Delivery, Patience
-from pipeline.edge.notification.outcome import Outcome, Sent
+from pipeline.edge.notification.outcome import Outcome, Sent, named
 from pipeline.edge.notification.senders import open_senders
 from pipeline.edge.topics.followed import FollowedTopic
-from pipeline.edge.topics.output import Output
+from pipeline.edge.topics.output import Output, OutRecord
 from pipeline.edge.topics.reader import Reader
 from pipeline.edge.topics.snapshots import SnapshotTopic
 from schemas import alert, rule, silence
@@ -39,7 +42,7 @@ log = structlog.get_logger()
 KEY = "notifier"
 SAVE_S = 5.0
 READ_S = 0.2
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(slots=True)
@@ -50,13 +53,30 @@ class _Desk:
     offsets: dict[int, int] = field(default_factory=dict)  # of inference.alerts, by partition: the next to read
     rules_version: int = -1
     rules: dict[str, bytes] = field(default_factory=dict)
+    undelivered: Undelivered = field(default_factory=Undelivered)
+    untold: list[AlertEvent] = field(default_factory=list)  # our own alerts, on their way to inference.alerts
     changed: bool = False
     saved_at: float = 0.0
 
     def done(self, notification: Notification, outcome: Outcome) -> None:
         """A notification is done with: saved soon, for what is not is sent again after a crash."""
         self.notifier.confirm(notification.idempotency_key, delivered=isinstance(outcome, Sent))
+        recipient = named(notification.recipient)
+        if isinstance(outcome, Sent):
+            self.undelivered.delivered(recipient)
+        else:
+            self.untold += self.undelivered.failed(recipient, outcome.reason, clock.now_ms())
         self.changed, self.saved_at = True, 0.0
+
+    def state(self) -> dict[str, Any]:
+        """What to save."""
+        return {
+            "version": VERSION,
+            "offsets": list(self.offsets.items()),
+            "notifier": self.notifier.snapshot(),
+            "undelivered": self.undelivered.snapshot(),
+            "untold": msgspec.to_builtins(self.untold),
+        }
 
 
 class NotifierWork:
@@ -104,8 +124,23 @@ class NotifierWork:
             await self._save(partition, desk)  # in the outbox; and somebody else may be active by now
             for notification in due:
                 delivery.put(notification)
+        await self._tell_of_ourselves(partition, desk, now_ms)
         if desk.changed and time.monotonic() - desk.saved_at >= SAVE_S:
             await self._save(partition, desk)
+
+    async def _tell_of_ourselves(self, partition: Partition, desk: _Desk, now_ms: int) -> None:
+        """Who cannot be told is an alert of its own, saved before it is told: it has one id."""
+        desk.untold += desk.undelivered.tick(now_ms)
+        if not desk.untold:
+            return
+        telling = list(desk.untold)  # more may come meanwhile
+        await self._save(partition, desk)
+        records = [OutRecord(event.fingerprint.encode(), alert.encode(event)) for event in telling]
+        await self.output.send(self._alerts, records, partition.alive)
+        del desk.untold[: len(telling)]
+        desk.changed = True
+        for event in telling:
+            metrics.ALERTS.labels(event.kind.value, event.state.value).inc()
 
     async def _silences(self, partition: Partition, desk: _Desk) -> None:
         for fetched in await partition.take(10_000):
@@ -137,6 +172,8 @@ class NotifierWork:
         if state is not None and state["version"] == VERSION:
             desk.notifier.restore(state["notifier"])
             desk.offsets = dict(state["offsets"])
+            desk.undelivered.restore(state["undelivered"])
+            desk.untold = msgspec.convert(state["untold"], list[AlertEvent])
         return desk
 
     @asynccontextmanager
@@ -153,8 +190,7 @@ class NotifierWork:
         desk.changed, desk.saved_at = False, time.monotonic()
         # Refused if somebody else is active by now. The offset says nothing: all silences are read anew.
         await partition.commit(partition.next_offset, self._snapshots.note(KEY))
-        state = {"version": VERSION, "offsets": list(desk.offsets.items()), "notifier": desk.notifier.snapshot()}
-        await self._snapshots.save(KEY, state, partition.alive)
+        await self._snapshots.save(KEY, desk.state(), partition.alive)
 
 
 def make(settings: Settings) -> tuple[faust.App, Role]:

@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import re
 import uuid
+from contextlib import suppress
 from typing import Annotated, Literal
 
 import msgspec
@@ -34,6 +35,7 @@ _Author = Annotated[str | None, typer.Option("--author", help="who; default: the
 _Comment = Annotated[str, typer.Option("--comment", help="why")]
 _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
+_LEAVE_S = 1.0
 _MATCHER = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(=~|!~|!=|=)(.*)$", re.DOTALL)
 _ACKNOWLEDGEABLE = (AlertState.FIRING, AlertState.RECOVERING, AlertState.NO_DATA, AlertState.SUPPRESSED)
 
@@ -178,8 +180,18 @@ def tail(as_json: Annotated[bool, typer.Option("--json", help="JSON lines")] = F
     async def run() -> None:
         ended = asyncio.Event()
         when_asked_to_end(ended.set)
-        await edge.follow(settings, show, ended)
+        following = asyncio.create_task(edge.follow(settings, show, ended))
+        asked = asyncio.create_task(ended.wait())
+        await asyncio.wait({following, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({following}, timeout=_LEAVE_S)  # a broker that does not answer holds nobody up
+        following.cancel()
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        with suppress(asyncio.CancelledError):
+            await following
 
+    if console.is_terminal and not as_json:
+        Console(stderr=True).print("following inference.alerts; Ctrl-C ends it", style="dim")
     asyncio.run(run())
 
 

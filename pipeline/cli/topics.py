@@ -1,6 +1,7 @@
 """inferwatch topics: the Kafka topics, how far each role has read them, and what to do when records were lost."""
 
 import asyncio
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
 
@@ -11,13 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from pipeline import config
+from pipeline.cli.moment import moment_s
 from pipeline.core.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
 from pipeline.edge import kafka
+from pipeline.edge.clock import now_ms
 from pipeline.edge.consumer.standings import accept_gap as accept
+from pipeline.edge.consumer.standings import rewind as rewind_recorder
 from pipeline.edge.consumer.standings import standing_of, standings
 from schemas.topics import PARTITIONS_MAX, TOPICS
 
-app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, grow, accept a gap.")
+app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, grow, rewind, accept a gap.")
 
 
 class Role(StrEnum):
@@ -140,6 +144,27 @@ def accept_gap(
         typer.echo(f"inferwatch: {error}", err=True)
         raise typer.Exit(1) from error
     typer.echo(f"accepted: the {role.value} goes on at offset {standing.log.start}; start its workers")
+
+
+@app.command()
+def rewind(
+    since: Annotated[str, typer.Option(help="what came since, like 26h, or 2026-07-01T12:00")],
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Have the recorder look again at what Kafka still holds, and put into ClickHouse exactly what is missing there.
+
+    After ClickHouse was restored from a backup, or lost tables. Only while no recorder runs.
+    """
+    settings = config.load()
+    since_s = moment_s(since, now_ms())
+    if not yes:
+        typer.confirm(f"Let the recorder look again at all since {datetime.fromtimestamp(since_s, UTC)}?", abort=True)
+    try:
+        again = rewind_recorder(settings, since_s * 1000)
+    except kafka.GroupInUseError as error:
+        typer.echo(f"inferwatch: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{sum(again.values()):,} records of {len(again)} partitions are looked at again; start the recorders")
 
 
 def _loss(s: Standing) -> str:

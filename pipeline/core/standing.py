@@ -76,6 +76,17 @@ def judge(role: str, topic: str, partition: int, log: Span, committed: tuple[int
     return standing
 
 
+def rewound(standing: Standing, offset: int) -> RecorderName | None:
+    """The name to commit so that the recorder looks again at all from `offset` on; None if it has yet to come there.
+
+    All that is in the log now is asked for in ClickHouse before it is put in, and only what is missing is.
+    """
+    name, start = standing.name, max(offset, standing.log.start)
+    if standing.problem is not None or not isinstance(name, RecorderName) or start >= name.from_offset:
+        return None
+    return RecorderName(start, start, 0, {}, name.epoch, standing.log.end)
+
+
 def accepted(standing: Standing, now_ms: int) -> AggregatorName | RecorderName:
     """The name to commit so that the role goes on at the start of the log.
 

@@ -28,6 +28,7 @@ from tests.integration.engines import (
     embedded_engines,
     world_settings,
 )
+from tests.integration.image import Installed, installed
 
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,13 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         else:
             server.kill9()  # nobody needs its data any more
     shutil.rmtree(directory)
+
+
+@pytest.fixture(scope="session")
+def installed_image() -> Iterator[Installed]:
+    """What deploy/Dockerfile installs, in a folder; made once, in half a minute."""
+    with installed() as made:
+        yield made
 
 
 @pytest.fixture

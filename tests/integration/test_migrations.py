@@ -26,8 +26,9 @@ NAMES = [m.name for m in known_migrations()]
 SINGLE_RECORDS = ("inferences", "device_heartbeats", "inference_metadata", "dead_letters", "dead_letter_replays")
 VIEWS = {
     *(f"{name}_stats{window}" for name in ("model", "device", "class") for window in ("", "_1m", "_1h", "_1d")),
-    *("inference_details", "pipeline_lag", "alert_state", "open_alerts"),
+    *("inference_details", "pipeline_lag", "alert_state", "open_alerts", "models", "table_parts"),
 }
+WITH_PARAMETERS = {"model_rollup", "class_rollup", "model_range", "class_range"}  # tests/integration/test_grafana.py
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_a_first_run_makes_everything_and_a_second_run_nothing(empty: Settings, 
         "SELECT name FROM system.tables WHERE database = {database:String} AND engine = 'View'",
         {"database": empty.clickhouse_database},
     ).result_rows
-    assert {name for (name,) in views} == VIEWS
+    assert {name for (name,) in views} == VIEWS | WITH_PARAMETERS
     for view in VIEWS:
         client.query(f"SELECT * FROM {empty.clickhouse_database}.{view}")
 
@@ -128,6 +129,7 @@ def test_retention_follows_the_settings_on_every_run(empty: Settings, client: Cl
         **dict.fromkeys(("model_windows_1m", "class_windows_1m"), 90),
         **dict.fromkeys(("model_windows_1h", "class_windows_1h"), 730),
         **dict.fromkeys(("model_windows_1d", "class_windows_1d", "alerts", "schema_migrations"), 0),
+        **dict.fromkeys(("model_devices", "model_classes"), 0),
     }
     assert retention(client, empty) == expected
 

@@ -15,10 +15,18 @@ import psutil
 from rich.console import Console
 
 from pipeline.edge.clock import now_ms
-from tests.performance import bench_catch_up, bench_detector, bench_kernel, bench_live, bench_memory, system
+from tests.performance import (
+    bench_alerts,
+    bench_catch_up,
+    bench_detector,
+    bench_kernel,
+    bench_live,
+    bench_memory,
+    system,
+)
 from tests.performance.figures import Figure, VoidRunError, table
 
-BENCHES = ("kernel", "catch-up", "live", "memory", "detector")
+BENCHES = ("kernel", "catch-up", "live", "memory", "detector", "alerts")
 
 Run = Callable[[], list[Figure]]
 
@@ -63,6 +71,8 @@ def _runs(options: argparse.Namespace) -> Iterator[tuple[str, Run]]:
             for series in options.series:
                 name = f"detector, {series:,} series"
                 yield name, partial(bench_detector.run, running, directory, series, options.seconds)
+        if "alerts" in options.benches:
+            yield "alerts", partial(bench_alerts.run, running, directory, options.seconds)
 
 
 def _options() -> argparse.Namespace:
@@ -73,7 +83,7 @@ def _options() -> argparse.Namespace:
         "--span", type=int, default=600, help="catch-up: seconds of event time that they are spread over"
     )
     parser.add_argument("--rates", type=int, nargs="+", default=[2_000, 10_000, 20_000], help="live: events/s")
-    parser.add_argument("--seconds", type=int, default=60, help="live and detector: how long")
+    parser.add_argument("--seconds", type=int, default=60, help="live, detector, alerts: how long")
     parser.add_argument("--series", type=int, nargs="+", default=[70_000, 100_000], help="detector: how many")
     parser.add_argument("--minutes", type=float, default=0.5, help="memory: how long ClickHouse is away")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")

@@ -2,7 +2,7 @@
 
 from pipeline.core.audit import Span
 from pipeline.core.ledger import AggregatorName, Position, RecorderName
-from pipeline.core.standing import AGGREGATOR, RECORDER, Problem, Standing, accepted, judge
+from pipeline.core.standing import AGGREGATOR, RECORDER, Problem, Standing, accepted, judge, rewound
 
 AGGREGATED = AggregatorName(low=40, from_offset=50, closed_ms=1000, to_offset=60, through_ms=2000, targets=8, epoch=3)
 
@@ -66,3 +66,11 @@ def test_accepting_mends_what_it_was_asked_for() -> None:
             name = accepted(standing, now_ms=7)
             start = name.low if isinstance(name, AggregatorName) else name.from_offset
             assert judge(standing.role, "events", 0, log, (start, name.metadata())).problem is None, (log, name)
+
+
+def test_a_recorder_that_is_turned_back_asks_about_all_that_the_log_holds() -> None:
+    standing = recorder(Span(40, 100), RecorderName(70, 90, 5, {0: Position(0, 1, 2)}, epoch=3))
+    assert rewound(standing, offset=50) == RecorderName(50, 50, 0, {}, epoch=3, verify_below=100)
+    assert rewound(standing, offset=10) == RecorderName(40, 40, 0, {}, epoch=3, verify_below=100)
+    assert rewound(standing, offset=70) is None
+    assert rewound(recorder(Span(80, 100), RecorderName(70, 90, 5)), offset=85) is None

@@ -45,7 +45,7 @@ class _Pending:
 class ModelWatch:
     """One partition's models."""
 
-    version = 1  # of its snapshot
+    version = 2  # of its snapshot
 
     def __init__(
         self,
@@ -80,6 +80,16 @@ class ModelWatch:
             return 0
         through_ms = min(self._through.values(), default=0)
         return through_ms - through_ms % WINDOW_MS
+
+    @property
+    def sources(self) -> int:
+        """How many partitions of inference.events must be heard."""
+        return self._sources
+
+    def expect(self, sources: int) -> None:
+        """inference.events has more partitions now: nothing newer is judged until they were heard."""
+        self._sources = sources
+        self._heard_ms = max(self._through.values(), default=0)  # they are late from now on, not from the start
 
     @property
     def rules(self) -> Iterable[Rule]:
@@ -197,6 +207,7 @@ class ModelWatch:
         """What to save together with the offset that it explains."""
         return {
             "chain": [[source, *position] for source, position in self._chain.snapshot().items()],
+            "sources": self._sources,
             "through": list(self._through.items()),
             "judged_ms": self._judged_ms,
             "gap_ms": self._gap_ms,
@@ -211,7 +222,7 @@ class ModelWatch:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """As it was when it was saved, by this version."""
         self._chain = Chain({source: Position(*position) for source, *position in saved["chain"]})
-        self._through = dict(saved["through"])
+        self._sources, self._through = saved["sources"], dict(saved["through"])
         self._judged_ms, self._gap_ms, self._heard_ms = saved["judged_ms"], saved["gap_ms"], saved["heard_ms"]
         self._pending = [
             _Pending(WindowRows(msgspec.convert(models, ModelColumns), msgspec.convert(classes, ClassColumns)), is_fed)

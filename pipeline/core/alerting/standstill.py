@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.core.ledger import AggregatorName
 from pipeline.core.standing import Standing
+from schemas.topics import AGGREGATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Progress:
     """One role at one moment."""
 
     partitions: int
-    moved_ms: int  # when it was last seen to move, in any of them; when it was first looked at, if never
+    moved_ms: int  # when it was last seen to move in any of them; when it was first looked at, if never
     waiting: tuple[Waiting, ...]  # longest first
 
 
@@ -48,7 +49,9 @@ class Standstill:
             name, taken = f"{one.topic}/{one.partition}", _taken(one)
             known, since_ms = before.get(name, (taken, None))
             if known != taken:
-                self._moved_ms, since_ms = at_ms, None
+                since_ms = None
+                # A cut of the aggregator without a row is taken without ClickHouse: it says nothing of it.
+                self._moved_ms = self._moved_ms if one.topic.endswith(AGGREGATES.name) else at_ms
             if one.lag:
                 since_ms = at_ms if since_ms is None else since_ms
                 waiting.append(Waiting(name, since_ms, one.lag, one.problem.value if one.problem else ""))

@@ -11,7 +11,7 @@ from aiokafka.structs import TopicPartition
 from pipeline.config import Settings
 from pipeline.core.audit import Span
 from pipeline.core.ledger import AggregatorName, RecorderName
-from pipeline.core.standing import AGGREGATOR, READS, Standing, accepted, judge
+from pipeline.core.standing import AGGREGATOR, READS, RECORDER, Standing, accepted, judge, rewound
 from pipeline.edge import kafka
 from pipeline.edge.clock import now_ms
 from pipeline.edge.topics.aggregates import AggregatesTopic
@@ -103,6 +103,19 @@ class FollowedStandings:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
             self._asking = None
+
+
+def rewind(settings: Settings, since_ms: int) -> dict[TopicPartition, int]:
+    """Lets the recorder look again at all that came since; by partition how many records. Raises GroupInUseError."""
+    found = {TopicPartition(s.topic, s.partition): s for s in standings(settings, [RECORDER])}
+    first = asyncio.run(kafka.first_since(settings, list(found), since_ms))
+    again = {}
+    for tp, standing in found.items():
+        name = rewound(standing, first[tp][0]) if tp in first else None
+        if name is not None:
+            asyncio.run(kafka.commit_for_empty_group(settings, RECORDER, tp, name.from_offset, name.metadata()))
+            again[tp] = standing.next_offset - name.from_offset
+    return again
 
 
 async def _standings(settings: Settings, roles: tuple[str, ...]) -> list[Standing]:

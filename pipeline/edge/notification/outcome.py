@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from hashlib import blake2b
 from typing import Protocol
 
 from pipeline.core.alerting.notification import Notification
@@ -56,3 +57,9 @@ def redacted(recipient: str) -> str:
     if kind in (Kind.MAIL, Kind.ALERTMANAGER):
         return recipient
     return f"{recipient.partition(':')[0].lower()}:***"
+
+
+def named(recipient: str) -> str:
+    """The same, and told apart from others of its kind."""
+    shown = redacted(recipient)
+    return shown if shown == recipient else f"{shown} ({blake2b(recipient.encode(), digest_size=3).hexdigest()})"

@@ -14,6 +14,7 @@ from pipeline.edge.kafka import client_options
 log = structlog.get_logger()
 
 WAIT_S_FIRST, WAIT_S_MAX = 0.1, 10.0
+METADATA_MS = 5000  # how soon we know of new partitions: before their first window is over
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Output:
         await self._close()
 
     async def partitions(self, topic: str) -> int:
-        """How many partitions a topic has now."""
+        """How many partitions a topic has, as of METADATA_MS ago at most."""
         while True:
             try:
                 producer = await self._open()
@@ -87,6 +88,7 @@ class Output:
                     compression_type="zstd",
                     max_request_size=8 << 20,
                     request_timeout_ms=15_000,
+                    metadata_max_age_ms=METADATA_MS,
                 )
                 try:
                     await producer.start()

@@ -1,0 +1,96 @@
+"""What the dashboards ask ClickHouse, and the pieces of SQL that they share."""
+
+from typing import Literal
+
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
+from grafana_foundation_sdk.models.dashboard import DataSourceRef
+
+CLICKHOUSE_TYPE = "grafana-clickhouse-datasource"
+PLUGIN_VERSION = "4.20.0"
+CLICKHOUSE = DataSourceRef(type_val=CLICKHOUSE_TYPE, uid="${datasource}")
+PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${prometheus}")
+
+# model_range and class_range (schemas/clickhouse/0011_dashboards.sql) read only the rollup that fits the range.
+MODELS = "model_range(since = $__fromTime, until = $__toTime, step_s = $__interval_s)"
+CLASSES = "class_range(since = $__fromTime, until = $__toTime, step_s = $__interval_s)"
+# The range, and the one of equal length before it.
+_BEFORE = "$__fromTime - ($__toTime - $__fromTime)"
+MODELS_AND_BEFORE = f"model_range(since = {_BEFORE}, until = $__toTime, step_s = $__interval_s)"
+CLASSES_AND_BEFORE = f"class_range(since = {_BEFORE}, until = $__toTime, step_s = $__interval_s)"
+NOT_EARLIER = f"window_start >= {_BEFORE}"
+
+WORKSPACE = "workspace = ${workspace:sqlstring}"
+VERSIONS = "model_id IN (${version:sqlstring})"  # All is written out: a model has few versions
+DEVICES = "$__conditionalAll(device_id IN (${device:sqlstring}), $device)"
+CLASS = "$__conditionalAll(class IN (${class:sqlstring}), $class)"
+
+CONFIDENCE_MEAN = "sum(confidence_ppm_sum) / nullIf(sum(detection_count), 0) / 1e6"
+LATENCY_MEAN_MS = "sum(latency_us_sum) / nullIf(sum(latency_count), 0) / 1e3"
+ERROR_RATE = "sum(error_count) / nullIf(sum(inference_count), 0)"
+EMPTY_RATE = "sum(empty_count) / nullIf(sum(inference_count), 0)"
+RATE = "sum(inference_count) / any(seconds)"
+
+# Of a merged histogram: keys and estimates as schemas/clickhouse/0002_windows.sql says.
+_LATENCY_KEYS = "quantilesExactWeightedArray({levels})(mapKeys(latency_histogram), mapValues(latency_histogram))"
+_CONFIDENCE_KEYS = (
+    "quantilesExactWeightedArray({levels})(mapKeys(confidence_histogram), mapValues(confidence_histogram))"
+)
+
+
+def latency_ms(*levels: float) -> str:
+    """An array with an estimate of each quantile of the inference time, in ms; empty where nothing was timed."""
+    keys = _LATENCY_KEYS.format(levels=", ".join(map(str, levels)))
+    estimate = "if(key = -2147483648, 0, 2 * pow(1.01 / 0.99, key) / (1.01 / 0.99 + 1) / 1e3)"
+    return f"if(sum(latency_count) = 0, [], arrayMap(key -> toNullable({estimate}), {keys}))"
+
+
+def confidence(*levels: float) -> str:
+    """An array with an estimate of each quantile of the confidence; empty where nothing was detected."""
+    keys = _CONFIDENCE_KEYS.format(levels=", ".join(map(str, levels)))
+    return f"if(sum(detection_count) = 0, [], arrayMap(key -> toNullable(least(key / 100 + 0.005, 1)), {keys}))"
+
+
+def sql(*lines: str) -> str:
+    """A statement of several lines."""
+    return "\n".join(line for line in lines if line)
+
+
+class SqlQuery(Dataquery):
+    """A query in the plugin's own form. `format`: 0 for series by time, 1 for a table."""
+
+    def __init__(self, text: str, form: Literal["series", "table"], ref_id: str = "A") -> None:
+        self.text, self.form, self.ref_id = text, form, ref_id
+
+    def to_json(self) -> dict[str, object]:
+        """As it stands in a dashboard."""
+        return {
+            "refId": self.ref_id,
+            "datasource": CLICKHOUSE,
+            "editorType": "sql",
+            "queryType": "timeseries" if self.form == "series" else "table",
+            "format": 0 if self.form == "series" else 1,
+            "rawSql": self.text,
+            "pluginVersion": PLUGIN_VERSION,
+        }
+
+
+class Target(Builder[Dataquery]):
+    """A builder around a query, as panels want it."""
+
+    def __init__(self, query: Dataquery) -> None:
+        self._query = query
+
+    def build(self) -> Dataquery:
+        """The query."""
+        return self._query
+
+
+def series(*lines: str, ref_id: str = "A") -> Target:
+    """Series by time; text columns become labels."""
+    return Target(SqlQuery(sql(*lines), "series", ref_id))
+
+
+def table(*lines: str, ref_id: str = "A") -> Target:
+    """Rows as they are."""
+    return Target(SqlQuery(sql(*lines), "table", ref_id))

@@ -1,0 +1,68 @@
+"""Recipients that could not be told: an alert each, so that others hear of it, until they can be told again."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.core.alerting.condition import Condition, Subject
+from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.alerting.ourselves import WORKSPACE
+from schemas.alert import AlertEvent, AlertKind, Severity
+
+METRIC = "undelivered"
+KEEP_FIRING_MS = 600_000  # one that takes this message and refuses that is not well
+
+
+class Undelivered:
+    """A machine: what became of notifications in, steps of alerts out. Its clock is the caller's."""
+
+    def __init__(self) -> None:
+        """Everybody can be told."""
+        self._life = LifeCycle()
+        self._reached: dict[str, bool] = {}  # who could not be told, and whether the last message arrived
+
+    def failed(self, recipient: str, why: str, at_ms: int) -> list[AlertEvent]:
+        """A notification was given up. `recipient` as it may be read by all."""
+        self._reached[recipient] = False
+        text = f"notifications to {recipient} do not arrive: {why}"
+        return self._life.observe(_condition(recipient, at_ms, True, text, {"reason": why}))
+
+    def delivered(self, recipient: str) -> None:
+        """A notification arrived."""
+        if recipient in self._reached:
+            self._reached[recipient] = True
+
+    def tick(self, now_ms: int) -> list[AlertEvent]:
+        """Who is well again, and for long enough."""
+        steps: list[AlertEvent] = []
+        for recipient in [name for name, reached in self._reached.items() if reached]:
+            calm = _condition(recipient, now_ms, False, f"notifications to {recipient} arrive again", {})
+            steps += self._life.observe(calm)
+            if calm.subject.fingerprint not in self._life.open:
+                del self._reached[recipient]
+        return steps
+
+    def snapshot(self) -> dict[str, Any]:
+        """What to save."""
+        return {"life": self._life.snapshot(), "reached": self._reached}
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """As it was when it was saved."""
+        self._life.restore(saved["life"])
+        self._reached = dict(saved["reached"])
+
+
+def _condition(recipient: str, at_ms: int, breached: bool, summary: str, evidence: Mapping[str, Any]) -> Condition:
+    return Condition(
+        subject=Subject(AlertKind.PIPELINE, None, WORKSPACE, None, recipient, None, METRIC),
+        at_ms=at_ms,
+        breached=breached,
+        value=None,
+        expected=None,
+        threshold=None,
+        severity=Severity.CRITICAL,
+        hold_ms=0,
+        keep_firing_ms=KEEP_FIRING_MS,
+        summary=summary,
+        labels={"recipient": recipient},
+        evidence=evidence,
+    )
