@@ -60,6 +60,9 @@ class Watch(Protocol):
     def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
         """A person has it."""
 
+    def close(self, fingerprint: str, episode: int, author: str, comment: str) -> list[AlertEvent]:
+        """A person says that it is over."""
+
     def snapshot(self) -> dict[str, Any]:
         """Its state."""
 
@@ -198,7 +201,9 @@ class Detector:
         events: list[AlertEvent] = []
         for value in self.silences.values.values():
             ack = silence.decode(value)
-            if isinstance(ack, Acknowledgement):
+            if isinstance(ack, Acknowledgement) and ack.is_over:
+                events += desk.watch.close(ack.fingerprint, ack.episode, ack.author, ack.comment)
+            elif isinstance(ack, Acknowledgement):
                 events += desk.watch.acknowledge(ack.fingerprint, ack.episode, ack.author, ack.comment, ack.at_ms)
         return events
 

@@ -39,12 +39,13 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
-    """A person has taken an episode of an alert: id is ack/FINGERPRINT/EPISODE."""
+    """A person has taken an episode of an alert, or says that it is over: id is ack/FINGERPRINT/EPISODE."""
 
     id: Annotated[str, Meta(pattern="^ack/[0-9a-f]{16}/[0-9]{1,16}" + END)]
     author: Author
     at_ms: TimeMs
     comment: Comment = ""
+    is_over: bool = False
     schema: int = SCHEMA_VERSION
 
     @property

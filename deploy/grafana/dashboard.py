@@ -6,6 +6,7 @@ from grafana_foundation_sdk.builders import common, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
 from grafana_foundation_sdk.builders import table as table_panel
 from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -73,6 +74,13 @@ def any_of(variable: builder.QueryVariable) -> builder.QueryVariable:
     """Several may be chosen, or all."""
     everything = model.VariableOption(text=["All"], value=["$__all"], selected=True)
     return variable.multi(True).include_all(True).current(everything)
+
+
+def any_of_these(name: str, label: str, values: Sequence[str]) -> builder.CustomVariable:
+    """Several of a fixed list may be chosen, or all."""
+    everything = model.VariableOption(text=["All"], value=["$__all"], selected=True)
+    choice = builder.CustomVariable(name).label(label).values(",".join(values))
+    return choice.multi(True).include_all(True).current(everything)
 
 
 def workspace() -> builder.QueryVariable:
@@ -183,7 +191,6 @@ def number(
     description: str,
     unit: str,
     query: Target,
-    *,
     steps: Sequence[Step] = PLAIN,
     decimals: int | None = None,
 ) -> stat.Panel:
@@ -214,7 +221,7 @@ def changing(panel: stat.Panel, colors: look.PercentChangeColorMode) -> stat.Pan
     return panel.show_percent_change(True).percent_change_color_mode(colors)
 
 
-def lines(title: str, description: str, unit: str, query: Target, *, display: str = "") -> timeseries.Panel:
+def lines(title: str, description: str, unit: str, query: Builder[Dataquery], *, display: str = "") -> timeseries.Panel:
     """Series by time."""
     panel = (
         timeseries.Panel()
@@ -283,3 +290,9 @@ def change(better: str) -> list[model.DynamicConfigValue]:
     up, down = {"up": ("green", "red"), "down": ("red", "green"), "": ("text", "text")}[better]
     steps = [{"value": None, "color": down}, {"value": -0.02, "color": "text"}, {"value": 0.02, "color": up}]
     return column(**CHANGE, thresholds={"mode": "absolute", "steps": steps})
+
+
+def errors_column() -> list[model.DynamicConfigValue]:
+    """A column with an error rate."""
+    steps = [{"value": value, "color": color} for value, color in ERRORS]
+    return column(**{**CHANGE, "decimals": 2}, thresholds={"mode": "absolute", "steps": steps})

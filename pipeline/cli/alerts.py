@@ -29,13 +29,14 @@ from schemas.alert import AlertEvent, AlertState, Severity
 from schemas.rejection import Rejected
 from schemas.silence import Acknowledgement, Matcher, Silence
 
-app = typer.Typer(no_args_is_help=True, help="Alerts: list, acknowledge, silence, follow.")
+app = typer.Typer(no_args_is_help=True, help="Alerts: list, acknowledge, resolve, silence, follow.")
 
 _Author = Annotated[str | None, typer.Option("--author", help="who; default: the login name")]
 _Comment = Annotated[str, typer.Option("--comment", help="why")]
 _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
 _LEAVE_S = 1.0
+_RESOLVED_S = 20.0
 _MATCHER = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(=~|!~|!=|=)(.*)$", re.DOTALL)
 _ACKNOWLEDGEABLE = (AlertState.FIRING, AlertState.RECOVERING, AlertState.NO_DATA, AlertState.SUPPRESSED)
 
@@ -93,6 +94,37 @@ def ack(
     _check(value)
     edge.put_silence(settings, value)
     typer.echo(f"{step.fingerprint}: acknowledged by {value.author}: {step.summary}")
+
+
+@app.command()
+def resolve(
+    fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
+    author: _Author = None,
+    comment: _Comment = "",
+) -> None:
+    """End an alert by hand: of a model or a device that is gone. If it is still wrong, the next look begins another.
+
+    Exit code 1 if no detector does so within a while.
+    """
+    settings = config.load()
+    step = edge.read(settings).find(fingerprint)
+    if step.state is AlertState.RESOLVED or step.metric == WATCHDOG:
+        why = "always fires" if step.metric == WATCHDOG else "is resolved"
+        raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to end")
+    value = Acknowledgement(
+        id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
+        author=_login(author),
+        at_ms=now_ms(),
+        comment=comment,
+        is_over=True,
+    )
+    _check(value)
+    edge.put_silence(settings, value)
+    if not edge.is_over(settings, step, _RESOLVED_S):
+        raise NoSuchAlertError(
+            f"{step.fingerprint}: no detector has ended it within {_RESOLVED_S:.0f} s; if none runs, the next one will"
+        )
+    typer.echo(f"{step.fingerprint}: resolved by {value.author}: {step.summary}")
 
 
 @app.command()
@@ -237,6 +269,7 @@ def _table(found: list[AlertEvent], alerts: Alerts) -> Table:
     for step in found:
         taken, silenced = alerts.acknowledgement(step), quiet.get(step.fingerprint)
         notes = [f"acknowledged by {taken.author}"] if taken is not None else []
+        notes += ["ends with data, or by hand: alerts resolve"] if step.state is AlertState.NO_DATA else []
         notes += [f"{silenced.id} until {iso(silenced.ends_at_ms)}"] if silenced is not None else []
         end_ms = step.at_ms if step.state is AlertState.RESOLVED else now
         lasted_s = max(0, end_ms - step.starts_at_ms) // 1000

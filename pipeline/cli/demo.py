@@ -10,16 +10,18 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from pipeline.cli.demo_view import WINDOWS_SHOWN, alerts_table, live_view, summary
+from pipeline.cli.demo_view import KINDS, WINDOWS_SHOWN, alerts_table, live_view, summary
 from pipeline.cli.duration import seconds
 from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.up import ROLES, Steps, addresses
 from pipeline.config import Settings
+from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
 from pipeline.core.phases import schedule
+from pipeline.core.windows import WINDOW_MS
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
 from pipeline.edge.demo.digits import train
-from pipeline.edge.demo.job import Demo, confidence_rule
+from pipeline.edge.demo.job import DEGRADED, Demo, confidence_rule
 from pipeline.edge.demo.stats import FIRST_QUERY, Alert, DemoStats, Window
 from pipeline.edge.embedded.stack import Stack
 from pipeline.edge.publish import publishing
@@ -28,6 +30,8 @@ from pipeline.edge.store.clickhouse import ClickHouseUnavailable
 
 POLL_S = 2.0
 RESOLVED_S = 20.0  # for alerts that end with the last windows
+DEGRADE_AFTER_S = 20.0
+HISTORY_WINDOWS = FIRST_SAY_WINDOWS + 3  # then automatic detection has a say, and those before are judged, too
 ARRIVAL_S = 45.0  # windows close 2 s after their end, an idle partition a little later
 
 
@@ -37,14 +41,21 @@ def demo(
     ),
     for_: Annotated[str | None, typer.Option("--for", help="end after a time, like 60s; default: at Ctrl-C")] = None,
     devices: Annotated[int, typer.Option(min=1, max=100, help="cameras; they run two models in turn")] = 6,
-    degrade_after: Annotated[str, typer.Option(help="when the cameras of one model begin to fail")] = "20s",
+    degrade_after: Annotated[
+        str | None, typer.Option(help="when the cameras of one model begin to fail; default: 20s, a quarter of --for")
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="in the end, keep everything running until Ctrl-C")] = False,
 ) -> None:
     """Start everything, run a real classifier on real images, watch its confidence drop, and prove the counts.
 
+    A rule and the heartbeats raise alerts at once. Automatic detection judges a model once it has ten minutes of its
+    history: with --for 15m, or without --for, the faults come again then.
+
     Exit code 1 if the audit at the end finds anything wrong.
     """
-    total_s, degrade_after_s = (seconds(for_) if for_ else None), seconds(degrade_after)
+    total_s = seconds(for_) if for_ else None
+    least_s = DEGRADE_AFTER_S if total_s is None else min(DEGRADE_AFTER_S, total_s / 4)
+    degrade_after_s = seconds(degrade_after) if degrade_after else least_s
     if total_s is not None and total_s <= degrade_after_s:
         raise typer.BadParameter("--for must be longer than --degrade-after")
     logging.getLogger("aiokafka").setLevel(
@@ -69,6 +80,8 @@ class _Run:
         self._problem = ""
         self._windows: dict[str, list[Window]] = {}
         self._alerts: list[Alert] = []
+        self._history: dict[str, int] = {}  # windows that automatic detection knows, by model
+        self._judged: set[str] = set()  # models of which that was told
         self._told: set[tuple[str, str]] = set()  # alerts and states that were printed
         self._stop = asyncio.Event()
         self._signals = 0
@@ -128,11 +141,11 @@ class _Run:
             highlight=False,
             soft_wrap=True,
         )
+        stats = await asyncio.to_thread(DemoStats, settings, now_ms())
         async with publishing(settings) as publisher:
-            phases = schedule(self._degrade_after_s, self._total_s)
-            demo = Demo(settings, digits, publisher, phases, self._device_count)
-            stats = await asyncio.to_thread(DemoStats, settings, now_ms())
             try:
+                phases = schedule(self._degrade_after_s, self._total_s, await self._history_s(stats))
+                demo = Demo(settings, digits, publisher, phases, self._device_count)
                 await self._watch(demo, stats)
                 await self._sum_up(demo, stats)
             finally:
@@ -145,18 +158,31 @@ class _Run:
             await self._stop.wait()
         return clean
 
+    async def _history_s(self, stats: DemoStats) -> float:
+        """How long it takes until automatic detection has a say about the model that is to be degraded; says so."""
+        history = await asyncio.to_thread(stats.history, now_ms())
+        wait_s = max(0, HISTORY_WINDOWS - history.get(DEGRADED, 0)) * WINDOW_MS / 1000
+        text = "automatic detection judges every model: it has enough of its history"
+        if wait_s:
+            text = f"automatic detection begins to judge {DEGRADED} in {wait_s / 60:.0f} min, when it has its history"
+        if wait_s > (self._total_s or float("inf")):
+            text += "; this run ends before"
+        self._console.print(text, highlight=False, soft_wrap=True)
+        return wait_s
+
     async def _watch(self, demo: Demo, stats: DemoStats) -> None:
         """The picture, until the run is over."""
         start = time.monotonic()
         run = asyncio.create_task(demo.run(self._stop, self._total_s))
-        poll = asyncio.create_task(self._poll(stats))
+        poll = asyncio.create_task(self._poll(demo, stats))
         told = 0
         await asyncio.sleep(0)  # the run enters its first phase
         with Live(console=self._console, auto_refresh=False, transient=True) as live:
             while not run.done():
                 left_s = None if self._total_s is None else self._total_s - (time.monotonic() - start)
                 if self._console.is_terminal:
-                    live.update(live_view(demo, self._windows, self._alerts, self._problem, left_s), refresh=True)
+                    view = live_view(demo, self._windows, self._history, self._alerts, self._problem, left_s)
+                    live.update(view, refresh=True)
                 elif len(demo.played) > told:
                     told = len(demo.played)
                     self._console.print(f"{demo.played[-1].phase.name}: {demo.story()}")
@@ -165,25 +191,37 @@ class _Run:
         await asyncio.gather(poll, return_exceptions=True)
         await run
 
-    async def _poll(self, stats: DemoStats) -> None:
+    async def _poll(self, demo: Demo, stats: DemoStats) -> None:
         while True:
             try:
                 self._windows = await asyncio.to_thread(stats.windows, WINDOWS_SHOWN)
+                self._history = await asyncio.to_thread(stats.history, now_ms())
                 self._alerts = await asyncio.to_thread(stats.alerts)
-                self._tell_alerts()
+                self._tell_judged(demo)
+                self._tell_alerts(demo)
                 self._problem = ""
             except ClickHouseUnavailable as error:  # the supervisor is bringing it back
                 self._problem = str(error)
             await asyncio.sleep(POLL_S)
 
-    def _tell_alerts(self) -> None:
-        """A line for each that has changed, where there is no picture."""
+    def _tell_judged(self, demo: Demo) -> None:
+        """A line when automatic detection begins to judge a model."""
+        for model_id, windows in self._history.items():
+            if windows >= FIRST_SAY_WINDOWS and model_id not in self._judged:
+                self._judged.add(model_id)
+                self._tell(demo, f"automatic detection judges {model_id}: great changes by now, small ones in days")
+
+    def _tell_alerts(self, demo: Demo) -> None:
+        """A line for each that has changed."""
         for alert in self._alerts:
             if (alert.id, alert.state) not in self._told:
                 self._told.add((alert.id, alert.state))
-                if not self._console.is_terminal:
-                    line = f"alert {alert.state}: {alert.summary}"
-                    self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+                self._tell(demo, f"{KINDS.get(alert.kind, alert.kind)} alert {alert.state}: {alert.summary}")
+
+    def _tell(self, demo: Demo, text: str) -> None:
+        """It stays on the terminal, above the picture."""
+        moment = f"{(now_ms() - demo.start_ms) / 1000:5.0f} s  "
+        self._console.print(moment + text, markup=False, highlight=False, soft_wrap=True)
 
     async def _sum_up(self, demo: Demo, stats: DemoStats) -> None:
         """Waits until the last windows are in ClickHouse, then tells what is there."""
@@ -195,7 +233,7 @@ class _Run:
                 if sum(inferences for _, inferences in totals.values()) >= published or time.monotonic() > deadline:
                     break
                 await asyncio.sleep(0.5)
-        await self._wait_for_ends(stats)
+        await self._wait_for_ends(demo, stats)
         spans = demo.spans_ms()
         phases = {name: await asyncio.to_thread(stats.stretches, spans[name]) for name in spans}
         overall = await asyncio.to_thread(stats.stretches, [(demo.start_ms, demo.end_ms)])
@@ -210,13 +248,15 @@ class _Run:
             f"(inferwatch up --data-dir {self._stack.directory} brings everything back)\n", soft_wrap=True
         )
 
-    async def _wait_for_ends(self, stats: DemoStats) -> None:
+    async def _wait_for_ends(self, demo: Demo, stats: DemoStats) -> None:
         """An alert ends with a window that shows it: soon after the last ones."""
         deadline = time.monotonic() + RESOLVED_S
         with self._console.status("waiting for the last alerts to resolve"):
             while True:
-                self._alerts = await asyncio.to_thread(stats.alerts)
-                self._tell_alerts()
+                found = await asyncio.to_thread(stats.alerts)
+                # Automatic detection goes on, and finds that there is no traffic any more.
+                self._alerts = [a for a in found if a.kind != "anomaly" or a.fired_ms <= demo.end_ms]
+                self._tell_alerts(demo)
                 is_over = all(alert.state == "resolved" for alert in self._alerts)
                 if is_over or self._stop.is_set() or time.monotonic() > deadline:
                     return

@@ -7,12 +7,15 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
+from pipeline.core.windows import WINDOW_MS
 from pipeline.edge.clock import now_ms
 from pipeline.edge.demo.job import BEAT_S, Demo, Device
 from pipeline.edge.demo.stats import Alert, Stretch, Window
 
 WINDOWS_SHOWN = 30
-ALERTS_SHOWN = 6
+ALERTS_SHOWN = 8
+KINDS = {"anomaly": "automatic"}
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -24,6 +27,7 @@ def sparkline(values: Sequence[float | None]) -> str:
 def live_view(
     demo: Demo,
     windows: Mapping[str, Sequence[Window]],
+    history: Mapping[str, int],
     alerts: Sequence[Alert],
     problem: str,
     left_s: float | None,
@@ -33,7 +37,8 @@ def live_view(
     colour = "green" if phase.name in ("healthy", "recovered") else "red"
     story = Text.assemble((f" {phase.name} ", f"bold white on {colour}"), f"  {demo.story()}")
     end = "Ctrl-C ends it" if left_s is None else f"{max(left_s, 0):.0f} s left"
-    parts: list[RenderableType] = [story, _models(demo, windows), _devices(demo.devices), _alerts(alerts)]
+    parts: list[RenderableType] = [story, _models(demo, windows), _devices(demo.devices)]
+    parts += [_judged(history), _alerts(alerts)]
     if problem:
         parts.append(Text(problem, style="yellow"))
     return Panel(Group(*parts), title="inferwatch demo", subtitle=end)
@@ -69,11 +74,24 @@ def _devices(devices: Sequence[Device]) -> Text:
     return text
 
 
+def _judged(history: Mapping[str, int]) -> Text:
+    """Whom automatic detection judges by now, and when it will."""
+    told = []
+    for model_id, windows in sorted(history.items()):
+        wait_s = (FIRST_SAY_WINDOWS - windows) * WINDOW_MS // 1000
+        when = "judged" if wait_s <= 0 else f"judged in {wait_s // 60}:{wait_s % 60:02d}, of its history"
+        told.append((f"{model_id} {when}   ", "green" if wait_s <= 0 else "dim"))
+    return Text.assemble(("automatic detection  ", "dim"), *told)
+
+
 def _alerts(alerts: Sequence[Alert]) -> Text:
     """The last ones, those that are open in red."""
     if not alerts:
         return Text("alerts          none", style="dim")
-    lines = [Text.assemble((f"{alert.state:<12}", _style(alert)), f"  {alert.summary}") for alert in alerts]
+    lines = [
+        Text.assemble((f"{alert.state:<12}", _style(alert)), f"{KINDS.get(alert.kind, alert.kind):<11}{alert.summary}")
+        for alert in alerts
+    ]
     return Text("\n").join([Text("alerts", style="dim"), *lines[-ALERTS_SHOWN:]])
 
 
@@ -91,7 +109,7 @@ def alerts_table(alerts: Sequence[Alert], start_ms: int) -> Table:
     table.add_column("why")
     for alert in alerts:
         ends = ("-" if ms is None else f"{(ms - start_ms) / 1000:.0f} s" for ms in (alert.fired_ms, alert.resolved_ms))
-        table.add_row(alert.what, alert.kind, *ends, alert.why)
+        table.add_row(alert.what, KINDS.get(alert.kind, alert.kind), *ends, alert.why)
     return table
 
 

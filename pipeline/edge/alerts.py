@@ -1,6 +1,7 @@
 """Alerts as inference.alerts tells them, and who keeps them quiet: all of it from Kafka, whatever else is down."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -80,6 +81,18 @@ async def _read(settings: Settings) -> Alerts:
     async for raw in _records(settings, {tp: start for tp, (start, _) in ends.items()}, follow=False):
         alerts.observe(raw)
     return alerts
+
+
+def is_over(settings: Settings, step: AlertEvent, timeout_s: float) -> bool:
+    """Whether the episode of `step` ends within that time. Raises KafkaUnavailable."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        now = read(settings).steps.get(step.fingerprint)
+        if now is None or now.episode > step.episode or now.state is AlertState.RESOLVED:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
 
 
 async def follow(settings: Settings, on_step: Callable[[AlertEvent], None], ended: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -150,6 +150,8 @@ class Composition:
         for file in folder.glob("*.yml"):
             text = self.here(file.read_text()).replace("localhost:9090", f"{HOST}:{self.ports['prometheus']}")
             file.write_text(text.replace("_interval: 15s", "_interval: 1s"))
+        if not (folder / "prometheus.yml").exists():
+            return
         targets = folder / "targets"
         targets.mkdir()
         (targets / "here.yml").write_text(

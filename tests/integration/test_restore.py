@@ -10,10 +10,7 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.edge.store.clickhouse import connect
-from pipeline.edge.store.migrations import migrate
-from pipeline.edge.store.users import ensure_users
 from schemas.topics import EVENTS
-from tests.integration.engines import Engines
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.groups import committed
 from tests.integration.proof import prove, quick
@@ -35,7 +32,7 @@ def rewind(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
 
 
 def test_what_clickhouse_lost_comes_back_from_kafka_seed_19(
-    world: Settings, engines: Engines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = quick(world)
     own_time(settings)
@@ -60,15 +57,29 @@ def test_what_clickhouse_lost_comes_back_from_kafka_seed_19(
         workers.start_both()
         prove(settings, workers)
 
-        # The whole database.
-        with closing(connect(settings, "admin", database="default")) as client:
-            client.command(f"DROP DATABASE {settings.clickhouse_database} SYNC")
-        migrate(settings)
-        if engines.users_by_sql:
-            ensure_users(settings)
+
+def test_a_backup_of_yesterday_and_what_kafka_holds_make_the_whole_seed_20(
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = quick(world)
+    own_time(settings)
+    database = settings.clickhouse_database
+    again = rewind(settings, monkeypatch)
+    admin = connect(settings, "admin", database="default", session_id=database)  # such a backup lives in a session
+    admin.set_client_setting("session_timeout", 600)
+    with fleet(settings, tmp_path) as workers, closing(admin) as client:
+        workers.start_both()
+        feed = Feed(settings, Traffic(seed=20, events=2000, rate=300)).start()
+        eventually(lambda: feed.sent > 1000, 30, "half is sent")
+        client.command(f"BACKUP DATABASE {database} TO Memory('{database}')")  # in the middle of everything
+        feed.join()
+        prove(settings, workers)
+
+        client.command(f"DROP DATABASE {database} SYNC")
+        client.command(f"RESTORE DATABASE {database} FROM Memory('{database}')")
         assert again()[0] == 0
         workers.start_both()
-        Feed(settings, Traffic(seed=20, events=300, rate=600)).start().join()
+        Feed(settings, Traffic(seed=21, events=300, rate=600)).start().join()
         prove(settings, workers)
 
 
@@ -78,7 +89,7 @@ def test_a_recorder_that_runs_is_not_turned_back(
     again = rewind(world, monkeypatch)
     with fleet(world, tmp_path) as workers:
         workers.wait_ready(workers.start("recorder"))
-        Feed(world, Traffic(seed=21, events=100, rate=500, speed=1)).start().join()
+        Feed(world, Traffic(seed=22, events=100, rate=500, speed=1)).start().join()
         events = world.topic(EVENTS.name)
 
         def has_committed() -> bool:

@@ -20,7 +20,7 @@ conditions = st.builds(
     st.sampled_from([0, 15_000]),
     st.sampled_from([None, None, None, "f" * 16]),
 )
-happenings = st.one_of(conditions, st.just("tick"), st.just("acknowledge"), st.just("withdraw"))
+happenings = st.one_of(conditions, st.sampled_from(["tick", "acknowledge", "close", "withdraw"]))
 stories = st.lists(st.tuples(st.sampled_from([0, 1, 10_000, 10_000, 60_000, 3_600_000]), happenings), max_size=40)
 
 
@@ -29,14 +29,15 @@ def happen(machine: LifeCycle, at_ms: int, what: object) -> list[AlertEvent]:
         return machine.tick(at_ms)
     if what == "withdraw":
         return machine.withdraw("s", at_ms, "deleted")
-    if what == "acknowledge":
+    if what in ("acknowledge", "close"):
+        say = machine.acknowledge if what == "acknowledge" else machine.close
         tracks = machine.snapshot()["tracks"]
         steps = []
         for track in tracks:
             episode = track["track"]["episode"]
             fingerprint = msgspec.convert(track["subject"], Subject).fingerprint
             if episode is not None:
-                steps += machine.acknowledge(fingerprint, episode["starts_at_ms"], "ada", "", at_ms)
+                steps += say(fingerprint, episode["starts_at_ms"], "ada", "", at_ms)
         return steps
     assert isinstance(what, tuple)
     subject, breached, severity, hold_ms, keep_ms, suppressed_by = what

@@ -155,6 +155,21 @@ def test_an_acknowledgement_of_another_episode_or_a_second_one_changes_nothing()
     assert machine.acknowledge(SUBJECT.fingerprint, START_MS, "bob", "", START_MS) == []
 
 
+def test_a_person_ends_what_has_no_data_and_what_is_breached_still_begins_anew() -> None:
+    machine = LifeCycle(1000)
+    machine.observe(condition(START_MS))
+    (quiet,) = machine.tick(START_MS + STEP_MS)
+    assert quiet.state is AlertState.NO_DATA
+    assert machine.close(SUBJECT.fingerprint, START_MS - 1, "ada", "", START_MS + STEP_MS) == []
+    (step,) = machine.close(SUBJECT.fingerprint, START_MS, "ada", "it is gone", START_MS + STEP_MS)
+    assert (step.state, step.at_ms, step.evidence["closed_by"]) == (AlertState.RESOLVED, START_MS + STEP_MS, "ada")
+    assert step.summary == "closed by ada: it is gone; before: helmets/3: too many errors"
+    assert machine.close(SUBJECT.fingerprint, START_MS, "ada", "", START_MS + STEP_MS) == []
+    assert machine.tick(START_MS + 2 * STEP_MS) == []
+    (again,) = machine.observe(condition(START_MS + 2 * STEP_MS))
+    assert (again.state, again.episode) == (AlertState.FIRING, START_MS + 2 * STEP_MS)
+
+
 def test_no_data_says_for_how_long_and_what_was_before() -> None:
     step = play("x?????", no_data_s=50)[1][-1]
     assert step.state is AlertState.NO_DATA

@@ -33,7 +33,7 @@ def test_the_version_looked_at_here_is_pinned_and_installed(package: str, pinned
 
 
 def test_nothing_else_is_pinned_in_pyproject() -> None:
-    assert sorted(pins()) == ["aiokafka", "apprise", "chdb-core", "faust-streaming", "jgo"]
+    assert sorted(pins()) == ["aiokafka", "apprise", "chdb-core", "faust-streaming", "grafana-foundation-sdk", "jgo"]
 
 
 def test_aiokafkas_coordinator_holds_generation_member_id_and_commit_lock() -> None:

@@ -37,6 +37,10 @@ class DeviceWatch:
         """A person has it."""
         return self._life.acknowledge(fingerprint, episode, author, comment, at_ms)
 
+    def close(self, fingerprint: str, episode: int, author: str, comment: str) -> list[AlertEvent]:
+        """A person says that it is over: where the log has come to."""
+        return self._life.close(fingerprint, episode, author, comment, self._watermark_ms)
+
     def observe(self, records: Records) -> list[AlertEvent]:
         """Records in the order of the log. Of what is no heartbeat only the time counts."""
         events: list[AlertEvent] = []

@@ -99,6 +99,16 @@ class LifeCycle:
             return [self._step(track, AlertState.ACKNOWLEDGED, at_ms, opened.last)]
         return []  # as soon as it is breached again
 
+    def close(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
+        """A person says that an episode is over. What is still breached begins another one."""
+        track = self._track(fingerprint)
+        if track is None or track.episode is None or track.episode.starts_at_ms != episode:
+            return []
+        last = track.episode.last
+        text = f"closed by {author}{': ' if comment else ''}{comment}; before: {last.summary}"
+        evidence = {**last.evidence, "closed_by": author, "comment": comment}
+        return self._end(track, max(at_ms, track.at_ms), replace(last, summary=text, evidence=evidence))
+
     def withdraw(self, rule_id: str, at_ms: int, why: str) -> list[AlertEvent]:
         """Ends the episodes of a rule that is not judged any more: deleted, disabled, or about something else now."""
         return self._end_all(lambda subject: subject.rule_id == rule_id, at_ms, why)

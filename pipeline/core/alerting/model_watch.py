@@ -111,6 +111,10 @@ class ModelWatch:
         """A person has it."""
         return self._life.acknowledge(fingerprint, episode, author, comment, at_ms)
 
+    def close(self, fingerprint: str, episode: int, author: str, comment: str) -> list[AlertEvent]:
+        """A person says that it is over: where the log has come to."""
+        return self._life.close(fingerprint, episode, author, comment, self._judged_ms)
+
     def observe(self, record: AggregateRecord) -> tuple[Verdict, list[AlertEvent]]:
         """One record, in the order of the log."""
         end = Position(*record.end)

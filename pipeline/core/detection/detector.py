@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.core.detection import bank, ladder
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.judgement import Judgement
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
@@ -21,9 +22,10 @@ from pipeline.core.detection.state import Bools, Ints
 from pipeline.core.windows import WINDOW_MS
 from schemas.aggregate import ClassColumns, ModelColumns
 
-VERSION = 1
+VERSION = 2
 FORGOTTEN_WINDOWS = 7 * WINDOWS_PER_DAY  # a model without an inference for a week is gone
-_FILLED_WINDOWS_MAX = WINDOWS_PER_HOUR  # empty windows that are made up for a jump of the log's time
+FIRST_SAY_WINDOWS = int(min(bank.NEED.min(), ladder.NEED.min()))  # until then nothing is said of a new model
+FILLED_WINDOWS_MAX = WINDOWS_PER_HOUR  # empty windows that are made up for a jump of the log's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class AutomaticDetector:
         if self._next_index is None:
             return []
         findings = []
-        for empty in range(max(self._next_index, index - _FILLED_WINDOWS_MAX), index):
+        for empty in range(max(self._next_index, index - FILLED_WINDOWS_MAX), index):
             findings += self.advance(empty, Signals.nothing(len(self)), np.zeros(len(self), np.bool_))
         return findings
 

@@ -8,12 +8,14 @@ import numpy as np
 from pipeline.core.detection import bank, ladder
 from pipeline.core.detection.baseline import Residuals
 from pipeline.core.detection.finding import Finding, hours_between, natural
+from pipeline.core.detection.recovery import Recovery, statistics
 from pipeline.core.detection.scoring import BANK, FAMILIES
-from pipeline.core.detection.signals import SIGNALS_OF_CHANNEL, Channel, Signals
+from pipeline.core.detection.signals import GAUSSIANS, SIGNALS_OF_CHANNEL, Channel, Signals
 from pipeline.core.detection.state import Arrays, Bools, Floats
 from pipeline.core.windows import WINDOW_MS
 
 _TOLD_EVERY = 6  # windows
+_ENDING = 2  # windows; a mean over more than that has much of the fault in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +36,45 @@ def explain(scene: Scene, began: Bools, ended: Bools) -> Iterator[tuple[int, Fin
     """A finding for every breach that begins or ends, and for those that last once a minute."""
     told = began | ended if scene.index % _TOLD_EVERY else scene.views["scoring"]["breached"] | ended
     for channel, column in np.argwhere(told).tolist():
-        yield column, _finding(scene, channel, column, bool(began[channel, column]), bool(ended[channel, column]))
+        yield column, _finding(scene, channel, column, bool(ended[channel, column]))
 
 
-def _finding(scene: Scene, channel: int, column: int, began: bool, ended: bool) -> Finding:
+def accuse(scene: Scene, began: Bools, recovery: Recovery) -> None:
+    """Write down of every breach that begins since when it is, what it is about, and what the fault looks like."""
+    for channel, column in np.argwhere(began).tolist():
+        family = _family(scene, channel, column)
+        signal, _, onset, worth = _winner(scene, family, channel, column)
+        scene.views["scoring"]["onset"][channel, column] = onset
+        windows = scene.index - onset + 1
+        sigmas = _recent_sigmas(scene, signal, column, windows)
+        (_,), (weight,), (precision,) = statistics(scene.residuals, np.array([signal]), np.array([column]))
+        if signal < GAUSSIANS:
+            size = sigmas / max(float(precision), 1e-9)
+        else:
+            expected = max(float(scene.residuals.expected[signal, column]), 1e-9)
+            size = max(1 + sigmas * float(scene.residuals.unit[signal, column]) / expected, 0.0)
+        weight = windows * float(weight)
+        recovery.begin(scene.views["recovery"], (channel, column), signal, worth, size * weight, weight)
+
+
+def _family(scene: Scene, channel: int, column: int) -> int:
+    """Which of them is further over its threshold."""
     scoring = scene.views["scoring"]
     scores, thresholds = scene.scores[:, channel, column], scoring["threshold"][:, channel, column]
-    family = int(np.argmax((scores - thresholds) * scoring["slope"][:, channel, column]))
-    signal, member, onset = _winner(scene, family, channel, column)
-    if began:
-        scoring["onset"][channel, column] = onset
+    return int(np.argmax((scores - thresholds) * scoring["slope"][:, channel, column]))
+
+
+def _finding(scene: Scene, channel: int, column: int, ended: bool) -> Finding:
+    scoring = scene.views["scoring"]
+    scores, thresholds = scene.scores[:, channel, column], scoring["threshold"][:, channel, column]
+    family = _family(scene, channel, column)
+    signal, member, onset, _ = _winner(scene, family, channel, column)
     onset = int(scoring["onset"][channel, column])
-    sigmas = _recent_sigmas(scene, signal, column, scene.index - onset + 1)
+    windows = scene.index - onset + 1
+    if ended:
+        signal = int(scene.views["recovery"]["culprit"][channel, column])
+        windows = min(windows, _ENDING)
+    sigmas = _recent_sigmas(scene, signal, column, windows)
     expected, unit = scene.residuals.expected[signal, column], scene.residuals.unit[signal, column]
     n = float(scene.window.n[signal, column])
     surprise = scores[family] * scoring["slope"][family, channel, column] + scoring["at_zero"][family, channel, column]
@@ -96,19 +125,23 @@ def unwatched(index: int, channel: int, onset: int, asked_per_model_week: float)
     )
 
 
-def _winner(scene: Scene, family: int, channel: int, column: int) -> tuple[int, str, int]:
-    """The signal and the member with the highest score, and the first window of what it sees."""
+def _winner(scene: Scene, family: int, channel: int, column: int) -> tuple[int, str, int, float]:
+    """The signal and member with the highest score, the first window that it is about, and what its evidence is worth.
+
+    That is how steep its tail is: where noise lasts, less than theory says.
+    """
     if family == BANK:
         members = bank.MEMBERS_OF_CHANNEL[channel]
         member = members.start + int(np.argmax(scene.member_scores[members, column]))
         signal = int(bank.SIGNAL_OF_MEMBER[member])
         since = scene.index - max(int(scene.views["bank"]["windows"][member, column]), 1) + 1
-        return signal, bank.member_name(member), since
+        return signal, bank.member_name(member), since, float(scene.views["bank"]["slope"][member, column])
     signals = SIGNALS_OF_CHANNEL[channel]
     of_channel = scene.scale_scores[:, signals, column]
     scale, row = np.unravel_index(int(np.argmax(of_channel)), of_channel.shape)
-    windows = int(ladder.SCALE_WINDOWS[scale])
-    return signals.start + int(row), f"last {windows} windows", scene.index - windows + 1
+    windows, signal, state = int(ladder.SCALE_WINDOWS[scale]), signals.start + int(row), scene.views["ladder"]
+    worth = float(state["slope"][scale, signal, column] / (windows * state["variance"][scale, signal, column]))
+    return signal, f"last {windows} windows", scene.index - windows + 1, worth
 
 
 def _recent_sigmas(scene: Scene, signal: int, column: int, windows: int) -> float:

@@ -7,10 +7,11 @@ import numpy as np
 from pipeline.core.detection import bank, ladder, tail
 from pipeline.core.detection.bank import Bank
 from pipeline.core.detection.baseline import Baseline, Residuals
-from pipeline.core.detection.explanation import Scene, explain, unwatched
+from pipeline.core.detection.explanation import Scene, accuse, explain, unwatched
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.ladder import Ladder
 from pipeline.core.detection.moment import WINDOWS_PER_HOUR, Moment
+from pipeline.core.detection.recovery import Recovery
 from pipeline.core.detection.scoring import BANK, FAMILIES, LADDER, Scoring
 from pipeline.core.detection.signals import (
     CHANNEL_OF_SIGNAL,
@@ -26,7 +27,7 @@ from pipeline.core.detection.state import Arrays, Bools, Floats, Ints
 
 CHUNK = 512  # models worked on at once, so that what they need stays in the processor's cache
 _ABOVE_SHARE = 0.15  # of the members' hours, for their tails
-_OVER = 2.0  # units of surprise that evidence may exceed its threshold by
+_OVER = 8.0  # units of surprise that evidence may exceed its threshold by: an alert must not end by chance
 _GROWN = max(bank.NEED.max(), ladder.NEED.max())  # age from which every member may speak
 _SILENT = np.float32(-1e9)  # the score of a member that may not speak yet
 _CHANNEL_OF_MEMBER = CHANNEL_OF_SIGNAL[bank.SIGNAL_OF_MEMBER]
@@ -40,12 +41,13 @@ class Judgement:
     def __init__(self, asked_per_model_week: float) -> None:
         self._asked = asked_per_model_week
         self._baseline, self._bank, self._ladder = Baseline(), Bank(), Ladder()
-        self._scoring = Scoring(asked_per_model_week)
+        self._scoring, self._recovery = Scoring(asked_per_model_week), Recovery()
         self._parts = {
             "baseline": self._baseline.state,
             "bank": self._bank.state,
             "ladder": self._ladder.state,
             "scoring": self._scoring.state,
+            "recovery": self._recovery.state,
         }
         self._bank_work = np.empty((bank.MEMBERS, CHUNK), np.float32)
         self._ladder_work = np.empty((ladder.SCALES, SIGNALS, CHUNK), np.float32)
@@ -63,7 +65,7 @@ class Judgement:
 
     def add(self, count: int) -> None:
         """New models, in the columns after the last."""
-        for name in ("baseline", "bank", "ladder"):
+        for name in ("baseline", "bank", "ladder", "recovery"):
             self._parts[name].add(count)
         self._scoring.add(count)
 
@@ -141,10 +143,9 @@ class Judgement:
         told: Told = []
         if breached.any() or ended.any():
             scene = Scene(moment.index, window, residuals, views, member_scores, scale_scores, scores, self._asked)
-            told = [(start + column, finding) for column, finding in explain(scene, began, ended)]
-            scoring = views["scoring"]
-            most = scoring["threshold"][BANK] + _OVER / scoring["slope"][BANK]
-            self._bank.cap(views["bank"], breached, most)
+            over = self._recover(scene, began)
+            told = [(start + column, finding) for column, finding in explain(scene, began, ended | over)]
+            self._restart(views, over)
         relearning = base["relearn"] > 0
         learns = (~breached[CHANNEL_OF_SIGNAL] | relearning) & ~masked
         self._baseline.learn(base, x, n, moment, residuals, learns)
@@ -156,6 +157,28 @@ class Judgement:
         if moment.ends_hour:
             self._end_hour(views)
         return told
+
+    def _recover(self, scene: Scene, began: Bools) -> Bools:
+        """Which alerts are over, as what they are about is as expected again. Accuses somebody of those that begin."""
+        breached = scene.views["scoring"]["breached"]
+        over = np.zeros_like(breached)
+        channels, columns = np.nonzero(breached & ~began)
+        if len(columns):
+            cells = channels, columns
+            over[cells] = self._recovery.step(scene.views["recovery"], cells, scene.residuals)
+            breached &= ~over
+        accuse(scene, began, self._recovery)
+        return over
+
+    def _restart(self, views: Mapping[str, Arrays], over: Bools) -> None:
+        """What an alert was raised by starts anew after it; while it lasts, evidence does not pile up for ever."""
+        scoring, anew = views["scoring"], over[CHANNEL_OF_SIGNAL]
+        most = scoring["threshold"][BANK] + _OVER / scoring["slope"][BANK]
+        self._bank.cap(views["bank"], scoring["breached"], most)
+        scoring["calm"][over] = 0
+        if over.any():
+            self._bank.hold(views["bank"], anew)
+            self._ladder.hold(views["ladder"], anew)
 
     def _score(self, views: Mapping[str, Arrays], residuals: Residuals) -> tuple[Floats, Floats, Floats]:
         count, age = residuals.z.shape[1], views["baseline"]["age"]

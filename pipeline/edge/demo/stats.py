@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
+from pipeline.core.detection.detector import FILLED_WINDOWS_MAX
+from pipeline.core.windows import WINDOW_MS
 from pipeline.edge.store.clickhouse import ask, connect
 
 FIRST_QUERY = """SELECT window_start, model_id, inference_count, round(confidence_mean, 3) AS confidence,
@@ -102,6 +104,26 @@ class DemoStats:
             self._from_start(),
         )
         return {model_id: Stretch(*values) for model_id, *values in rows}
+
+    def history(self, until_ms: int) -> dict[str, int]:
+        """By model: how many windows automatic detection knows of it by then. Of a longer pause it takes an hour."""
+        rows = ask(
+            self._client,
+            """SELECT model_id, sum(least(gap, {gap_max:Int64})) + least(max(later), {gap_max:Int64}) FROM (
+                SELECT model_id, intDiv(toInt64(toUnixTimestamp(window_start)), {window_s:Int64}) AS number,
+                    number - lagInFrame(number, 1, number - 1) OVER (PARTITION BY model_id ORDER BY number
+                        ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS gap,
+                    intDiv({until_s:Int64}, {window_s:Int64}) - 1 - max(number) OVER (PARTITION BY model_id) AS later
+                FROM model_stats WHERE workspace = {workspace:String})
+            GROUP BY model_id ORDER BY model_id""",
+            {
+                **self._from_start(),
+                "gap_max": FILLED_WINDOWS_MAX,
+                "window_s": WINDOW_MS // 1000,
+                "until_s": until_ms // 1000,
+            },
+        )
+        return {model_id: max(0, int(windows)) for model_id, windows in rows}
 
     def alerts(self) -> list[Alert]:
         """Every alert of the workspace since the start that fired, in the order of their firing."""

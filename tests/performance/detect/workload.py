@@ -113,14 +113,15 @@ class World:
     def days(self, count: int) -> Iterator[tuple[int, Truth, Seen]]:
         """Number of the day, its truth, what is seen of it without a fault."""
         for day in range(count):
-            truth = self._day(day)
+            truth = self.day_truth(day)
             yield day, truth, look(truth, self._rng)
 
     def moment_truth(self, window: int, count: int) -> Truth:
         """`count` clean windows of the first day, from `window` on."""
         return self._clean(0, window, count)
 
-    def _day(self, day: int) -> Truth:
+    def day_truth(self, day: int) -> Truth:
+        """What a day is drawn from."""
         truth = self._clean(day, 0, WINDOWS_PER_DAY)
         return self._soil(truth, (WINDOWS_PER_DAY, self._streams)) if self._dirty else truth
 

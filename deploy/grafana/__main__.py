@@ -1,0 +1,53 @@
+"""Writes deploy/grafana/dashboards/*.json and provisioning/alerting/inferwatch.yaml: python -m deploy.grafana"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+
+from deploy.grafana.alert_rules import alert_rules
+from deploy.grafana.alerts import alerts
+from deploy.grafana.classes import classes
+from deploy.grafana.devices import devices
+from deploy.grafana.fleet import fleet
+from deploy.grafana.model import one_model
+from deploy.grafana.pipeline import pipeline
+
+HERE = Path(__file__).parent
+DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
+    "fleet": fleet,
+    "model": one_model,
+    "classes": classes,
+    "devices": devices,
+    "alerts": alerts,
+    "pipeline": pipeline,
+}
+
+
+def files() -> dict[Path, str]:
+    """What each file must hold, by its path below deploy/grafana."""
+    written = {Path("dashboards") / f"{name}.json": _json(made()) for name, made in DASHBOARDS.items()}
+    rules = "# Written by `make dashboards`.\n" + yaml.safe_dump(alert_rules(), sort_keys=False, width=200)
+    return {**written, Path("provisioning/alerting/inferwatch.yaml"): rules}
+
+
+def _json(dashboard: Dashboard) -> str:
+    built = dashboard.build()
+    for number, panel in enumerate(built.panels or [], start=1):
+        panel.id_val = number
+    return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Writes them all."""
+    for path, text in files().items():
+        (HERE / path).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

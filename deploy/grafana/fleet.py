@@ -1,0 +1,181 @@
+"""Fleet: is all well, and if not, which model?"""
+
+from grafana_foundation_sdk.builders import common, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import table as table_panel
+from grafana_foundation_sdk.models import common as look
+
+from deploy.grafana import dashboard as house
+from deploy.grafana.sql import (
+    CONFIDENCE_MEAN,
+    ERROR_RATE,
+    LATENCY_MEAN_MS,
+    MODELS,
+    MODELS_AND_BEFORE,
+    NOT_EARLIER,
+    RATE,
+    WORKSPACE,
+    series,
+    table,
+)
+
+_COMPARED = "The change is against the period of equal length before."
+_CHANGE = look.PercentChangeColorMode
+
+
+def fleet() -> builder.Dashboard:
+    """The dashboard."""
+    built = house.dashboard(
+        "Fleet", house.FLEET, "All models of a workspace: traffic, confidence, speed, errors.", [house.workspace()]
+    ).annotation(house.Ready(house.alerts_on_series()))
+    for panel in (*_totals(), _models(), *_over_time()):
+        built.with_panel(panel)
+    return built
+
+
+def total(
+    title: str, description: str, unit: str, value: str, where: str, colors: look.PercentChangeColorMode
+) -> stat.Panel:
+    """A number over the range, and its change against the range before."""
+    query = series(
+        f"SELECT if(window_start < $__fromTime, $__fromTime, $__toTime) AS period, {value} AS value",
+        f"FROM {MODELS_AND_BEFORE}",
+        f"WHERE {where} AND {NOT_EARLIER}",
+        "GROUP BY period ORDER BY period",
+    )
+    return house.changing(house.number(title, f"{description} {_COMPARED}", unit, query), colors)
+
+
+def _totals() -> list[stat.Panel]:
+    alerts = house.number(
+        "Open alerts",
+        "Alerts of this workspace that fire now, whatever the range.",
+        "none",
+        table(
+            "SELECT count() AS alerts",
+            f"FROM open_alerts WHERE {WORKSPACE} AND state IN ('firing', 'acknowledged', 'recovering')",
+        ),
+        steps=((None, "green"), (1, "red")),
+    ).data_links([builder.DashboardLink("Alerts").url(str(house.link("", house.ALERTS)["url"]))])
+    return [
+        total(
+            "Requests", "Inferences in the range.", "short", "sum(inference_count)", WORKSPACE, _CHANGE.SAME_AS_VALUE
+        ),
+        total(
+            "Average confidence",
+            "Mean over all detections.",
+            "percentunit",
+            CONFIDENCE_MEAN,
+            WORKSPACE,
+            _CHANGE.STANDARD,
+        ).decimals(1),
+        total(
+            "Average inference time",
+            "Mean over all timed inferences.",
+            "ms",
+            LATENCY_MEAN_MS,
+            WORKSPACE,
+            _CHANGE.INVERTED,
+        ).decimals(1),
+        total(
+            "Error rate", "Share of inferences with an error.", "percentunit", ERROR_RATE, WORKSPACE, _CHANGE.INVERTED
+        )
+        .decimals(2)
+        .thresholds(house.thresholds(*house.ERRORS)),
+        total(
+            "Active devices",
+            "Devices with at least one inference in the range.",
+            "none",
+            "uniqExact(device_id)",
+            WORKSPACE,
+            _CHANGE.STANDARD,
+        ),
+        alerts,
+    ]
+
+
+def _models() -> table_panel.Panel:
+    query = table(
+        "WITH window_start >= $__fromTime AS now, window_start > $__toTime - 70 - window_s AS fresh",
+        "SELECT",
+        '  model_id AS "Model",',
+        "  replaceRegexpOne(model_id, '/[^/]*$', '') AS name,",
+        '  sumIf(inference_count, now) AS "Requests",',
+        '  "Requests" / nullIf(sumIf(inference_count, NOT now), 0) - 1 AS "Requests change",',
+        '  sumIf(confidence_ppm_sum, now) / nullIf(sumIf(detection_count, now), 0) / 1e6 AS "Confidence",',
+        '  "Confidence" / nullIf(sumIf(confidence_ppm_sum, NOT now) / sumIf(detection_count, NOT now) / 1e6, 0) - 1',
+        '    AS "Confidence change",',
+        '  sumIf(confidence_ppm_sum, fresh) / nullIf(sumIf(detection_count, fresh), 0) / 1e6 AS "Last minute",',
+        '  "Last minute" / "Confidence" - 1 AS "Last minute vs range",',
+        '  sumIf(latency_us_sum, now) / nullIf(sumIf(latency_count, now), 0) / 1e3 AS "Inference time",',
+        '  "Inference time" / nullIf(sumIf(latency_us_sum, NOT now) / sumIf(latency_count, NOT now) / 1e3, 0) - 1',
+        '    AS "Time change",',
+        '  sumIf(error_count, now) / nullIf("Requests", 0) AS "Errors",',
+        '  uniqExactIf(device_id, now) AS "Devices",',
+        '  max(window_start) AS "Last window"',
+        f"FROM {MODELS_AND_BEFORE}",
+        f"WHERE {WORKSPACE} AND {NOT_EARLIER}",
+        'GROUP BY model_id HAVING "Requests" > 0',
+        'ORDER BY "Last minute vs range" ASC NULLS LAST, "Requests" DESC',
+        "LIMIT 500",
+    )
+    to_model = house.link(
+        "Model ${__value.text}",
+        house.MODEL,
+        model="${__data.fields.name:percentencode}",
+        version="${__value.raw:percentencode}",
+    )
+    share = {"unit": "percentunit", "decimals": 1}
+    return (
+        house.rows(
+            "Models",
+            "Each version of each model; the one whose confidence sank most in the last minute stands first. "
+            "A model's name opens its dashboard. " + _COMPARED,
+            query,
+        )
+        .override_by_name("Model", house.column(links=[to_model], custom_minWidth=160))
+        .override_by_name("name", house.column(custom_hidden=True))
+        .override_by_name("Requests", house.column(unit="short"))
+        .override_by_name("Requests change", house.change(""))
+        .override_by_name("Confidence", house.column(**share))
+        .override_by_name("Confidence change", house.change("up"))
+        .override_by_name("Last minute", house.column(**share))
+        .override_by_name("Last minute vs range", house.change("up"))
+        .override_by_name("Inference time", house.column(unit="ms", decimals=1))
+        .override_by_name("Time change", house.change("down"))
+        .override_by_name("Errors", house.errors_column())
+        .override_by_name("Last window", house.column(unit="dateTimeFromNow"))
+    )
+
+
+def _over_time() -> list[timeseries.Panel]:
+    def by_model(title: str, description: str, unit: str, value: str) -> timeseries.Panel:
+        query = series(
+            "SELECT time, model_id, replaceRegexpOne(model_id, '/[^/]*$', '') AS model,",
+            f"  {value} AS value",
+            f"FROM {MODELS}",
+            f"WHERE {WORKSPACE}",
+            "GROUP BY time, model_id ORDER BY time",
+        )
+        to_model = house.link(
+            "Model ${__field.labels.model_id}",
+            house.MODEL,
+            model="${__field.labels.model:percentencode}",
+            version="${__field.labels.model_id:percentencode}",
+        )
+        return house.lines(title, description, unit, query, display="${__field.labels.model_id}").data_links(
+            [builder.DashboardLink(str(to_model["title"])).url(str(to_model["url"]))]
+        )
+
+    return [
+        by_model("Requests by model", "Inferences a second.", "reqps", RATE)
+        .fill_opacity(25)
+        .stacking(common.StackingConfig().mode(look.StackingMode.NORMAL)),
+        by_model("Average confidence by model", "Mean over detections.", "percentunit", CONFIDENCE_MEAN).axis_soft_max(
+            1
+        ),
+        by_model("Average inference time by model", "Mean.", "ms", LATENCY_MEAN_MS).min(0),
+        by_model("Error rate by model", "Share of inferences with an error.", "percentunit", ERROR_RATE)
+        .min(0)
+        .axis_soft_max(0.05),
+    ]

@@ -1,0 +1,217 @@
+"""Pipeline: is the system itself well? ClickHouse's side, and the workers' own metrics from Prometheus."""
+
+from grafana_foundation_sdk.builders import common, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import table as table_panel
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.models import common as look
+from grafana_foundation_sdk.models import dashboard as model
+
+from deploy.grafana import dashboard as house
+from deploy.grafana.sql import PROMETHEUS, series, table
+
+_TRIED = "An attempt that failed is made again; nothing is lost."
+
+
+def pipeline() -> builder.Dashboard:
+    """The dashboard."""
+    prometheus_choice = (
+        builder.DatasourceVariable("prometheus")
+        .label("Prometheus")
+        .type("prometheus")
+        .hide(model.VariableHide.HIDE_VARIABLE)
+    )
+    built = house.dashboard(
+        "Pipeline",
+        house.PIPELINE,
+        "Lag, refused records, inserts, cuts and parts: is inferwatch itself well?",
+        [prometheus_choice],
+    )
+    for panel in (*_totals(), _refused(), _refused_latest(), _lag(), _parts()):
+        built.with_panel(panel)
+    built.with_row(builder.Row("Workers, from Prometheus"))
+    for panel in _workers():
+        built.with_panel(panel)
+    return built
+
+
+def _totals() -> list[stat.Panel]:
+    late: tuple[house.Step, ...] = ((None, "green"), (60, "yellow"), (300, "red"))
+    return [
+        house.number(
+            "Age of the newest window",
+            "Since the end of the last window of any model. Grows while no inference arrives.",
+            "s",
+            table("SELECT dateDiff('second', max(last_window) + 10, now()) AS age FROM models HAVING count() > 0"),
+            late,
+        ),
+        house.number(
+            "Event to row, p99",
+            "From an event's own time to its row, over the rows of the last 5 minutes; the slowest partition.",
+            "ms",
+            table("SELECT max(event_to_row_p99_ms) AS p99 FROM pipeline_lag"),
+            ((None, "green"), (5_000, "yellow"), (60_000, "red")),
+        ),
+        house.number(
+            "Rows, last 5 minutes",
+            "Inferences that reached their table.",
+            "short",
+            table("SELECT sum(row_count) AS inferences FROM pipeline_lag"),
+        ),
+        house.number(
+            "Refused",
+            "Records in the range that were not as they must be. `inferwatch dead-letters list` shows them.",
+            "short",
+            table("SELECT count() AS refused FROM dead_letters WHERE $__timeFilter_ms(kafka_time)"),
+            ((None, "green"), (1, "orange")),
+        ),
+        house.number(
+            "Parts of a partition, most",
+            "Active parts of the fullest partition of any table. ClickHouse slows inserts down at 1000.",
+            "none",
+            table("SELECT max(parts_max) AS parts FROM table_parts"),
+            ((None, "green"), (300, "yellow"), (1000, "red")),
+        ),
+        house.number(
+            "On disk",
+            "All tables of this database, compressed.",
+            "bytes",
+            table("SELECT sum(bytes) AS bytes FROM table_parts"),
+        ),
+    ]
+
+
+def _refused() -> timeseries.Panel:
+    query = series(
+        "SELECT $__timeInterval(kafka_time) AS time, reason, count() AS value",
+        "FROM dead_letters WHERE $__timeFilter_ms(kafka_time)",
+        "GROUP BY time, reason ORDER BY time",
+    )
+    return (
+        house.lines("Refused records", "By reason.", "short", query, display="${__field.labels.reason}")
+        .draw_style(look.GraphDrawStyle.BARS)
+        .fill_opacity(70)
+        .line_width(0)
+        .stacking(common.StackingConfig().mode(look.StackingMode.NORMAL))
+        .max_data_points(120)
+        .min(0)
+        .no_value("No record was refused in this range")
+    )
+
+
+def _refused_latest() -> table_panel.Panel:
+    query = table(
+        'SELECT kafka_time AS "Time", reason AS "Reason", field AS "Field", kafka_topic AS "Topic",',
+        '  kafka_partition AS "Partition", kafka_offset AS "Offset", substringUTF8(value, 1, 200) AS "Value"',
+        "FROM dead_letters WHERE $__timeFilter_ms(kafka_time) ORDER BY kafka_time DESC LIMIT 50",
+    )
+    return (
+        house.rows("Latest refused records", "Their first 200 characters.", query, height=8)
+        .span(12)
+        .no_value("No record was refused in this range")
+        .override_by_name("Value", house.column(custom_minWidth=240, custom_inspect=True))
+    )
+
+
+def _lag() -> table_panel.Panel:
+    query = table(
+        'SELECT kafka_partition AS "Partition", last_offset AS "Last offset", last_kafka_time AS "Last record",',
+        '  row_count AS "Rows, 5 min", event_to_row_p50_ms AS "Event to row, p50",',
+        '  event_to_row_p99_ms AS "Event to row, p99", kafka_to_row_p99_ms AS "Kafka to row, p99"',
+        "FROM pipeline_lag ORDER BY kafka_partition",
+    )
+    panel = house.rows(
+        "Partitions of inference.events",
+        "How far each is recorded, and how long rows took over the last 5 minutes.",
+        query,
+    ).span(12)
+    for name in ("Event to row, p50", "Event to row, p99", "Kafka to row, p99"):
+        panel.override_by_name(name, house.column(unit="ms", decimals=0))
+    return panel.override_by_name("Last record", house.column(unit="dateTimeFromNow"))
+
+
+def _parts() -> table_panel.Panel:
+    query = table(
+        'SELECT table AS "Table", parts AS "Parts", partitions AS "Partitions", parts_max AS "Parts, most",',
+        '  rows AS "Rows", bytes AS "On disk"',
+        "FROM table_parts ORDER BY bytes DESC",
+    )
+    return (
+        house.rows("Tables", "Active parts; `most` is of the fullest partition.", query)
+        .span(12)
+        .override_by_name("Rows", house.column(unit="short"))
+        .override_by_name("On disk", house.column(unit="bytes"))
+    )
+
+
+def _workers() -> list[Builder[model.Panel]]:
+    def of_workers(title: str, description: str, unit: str, *queries: tuple[str, str]) -> timeseries.Panel:
+        built = [
+            prometheus.Dataquery().ref_id(chr(65 + i)).datasource(PROMETHEUS).expr(expression).legend_format(legend)
+            for i, (expression, legend) in enumerate(queries)
+        ]
+        panel = house.lines(title, description, unit, built[0]).datasource(PROMETHEUS).interval("15s").min(0)
+        for query in built[1:]:
+            panel.with_target(query)
+        return panel.no_value("No metrics: is Prometheus scraping the workers?")
+
+    def rate(metric: str, by: str) -> str:
+        return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
+
+    def quantile(level: float, metric: str, by: str = "le") -> str:
+        return f"histogram_quantile({level}, {rate(f'{metric}_bucket', by)})"
+
+    delays = ["inferwatch_event_to_row_seconds", "inferwatch_window_close_delay_seconds"]
+    return [
+        of_workers(
+            "Lag, records", "Not done yet, by topic.", "short", ("sum by (topic) (inferwatch_lag_records)", "{{topic}}")
+        ),
+        of_workers(
+            "Lag, seconds",
+            "Age of the oldest record that is not done, by topic; the worst partition.",
+            "s",
+            ("max by (topic) (inferwatch_lag_seconds)", "{{topic}}"),
+        ),
+        of_workers(
+            "Records read", "A second, by topic.", "cps", (rate("inferwatch_records_total", "topic"), "{{topic}}")
+        ),
+        of_workers(
+            "Records refused", "A second, by reason.", "cps", (rate("inferwatch_refused_total", "reason"), "{{reason}}")
+        ),
+        of_workers(
+            "Cuts",
+            "A second, by topic. Redone: named before and made again. Fenced: the partition had gone elsewhere.",
+            "cps",
+            (rate("inferwatch_cuts_total", "topic"), "{{topic}}"),
+            (rate("inferwatch_cuts_redone_total", "topic"), "{{topic}} redone"),
+            (rate("inferwatch_cuts_fenced_total", "topic"), "{{topic}} fenced"),
+        ),
+        of_workers(
+            "Inserts",
+            f"A second, by outcome. {_TRIED}",
+            "cps",
+            (rate("inferwatch_inserts_total", "outcome"), "{{outcome}}"),
+        ),
+        of_workers(
+            "Rows inserted", "A second, by table.", "cps", (rate("inferwatch_insert_rows_total", "table"), "{{table}}")
+        ),
+        of_workers(
+            "Time of an insert, p99",
+            "By table.",
+            "s",
+            (quantile(0.99, "inferwatch_insert_seconds", "le, table"), "{{table}}"),
+        ),
+        of_workers(
+            "Delays, p99",
+            "From an event's broker timestamp to its row; from a window's end to the record that holds it.",
+            "s",
+            (quantile(0.99, delays[0]), "event to row"),
+            (quantile(0.99, delays[1]), "window to record"),
+        ),
+        of_workers(
+            "Partitions of the workers",
+            "By state. A failed one stands still until someone acts: `inferwatch doctor` says how.",
+            "none",
+            ("sum by (state) (inferwatch_partitions)", "{{state}}"),
+        ),
+    ]
