@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help install demo test test-fast lint format schemas docs constraints bench bench-detect chaos clean
+.PHONY: help install demo test test-fast lint format schemas docs dashboards constraints bench bench-detect chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -60,6 +60,9 @@ docs: install ## the generated pages of docs/
 	$(BIN)/python -m schemas.reference
 	$(BIN)/python -m pipeline.edge.metrics_reference
 	@{ printf '# Settings\n\nWritten by `make docs`. From the environment, or a TOML file that INFERWATCH_CONFIG_FILE names (keys without the\nprefix, in lower case). A secret may also be given as NAME_FILE, the path of a file that holds it.\n\n'; $(BIN)/inferwatch settings --markdown; } > docs/settings.md
+
+dashboards: install ## Grafana's dashboards and alert rules from deploy/grafana
+	$(BIN)/python -m deploy.grafana
 
 bench: install ## what an event costs, and how long it takes
 	$(BIN)/python -m tests.performance $(ARGS)

@@ -190,6 +190,7 @@ class Detector:
         sources = await self.output.partitions(self._settings.topic(EVENTS.name))
         if sources > watch.sources and desk.partition.next_offset >= desk.told_until:
             watch.expect(sources)
+            log.info("more_sources", partition=desk.partition.tp.partition, sources=sources)
             await self._save(desk, now=True)
 
     @property

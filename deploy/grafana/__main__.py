@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 from grafana_foundation_sdk.builders.dashboard import Dashboard
@@ -31,8 +32,7 @@ DASHBOARDS: dict[str, Callable[[], Dashboard]] = {
 def files() -> dict[Path, str]:
     """What each file must hold, by its path below deploy/grafana."""
     written = {Path("dashboards") / f"{name}.json": _json(made()) for name, made in DASHBOARDS.items()}
-    rules = "# Written by `make dashboards`.\n" + yaml.safe_dump(alert_rules(), sort_keys=False, width=200)
-    return {**written, Path("provisioning/alerting/inferwatch.yaml"): rules}
+    return {**written, Path("provisioning/alerting/inferwatch.yaml"): _yaml(alert_rules())}
 
 
 def _json(dashboard: Dashboard) -> str:
@@ -40,6 +40,26 @@ def _json(dashboard: Dashboard) -> str:
     for number, panel in enumerate(built.panels or [], start=1):
         panel.id_val = number
     return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+class _Blocks(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
+    """Text of several lines as a block."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Everything is written out."""
+        return True
+
+
+_Blocks.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def _yaml(rules: dict[str, Any]) -> str:
+    # In a provisioning file Grafana takes $NAME for an environment variable, and $$ for a dollar.
+    written: str = yaml.dump(rules, Dumper=_Blocks, sort_keys=False, width=200, allow_unicode=True)
+    return "# Written by `make dashboards`.\n" + written.replace("$", "$$")
 
 
 def main() -> int:

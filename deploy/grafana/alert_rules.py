@@ -33,7 +33,7 @@ def _confidence() -> dict[str, Any]:
         ),
         ("lt", 0.85),
         "{{ $labels.model_id }} is less sure than usual",
-        "Its mean confidence over the last 5 minutes is {{ humanizePercentage $values.A.Value }} of that of the hour before.",
+        "Over the last 5 minutes its mean confidence is {{ humanizePercentage $values.A.Value }} of the hour's before.",
         range_s=_HOUR_S + 300,
     )
 
@@ -55,7 +55,7 @@ def _latency() -> dict[str, Any]:
         ),
         ("gt", 1.5),
         "{{ $labels.model_id }} is slower than usual",
-        "The p95 of its inference time over the last 5 minutes is {{ humanize $values.A.Value }} times that of the hour before.",
+        "Over the last 5 minutes its p95 is {{ humanize $values.A.Value }} times that of the hour before.",
         range_s=_HOUR_S + 300,
     )
 

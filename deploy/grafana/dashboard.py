@@ -139,7 +139,7 @@ def _safe(column: str) -> str:
     return _NO_BACKSLASH.format(column=column)
 
 
-def alerts_on_series(condition: str = "") -> model.AnnotationQuery:
+def alerts_on_series(condition: str = "", where: str = WORKSPACE) -> model.AnnotationQuery:
     """Alerts as regions on every series by time, from their start to their end (or the end of the range)."""
     text = sql(
         "SELECT",
@@ -148,7 +148,7 @@ def alerts_on_series(condition: str = "") -> model.AnnotationQuery:
         "  argMaxIf(summary, sequence, state = 'firing') AS text,",
         "  concat(any(severity), ',', any(metric), ',', any(model_id)) AS tags",
         "FROM alerts",
-        f"WHERE {WORKSPACE} AND $__timeFilter_ms(at) AND state IN ('firing', 'resolved') {condition}",
+        f"WHERE {where} AND $__timeFilter_ms(at) AND state IN ('firing', 'resolved') {condition}",
         "GROUP BY fingerprint, episode HAVING countIf(state = 'firing') > 0",
         "ORDER BY time LIMIT 200",
     )

@@ -95,9 +95,11 @@ def _table() -> table_panel.Panel:
 
 
 def _heard() -> statetimeline.Panel:
+    # Points of hours and more come from the projection `hourly`.
     count = f"count() AS beats, max(interval_ms) AS beat_ms FROM device_heartbeats WHERE {_WHERE}"
     query = series(
-        "WITH greatest($__interval_s, 60) AS point_s, intDiv(toUnixTimestamp($__fromTime), point_s) AS first",
+        "WITH greatest($__interval_s, 60) AS point_s, intDiv(toUnixTimestamp($__fromTime), point_s) AS first,",
+        "  arrayJoin(range(toUInt32(intDiv(toUnixTimestamp($__toTime), point_s) - first))) AS i",
         "SELECT toDateTime((first + i) * point_s, 'UTC') AS time, device_id, if(heard[i] > 0, 1, 0) AS value",
         "FROM (",
         "  SELECT device_id,",
@@ -106,13 +108,11 @@ def _heard() -> statetimeline.Panel:
         f"    SELECT device_id, toStartOfMinute(sent_at) AS at, {count}",
         "    AND $__interval_s < 3600 AND $__timeFilter(sent_at) GROUP BY device_id, at",
         "    UNION ALL",
-        "    -- points of hours and more: from the projection `hourly`",
         f"    SELECT device_id, toStartOfHour(sent_at) AS at, {count}",
         "    AND $__interval_s >= 3600 AND toStartOfHour(sent_at) >= toStartOfHour($__fromTime)",
         "    AND toStartOfHour(sent_at) <= $__toTime GROUP BY device_id, at",
         "  ) GROUP BY device_id ORDER BY device_id LIMIT 50",
         ")",
-        "ARRAY JOIN range(toUInt32(intDiv(toUnixTimestamp($__toTime), point_s) - first)) AS i",
         "ORDER BY time, device_id",
     )
     states = [

@@ -3,7 +3,6 @@
 from grafana_foundation_sdk.builders import common, prometheus, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
 from grafana_foundation_sdk.builders import table as table_panel
-from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
 
@@ -26,11 +25,11 @@ def pipeline() -> builder.Dashboard:
         house.PIPELINE,
         "Lag, refused records, inserts, cuts and parts: is inferwatch itself well?",
         [prometheus_choice],
-    )
+    ).annotation(house.Ready(house.alerts_on_series(where="kind = 'pipeline'")))
     for panel in (*_totals(), _refused(), _refused_latest(), _lag(), _parts()):
         built.with_panel(panel)
     built.with_row(builder.Row("Workers, from Prometheus"))
-    for panel in _workers():
+    for panel in (*_progress(), *_inserts()):
         built.with_panel(panel)
     return built
 
@@ -144,74 +143,87 @@ def _parts() -> table_panel.Panel:
     )
 
 
-def _workers() -> list[Builder[model.Panel]]:
-    def of_workers(title: str, description: str, unit: str, *queries: tuple[str, str]) -> timeseries.Panel:
-        built = [
-            prometheus.Dataquery().ref_id(chr(65 + i)).datasource(PROMETHEUS).expr(expression).legend_format(legend)
-            for i, (expression, legend) in enumerate(queries)
-        ]
-        panel = house.lines(title, description, unit, built[0]).datasource(PROMETHEUS).interval("15s").min(0)
-        for query in built[1:]:
-            panel.with_target(query)
-        return panel.no_value("No metrics: is Prometheus scraping the workers?")
+def _of_workers(title: str, description: str, unit: str, *queries: tuple[str, str]) -> timeseries.Panel:
+    built = [
+        prometheus.Dataquery().ref_id(chr(65 + i)).datasource(PROMETHEUS).expr(expression).legend_format(legend)
+        for i, (expression, legend) in enumerate(queries)
+    ]
+    panel = house.lines(title, description, unit, built[0]).datasource(PROMETHEUS).interval("15s").min(0)
+    for query in built[1:]:
+        panel.with_target(query)
+    return panel.no_value("No metrics: is Prometheus scraping the workers?")
 
-    def rate(metric: str, by: str) -> str:
-        return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
 
-    def quantile(level: float, metric: str, by: str = "le") -> str:
-        return f"histogram_quantile({level}, {rate(f'{metric}_bucket', by)})"
+def _rate(metric: str, by: str) -> str:
+    return f"sum by ({by}) (rate({metric}[$__rate_interval]))"
 
-    delays = ["inferwatch_event_to_row_seconds", "inferwatch_window_close_delay_seconds"]
+
+def _p99(metric: str, by: str = "le") -> str:
+    return f"histogram_quantile(0.99, {_rate(f'{metric}_bucket', by)})"
+
+
+def _progress() -> list[timeseries.Panel]:
     return [
-        of_workers(
-            "Lag, records", "Not done yet, by topic.", "short", ("sum by (topic) (inferwatch_lag_records)", "{{topic}}")
+        _of_workers(
+            "Lag, records",
+            "Not taken yet, by topic.",
+            "short",
+            ("sum by (topic) (inferwatch_lag_records)", "{{topic}}"),
         ),
-        of_workers(
+        _of_workers(
             "Lag, seconds",
-            "Age of the oldest record that is not done, by topic; the worst partition.",
+            "Age of the oldest record that waits, by topic; the worst partition.",
             "s",
             ("max by (topic) (inferwatch_lag_seconds)", "{{topic}}"),
         ),
-        of_workers(
-            "Records read", "A second, by topic.", "cps", (rate("inferwatch_records_total", "topic"), "{{topic}}")
+        _of_workers(
+            "Records read", "A second, by topic.", "cps", (_rate("inferwatch_records_total", "topic"), "{{topic}}")
         ),
-        of_workers(
-            "Records refused", "A second, by reason.", "cps", (rate("inferwatch_refused_total", "reason"), "{{reason}}")
+        _of_workers(
+            "Records refused",
+            "A second, by reason.",
+            "cps",
+            (_rate("inferwatch_refused_total", "reason"), "{{reason}}"),
         ),
-        of_workers(
+        _of_workers(
             "Cuts",
             "A second, by topic. Redone: named before and made again. Fenced: the partition had gone elsewhere.",
             "cps",
-            (rate("inferwatch_cuts_total", "topic"), "{{topic}}"),
-            (rate("inferwatch_cuts_redone_total", "topic"), "{{topic}} redone"),
-            (rate("inferwatch_cuts_fenced_total", "topic"), "{{topic}} fenced"),
+            (_rate("inferwatch_cuts_total", "topic"), "{{topic}}"),
+            (_rate("inferwatch_cuts_redone_total", "topic"), "{{topic}} redone"),
+            (_rate("inferwatch_cuts_fenced_total", "topic"), "{{topic}} fenced"),
         ),
-        of_workers(
-            "Inserts",
-            f"A second, by outcome. {_TRIED}",
-            "cps",
-            (rate("inferwatch_inserts_total", "outcome"), "{{outcome}}"),
-        ),
-        of_workers(
-            "Rows inserted", "A second, by table.", "cps", (rate("inferwatch_insert_rows_total", "table"), "{{table}}")
-        ),
-        of_workers(
-            "Time of an insert, p99",
-            "By table.",
-            "s",
-            (quantile(0.99, "inferwatch_insert_seconds", "le, table"), "{{table}}"),
-        ),
-        of_workers(
-            "Delays, p99",
-            "From an event's broker timestamp to its row; from a window's end to the record that holds it.",
-            "s",
-            (quantile(0.99, delays[0]), "event to row"),
-            (quantile(0.99, delays[1]), "window to record"),
-        ),
-        of_workers(
+        _of_workers(
             "Partitions of the workers",
             "By state. A failed one stands still until someone acts: `inferwatch doctor` says how.",
             "none",
             ("sum by (state) (inferwatch_partitions)", "{{state}}"),
+        ),
+    ]
+
+
+def _inserts() -> list[timeseries.Panel]:
+    return [
+        _of_workers(
+            "Inserts",
+            f"A second, by outcome. {_TRIED}",
+            "cps",
+            (_rate("inferwatch_inserts_total", "outcome"), "{{outcome}}"),
+        ),
+        _of_workers(
+            "Rows inserted", "A second, by table.", "cps", (_rate("inferwatch_insert_rows_total", "table"), "{{table}}")
+        ),
+        _of_workers(
+            "Time of an insert, p99",
+            "By table.",
+            "s",
+            (_p99("inferwatch_insert_seconds", "le, table"), "{{table}}"),
+        ),
+        _of_workers(
+            "Delays, p99",
+            "From an event's broker timestamp to its row; from a window's end to the record that holds it.",
+            "s",
+            (_p99("inferwatch_event_to_row_seconds"), "event to row"),
+            (_p99("inferwatch_window_close_delay_seconds"), "window to record"),
         ),
     ]

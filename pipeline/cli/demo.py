@@ -13,7 +13,7 @@ from rich.live import Live
 from pipeline.cli.demo_view import KINDS, WINDOWS_SHOWN, alerts_table, live_view, summary
 from pipeline.cli.duration import seconds
 from pipeline.cli.signals import when_asked_to_end
-from pipeline.cli.up import ROLES, Steps, addresses
+from pipeline.cli.up import ROLES, Steps, addresses, commands
 from pipeline.config import Settings
 from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
 from pipeline.core.phases import schedule
@@ -126,8 +126,12 @@ class _Run:
                 return False
             stopped.cancel()
         await starting
-        self._console.print(addresses(self._stack))
+        self._tell_addresses()
         return True
+
+    def _tell_addresses(self) -> None:
+        self._console.print(addresses(self._stack))
+        self._console.print(commands(self._stack), highlight=False, soft_wrap=True)
 
     async def _play(self) -> bool:
         settings = self._stack.settings
@@ -153,7 +157,7 @@ class _Run:
         clean = await self._audit(settings, demo.start_ms)
         if self._keep:
             self._stop.clear()
-            self._console.print(addresses(self._stack))
+            self._tell_addresses()
             self._console.print("everything keeps running; Ctrl-C stops it")
             await self._stop.wait()
         return clean
@@ -164,7 +168,7 @@ class _Run:
         wait_s = max(0, HISTORY_WINDOWS - history.get(DEGRADED, 0)) * WINDOW_MS / 1000
         text = "automatic detection judges every model: it has enough of its history"
         if wait_s:
-            text = f"automatic detection begins to judge {DEGRADED} in {wait_s / 60:.0f} min, when it has its history"
+            text = f"automatic detection judges {DEGRADED} in {wait_s / 60:.0f} min, when it has some history of it"
         if wait_s > (self._total_s or float("inf")):
             text += "; this run ends before"
         self._console.print(text, highlight=False, soft_wrap=True)
@@ -185,7 +189,7 @@ class _Run:
                     live.update(view, refresh=True)
                 elif len(demo.played) > told:
                     told = len(demo.played)
-                    self._console.print(f"{demo.played[-1].phase.name}: {demo.story()}")
+                    self._tell(demo, f"{demo.played[-1].phase.name}: {demo.story()}")
                 await asyncio.wait({run}, timeout=0.25)
         poll.cancel()
         await asyncio.gather(poll, return_exceptions=True)
@@ -209,7 +213,9 @@ class _Run:
         for model_id, windows in self._history.items():
             if windows >= FIRST_SAY_WINDOWS and model_id not in self._judged:
                 self._judged.add(model_id)
-                self._tell(demo, f"automatic detection judges {model_id}: great changes by now, small ones in days")
+                self._tell(
+                    demo, f"automatic detection judges {model_id} from now on; smaller changes when it knows it longer"
+                )
 
     def _tell_alerts(self, demo: Demo) -> None:
         """A line for each that has changed."""
@@ -240,13 +246,20 @@ class _Run:
         self._console.print(summary(totals, overall, phases))
         self._console.print(alerts_table(self._alerts, demo.start_ms))
         self._console.print(f"{published:,} inferences were published.")
-        where = self._stack.endpoints_file
-        self._console.print(f"\nA first query, with the reader's login in {where}:", soft_wrap=True)
+        self._tell_where_to_look()
+
+    def _tell_where_to_look(self) -> None:
+        """While everything runs, or when it was brought back."""
+        up = f"inferwatch up --data-dir {self._stack.directory}"
         query = FIRST_QUERY.format(database=self._stack.settings.clickhouse_database)
-        self._console.print(query, style="cyan", highlight=False, soft_wrap=True)
-        self._console.print(
-            f"(inferwatch up --data-dir {self._stack.directory} brings everything back)\n", soft_wrap=True
-        )
+        for text, style in (
+            (f"\nA first query, with the reader's login in {self._stack.endpoints_file}:", ""),
+            (query, "cyan"),
+            ("Every step of every alert is in the table alerts; the open ones are in open_alerts.", ""),
+            ("Dashboards for Grafana are in deploy/grafana; they need the reader's login, too.", ""),
+            (f"{up} brings everything back; it says how to list and follow alerts.\n", ""),
+        ):
+            self._console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     async def _wait_for_ends(self, demo: Demo, stats: DemoStats) -> None:
         """An alert ends with a window that shows it: soon after the last ones."""

@@ -79,7 +79,7 @@ def _judged(history: Mapping[str, int]) -> Text:
     told = []
     for model_id, windows in sorted(history.items()):
         wait_s = (FIRST_SAY_WINDOWS - windows) * WINDOW_MS // 1000
-        when = "judged" if wait_s <= 0 else f"judged in {wait_s // 60}:{wait_s % 60:02d}, of its history"
+        when = "is judged" if wait_s <= 0 else f"will be judged in {wait_s // 60}:{wait_s % 60:02d}"
         told.append((f"{model_id} {when}   ", "green" if wait_s <= 0 else "dim"))
     return Text.assemble(("automatic detection  ", "dim"), *told)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pipeline.cli.moment import moment_s
 from pipeline.config import Settings
-from pipeline.core.alerting.replay import replay
+from pipeline.core.alerting.replay import AT_ONCE_S, replay
 from pipeline.core.alerting.wording import duration
 from pipeline.core.audit import Span, iso
 from pipeline.core.windows import WINDOW_MS
@@ -90,7 +90,7 @@ class Run:
 
     def _counted(self, progress: Progress) -> Iterator[tuple[int, ModelColumns, ClassColumns]]:
         task, shown = progress.add_task(iso(self.span.start * 1000), total=len(self.span)), 0.0
-        for through_ms, models, classes in self.history.windows(self.span, self.only):
+        for through_ms, models, classes in self.history.windows(self.span, self.only, AT_ONCE_S):
             self.rows += len(models.window_start_s) + len(classes.window_start_s)
             self._models.update(zip(models.workspace, models.model_id, strict=True))
             if time.monotonic() - shown > 0.2:

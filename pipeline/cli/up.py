@@ -73,6 +73,7 @@ async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
     if not asked.is_set():
         await starting  # raises what went wrong
         out.print(addresses(stack))
+        out.print(commands(stack), highlight=False, soft_wrap=True)
         await waiting
     out.print("stopping: workers, ClickHouse, Kafka …")
     await stack.stop()
@@ -91,6 +92,11 @@ def addresses(stack: Stack) -> Table:
     table.add_row("logs", str(stack.directory / "logs"))
     table.add_row("to stop", f"Ctrl-C, or kill {os.getpid()}")
     return table
+
+
+def commands(stack: Stack) -> str:
+    """What to ask it with, while it runs."""
+    return f"alerts: INFERWATCH_KAFKA_BOOTSTRAP={stack.endpoints()['kafka']} inferwatch alerts list (or tail)"
 
 
 class Steps:

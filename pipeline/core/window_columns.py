@@ -11,6 +11,7 @@ from schemas.aggregate import ClassColumns, HistogramColumn, ModelColumns
 
 HISTOGRAMS_OF_MODEL = ("latency_histogram", "confidence_histogram")
 HISTOGRAMS_OF_CLASS = ("confidence_histogram",)
+_ROWS_AT_ONCE = 5000  # what is read for one window looks through all rows that came with it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +67,28 @@ class WindowColumns:
 
 
 def windows(
-    models: WindowColumns, classes: WindowColumns, start_s: int, end_s: int, step_s: int, stride_s: int
+    models: WindowColumns, classes: WindowColumns, start_s: int, end_s: int, step_s: int, stride_s: int, at_once_s: int
 ) -> Iterator[tuple[int, ModelColumns, ClassColumns]]:
-    """(end in ms, rows of models, of classes) of each window from `start_s` to `end_s` that has rows, in order.
+    """(end in ms, rows of models, of classes) of the windows from `start_s` to `end_s` that have rows, in order.
 
-    In a stretch without rows there is an empty one every `stride_s`, and one at the end: time went on there, too.
+    Together come those of the same `at_once_s`, unless they are many. In a stretch without rows there is an empty one
+    every `stride_s`, and one at the end: time went on there, too.
     """
     starts = np.union1d(models.start_s, classes.start_s)
+    if (len(models.start_s) + len(classes.start_s)) * at_once_s > _ROWS_AT_ONCE * (end_s - start_s):
+        at_once_s = step_s
+    firsts = np.flatnonzero(np.diff(starts // at_once_s, prepend=-1))
+    lasts = starts[np.append(firsts[1:], len(starts)) - 1].tolist() if len(starts) else []
+    edges = np.append(starts[firsts], end_s)
+    bounds = [np.searchsorted(part.start_s, edges).tolist() for part in (models, classes)]
     reached_s = start_s
-    bounds = [np.searchsorted(part.start_s, np.append(starts, end_s)).tolist() for part in (models, classes)]
-    for i, window_s in enumerate([*starts.tolist(), end_s]):
+    for i, window_s in enumerate(edges.tolist()):
         while window_s - reached_s > stride_s:
             reached_s += stride_s
             yield reached_s * 1000, models.models(slice(0, 0)), classes.classes(slice(0, 0))
-        if i < len(starts):
+        if i < len(lasts):
             of_models, of_classes = (slice(b[i], b[i + 1]) for b in bounds)
-            reached_s = window_s + step_s
+            reached_s = lasts[i] + step_s
             yield reached_s * 1000, models.models(of_models), classes.classes(of_classes)
     if reached_s < end_s:
         yield end_s * 1000, models.models(slice(0, 0)), classes.classes(slice(0, 0))

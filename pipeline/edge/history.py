@@ -87,8 +87,8 @@ class History(Protocol):
     def span(self) -> Span:
         """From the first window to the end of the last, in seconds."""
 
-    def windows(self, span: Span, only: Only) -> _Windows:
-        """(all windows that end by then are complete (ms), their rows), in order."""
+    def windows(self, span: Span, only: Only, at_once_s: int = STEP_S) -> _Windows:
+        """(all windows that end by then are complete (ms), their rows), in order; some together, if told so."""
 
 
 class ClickHouseHistory:
@@ -105,7 +105,7 @@ class ClickHouseHistory:
             raise HistoryError("model_windows is empty: there is no history")
         return Span(int(first), int(last) + STEP_S)
 
-    def windows(self, span: Span, only: Only) -> _Windows:
+    def windows(self, span: Span, only: Only, at_once_s: int = STEP_S) -> _Windows:
         """Hours are joined to days while that is not too much."""
         tables = [(table.name, "window_start") for table in (_MODELS, _CLASSES)]
         rows = {int(start): int(count) for start, count in ask(self._client, periods(tables, span, STRIDE_S))}
@@ -113,10 +113,11 @@ class ClickHouseHistory:
         for part in slices(rows, STRIDE_S, ROWS_MAX):
             for piece in _days(Span(reached, min(part.end, span.end))):
                 models, classes = (self._read(table, piece, only) for table in (_MODELS, _CLASSES))
-                yield from windows(models, classes, piece.start, piece.end, STEP_S, STRIDE_S)
+                yield from windows(models, classes, piece.start, piece.end, STEP_S, STRIDE_S, at_once_s)
             reached = max(reached, min(part.end, span.end))
+        models, classes = (_nothing(table) for table in (_MODELS, _CLASSES))
         for piece in _days(Span(reached, span.end)):
-            yield from windows(_nothing(_MODELS), _nothing(_CLASSES), piece.start, piece.end, STEP_S, STRIDE_S)
+            yield from windows(models, classes, piece.start, piece.end, STEP_S, STRIDE_S, at_once_s)
 
     def _read(self, table: _Table, span: Span, only: Only) -> WindowColumns:
         sums = ", ".join(f"sum(t.{name})" for name in table.sums)
@@ -189,11 +190,11 @@ class ParquetHistory:
             raise HistoryError("model_windows.parquet is empty: there is no history")
         return Span(least - least % STEP_S, most - most % STEP_S + STEP_S)
 
-    def windows(self, span: Span, only: Only) -> _Windows:
+    def windows(self, span: Span, only: Only, at_once_s: int = STEP_S) -> _Windows:
         """Day by day: files that are sorted by time are read once, others are looked through for each day."""
         for piece in _days(span):
             models, classes = (self._read(table, piece, only) for table in (_MODELS, _CLASSES))
-            yield from windows(models, classes, piece.start, piece.end, STEP_S, STRIDE_S)
+            yield from windows(models, classes, piece.start, piece.end, STEP_S, STRIDE_S, at_once_s)
 
     def _read(self, table: _Table, span: Span, only: Only) -> WindowColumns:
         import pyarrow as pa

@@ -77,6 +77,7 @@ class Composition:
         self.ports = {name: free_port() for name in self.services}
         self.started: list[str] = []  # in this order
         self.children: dict[str, Child] = {}
+        self.stopped = False
         clickhouse = self.services["clickhouse"].environment
         os.environ["CLICKHOUSE_ADMIN_PASSWORD"] = clickhouse["CLICKHOUSE_ADMIN_PASSWORD"]  # read by users.d/admin.xml
         tables = self.services["tables"].environment
@@ -191,11 +192,18 @@ class Composition:
         """The end of a service's log."""
         return self.children[name].said()[-3000:] if name in self.children else ""
 
+    def check(self) -> None:
+        """No service has ended by itself."""
+        for name, child in self.children.items():
+            assert child.returncode is None or self.services[name].runs_once, f"{name} has ended: {self.said(name)}"
+
     def stop(self) -> dict[str, int | None]:
-        """Ends all in the opposite order; the exit codes of those that were still running."""
+        """Ends all in the opposite order; the exit codes of those that do not end by themselves."""
+        self.check()
+        self.stopped = True
         codes: dict[str, int | None] = {}
         for name in reversed(self.started):
-            if name in self.children and self.children[name].returncode is None:
+            if name in self.children and not self.services[name].runs_once:
                 willing = self.children[name].stop(20)
                 codes[name] = self.children[name].returncode if willing else None
         for engine in (self.clickhouse, self.kafka):

@@ -23,6 +23,7 @@ from pipeline.core.native import Maps, Numbers, Strings
 from pipeline.core.tables import TableRows
 from pipeline.edge.store.inserts import Answer, Outcome, Writer
 from pipeline.edge.topics.aggregates import AggregatesTopic
+from pipeline.edge.topics.output import Output
 from schemas.topics import EVENTS
 from tests.integration.workers import FAULT, Action, Fault, Step
 
@@ -104,6 +105,19 @@ def around_aggregates(fate: Fate) -> None:
     AggregatesTopic.send = faulty  # type: ignore[method-assign]
 
 
+def around_output(fate: Fate) -> None:
+    """A detector's or a notifier's records: what follows from the last commit is not out yet; and: it is."""
+    send = Output.send
+
+    async def faulty(self: Any, topic: str, records: Any, alive: Any) -> list[int]:
+        fate.at(Step.NAMED, topic)
+        offsets = await send(self, topic, records, alive)
+        fate.at(Step.DONE, topic)
+        return offsets
+
+    Output.send = faulty  # type: ignore[method-assign]
+
+
 def around_inserts(fate: Fate) -> None:
     """A cut's first table is in, its second is not; and: all are in."""
     record, put = Recorder._record, Writer.put
@@ -162,7 +176,9 @@ def run() -> None:
     role, strikes = sys.argv[1:3]
     fate = Fate(Fault.read(os.environ.pop(FAULT)), strikes)
     around_commits(fate)
-    if role == "aggregator":
+    if role in ("detector", "notifier"):
+        around_output(fate)
+    elif role == "aggregator":
         around_aggregates(fate)
     elif fate.fault.action is Action.POISON:
         around_posts(fate)

@@ -81,6 +81,19 @@ def wait_told(settings: Settings, state: AlertState, models: set[str], timeout_s
     return found[-1]
 
 
+def send(settings: Settings, topic: str, records: list[OutRecord]) -> None:
+    """Puts records on a topic."""
+
+    async def put() -> None:
+        output = Output(settings)
+        try:
+            await output.send(settings.topic(topic), records, lambda: None)
+        finally:
+            await output.stop()
+
+    asyncio.run(put())
+
+
 def start(workers: Fleet, *roles: str) -> list[WorkerUnderTest]:
     """Workers that are ready."""
     started = [workers.start(role) for role in roles]
@@ -228,7 +241,7 @@ def test_a_silent_device_is_paged_and_its_alert_ends_when_it_beats_again(
     def beat(*devices: str) -> None:
         sent = {"workspace": "acme", "sent_at_ms": now_ms(), "interval_ms": 1000}
         values = [orjson.dumps(sent | {"device_id": device}) for device in devices]
-        asyncio.run(_send(settings, HEARTBEATS.name, [OutRecord(b"", value, number) for value in values]))
+        send(settings, HEARTBEATS.name, [OutRecord(b"", value, number) for value in values])
 
     with fleet(settings, tmp_path) as workers:
         start(workers, "detector", "notifier")
@@ -252,11 +265,3 @@ def test_a_silent_device_is_paged_and_its_alert_ends_when_it_beats_again(
     told = [(one.device_id, one.state.value) for one in steps(settings) if one.metric == "silence_s"]
     wanted = ["pending", "firing", "recovering", "resolved"]
     assert told in ([(lost, state) for state in wanted], [(lost, state) for state in wanted if state != "recovering"])
-
-
-async def _send(settings: Settings, topic: str, records: list[OutRecord]) -> None:
-    output = Output(settings)
-    try:
-        await output.send(settings.topic(topic), records, lambda: None)
-    finally:
-        await output.stop()

@@ -26,10 +26,19 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def composed(installed_image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
+def everything(installed_image: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Composition]:
     """All services, as `docker compose --profile "*" up` starts them."""
     with composition(tmp_path_factory.mktemp("compose"), installed_image) as running:
         yield running
+
+
+@pytest.fixture
+def composed(everything: Composition) -> Iterator[Composition]:
+    """The same; none of them may end by itself meanwhile."""
+    everything.check()
+    yield everything
+    if not everything.stopped:
+        everything.check()
 
 
 @pytest.fixture

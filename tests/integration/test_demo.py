@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,15 @@ from pipeline.config import Settings
 from pipeline.core.phases import DARK, HEALTHY, NOISE, RECOVERED, SILENT, Schedule
 from pipeline.edge.demo.digits import MODELS, Digits, train
 from pipeline.edge.demo.job import DEGRADED, Demo
+from pipeline.edge.demo.stats import DemoStats
 from pipeline.edge.publish import publishing
+from pipeline.edge.store.clickhouse import connect
 from schemas import event, heartbeat, metadata
 from schemas.event import InferenceEvent
 from schemas.heartbeat import Heartbeat
 from schemas.metadata import InferenceMetadata
+from tests.alerting import START_S
+from tests.integration.seeding import insert, model_windows
 from tests.integration.test_produce import read_topic
 
 pytestmark = pytest.mark.integration
@@ -99,6 +104,25 @@ def _every_inference_has_its_truth(world: Settings, events: list[InferenceEvent]
     correct = {m.inference_id: m.value for m in said if m.field == "correct"}
     for e in events:
         assert correct[e.event_id] is (e.predictions[0].class_name == labels[e.event_id])
+
+
+def test_history_is_what_automatic_detection_has_seen_and_an_hour_of_a_pause(world: Settings) -> None:
+    starts = {"steady/1": [0, 10, 20], "paused/1": [-90_000, -50, 20]}
+    blank = {"workspace": world.workspace, "latency_us": None, "error": "", "kafka_partition": 0, "kafka_offset": 0}
+    blank |= {"detections.class": [], "detections.confidence_ppm": []}
+    rows = [
+        blank | {"event_time": START_S + at, "model_id": model, "device_id": device}
+        for model in starts
+        for at in starts[model]
+        for device in ("a", "b")
+    ]
+    with closing(connect(world, "admin")) as client:
+        client.command("ALTER TABLE model_windows MODIFY TTL window_start + toIntervalDay(36500)")
+        insert(client, "model_windows_in", list(model_windows(rows)))
+    with closing(DemoStats(world, START_S * 1000)) as stats:
+        assert stats.history((START_S + 30) * 1000) == {"steady/1": 3, "paused/1": 1 + 360 + 7}
+        assert stats.history((START_S + 80) * 1000) == {"steady/1": 8, "paused/1": 1 + 360 + 7 + 5}
+        assert stats.history((START_S + 90_000) * 1000) == {"steady/1": 363, "paused/1": 1 + 360 + 7 + 360}
 
 
 def test_asked_to_stop_it_stops_with_everything_acknowledged(world: Settings, digits: Digits) -> None:

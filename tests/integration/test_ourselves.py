@@ -7,8 +7,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
-from pipeline.config import Settings
+from pipeline.cli.app import app
+from pipeline.config import Settings, to_environ
 from pipeline.edge.clock import now_ms
 from pipeline.edge.rules import put_rules
 from pipeline.edge.store.clickhouse import connect
@@ -50,6 +52,18 @@ def wait_told(settings: Settings, metrics: set[str], state: AlertState, timeout_
     )
 
 
+def resolve(settings: Settings, step: AlertEvent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person says that this is over."""
+    for name, value in to_environ(settings).items():
+        monkeypatch.setenv(name, value)
+    result = CliRunner().invoke(
+        app, ["alerts", "resolve", step.fingerprint[:8], "--author", "kim", "--comment", "moved"]
+    )
+    assert (result.exit_code, "resolved by kim" in result.output) == (0, True), result.output
+    (end,) = [one for one in told(settings, step.metric, RESOLVED) if one.episode == step.episode]
+    assert end.summary == f"closed by kim: moved; before: {step.summary}"
+
+
 def publish(settings: Settings, good: int, bad: int, confidence: float) -> None:
     """Events of now, and records that are none, over all partitions."""
     predictions = [builders.prediction(confidence=confidence)]
@@ -68,7 +82,7 @@ def publish(settings: Settings, good: int, bad: int, confidence: float) -> None:
 
 
 def test_without_clickhouse_it_says_so_and_of_refused_records_and_models_as_ever(
-    world: Settings, clickhouse: Server, tmp_path: Path
+    world: Settings, clickhouse: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = world.model_copy(update={"standstill_s": 15, "dead_letter_window_s": 10})
     put_rules(settings, [rule(metric=CONFIDENCE, operator="<", threshold=0.72)])
@@ -77,6 +91,8 @@ def test_without_clickhouse_it_says_so_and_of_refused_records_and_models_as_ever
         clickhouse.stop()
         publish(settings, 950, 50, confidence=0.3)
         wait_told(settings, {STANDSTILL, DEAD_LETTERS, CONFIDENCE}, FIRING)
+        (worse,) = told(settings, CONFIDENCE, FIRING)
+        resolve(settings, worse, monkeypatch)
         assert not clickhouse.alive
         clickhouse.start()
         publish(settings, 3000, 0, confidence=0.9)

@@ -4,8 +4,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.documents import all_documented
+from tests.integration.grafana import All, Query, Value, expand, interval_ms, queries
+from tests.performance.bench_queries_data import CLASSES, device_names
 
 DAY_S = 86_400
+RANGES_S = {"1 h": 3600, "6 h": 6 * 3600, "24 h": DAY_S, "7 d": 7 * DAY_S, "30 d": 30 * DAY_S}
+# What is chosen in the dashboards' lists: the largest workspace, everything in it.
+CHOSEN: dict[str, Value] = {
+    "workspace": "acme",
+    "model": "helmets",
+    "version": All(("helmets/1", "helmets/2")),
+    "device": All(device_names()),
+    "class": All(CLASSES),
+    "severity": All(("critical", "warning", "info")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +32,26 @@ class Question:
 
 def questions(end_s: int, rows: int) -> Iterator[Question]:
     """All of them, about a month of so many inferences that ends at `end_s`."""
+    yield from _dashboards(end_s)
     yield from searches(end_s, rows)
     for query in all_documented():
         sql = query.as_of(end_s).replace("'default'", "'acme'").replace("'order-4711'", f"'{_order(rows)}'")
         yield Question(query.document, query.title, "", sql)
+
+
+def _dashboards(end_s: int) -> Iterator[Question]:
+    for query in queries():
+        timed = query.kind in ("panel", "annotation") and "$__" in query.sql
+        for name, length_s in RANGES_S.items() if timed else (("", 3600),):
+            what = query.panel if query.kind == "panel" else f"{query.kind} {query.panel}"
+            yield Question(query.dashboard, what, name, _sent(query, end_s, length_s))
+
+
+def _sent(query: Query, end_s: int, length_s: int) -> str:
+    """What Grafana sends when the range ends with the data."""
+    since_ms, until_ms = (end_s - length_s) * 1000, end_s * 1000
+    step_ms = interval_ms(since_ms, until_ms, query.min_interval_ms, query.max_data_points)
+    return expand(query.sql, since_ms, until_ms, step_ms, CHOSEN)
 
 
 def searches(end_s: int, rows: int) -> Iterator[Question]:

@@ -283,5 +283,10 @@ def _drop_partitions(client: Client, table: str, before_s: int) -> None:
         client.command(f"ALTER TABLE {table} DROP PARTITION '{partition}'")
 
 
+def device_names() -> tuple[str, ...]:
+    """All of them."""
+    return tuple(f"cam-{number:03}" for number in range(DEVICES))
+
+
 def _strings(values: tuple[str, ...]) -> str:
     return "[" + ", ".join("'" + value.replace("'", "''") + "'" for value in values) + "]"

@@ -110,4 +110,4 @@ def test_nothing_is_resolved_but_on_evidence(story: list[tuple[int, object]]) ->
         at_ms += later_ms
         for step in happen(machine, at_ms, what):
             if step.state is AlertState.RESOLVED:
-                assert what == "withdraw" or (isinstance(what, tuple) and what[1] is False)
+                assert what in ("withdraw", "close") or (isinstance(what, tuple) and what[1] is False)

@@ -175,6 +175,27 @@ def test_a_source_that_was_never_heard_is_an_alert_too() -> None:
     assert drawn(events) == f"firing@{1 + LAG_MS_MAX // STEP_MS}"
 
 
+def test_new_partitions_of_events_are_waited_for_also_after_a_restart() -> None:
+    watch, sources = watching(CONFIDENCE, sources=2), Sources()
+    for i in range(1, 60):  # long ago it was first heard
+        assert not watch.observe(sources.link(0, i))[1] + watch.observe(sources.link(1, i))[1]
+    watch.expect(3)
+    watch = again(watch, sources=2)
+    assert watch.sources == 3
+    bad = detections(59, 30)
+    assert not watch.observe(sources.link(0, 60, bad))[1] + watch.observe(sources.link(1, 60))[1]
+    assert drawn(watch.observe(sources.link(2, 60, detections(59, 30)))[1]) == "firing@60"
+
+
+def test_a_new_partition_that_is_never_heard_is_an_alert() -> None:
+    watch, sources = watching(), Sources()
+    for i in range(1, 60):
+        watch.observe(sources.link(0, i))
+    watch.expect(2)
+    events = [event for i in range(60, 80) for event in watch.observe(sources.link(0, i))[1]]
+    assert (drawn(events), events[0].metric) == (f"firing@{59 + LAG_MS_MAX // STEP_MS}", "input_lag_s")
+
+
 def test_the_watchdog_fires_once_and_in_one_partition_only() -> None:
     events = story(watching(partition=0), Sources(), [90] * 200)
     assert [(event.metric, event.state.value) for event in events] == [("watchdog", "firing")]

@@ -134,6 +134,7 @@ class ModelWatch:
         self._through = dict.fromkeys(range(self._sources), through_ms)
         if rows.models.window_start_s or rows.classes.window_start_s:
             self._pending.append(_Pending(rows))
+            self._judged_ms = self._judged_ms or min(self._pending[0].starts_s) * 1000
         return self._judge()
 
     def _judge(self) -> list[AlertEvent]:
@@ -144,17 +145,17 @@ class ModelWatch:
         if through_ms <= self._judged_ms:
             return events
         for end_ms in self._window_ends(through_ms):
-            events += self._judge_window(end_ms)
+            events += self._judge_window(end_ms, through_ms)
         self._judged_ms = through_ms
         self._pending = [item for item in self._pending if max(item.starts_s) * 1000 >= through_ms]
         return events
 
-    def _judge_window(self, end_ms: int) -> list[AlertEvent]:
+    def _judge_window(self, end_ms: int, through_ms: int) -> list[AlertEvent]:
         for item in self._pending:
             if not item.is_fed and min(item.starts_s) * 1000 < end_ms:
                 item.is_fed = True
                 self._rules.observe(item.rows.models, item.rows.classes)
-        found = [finding.condition() for finding in self._observe_window(end_ms - WINDOW_MS)]
+        found = [finding.condition() for finding in self._observe_window(end_ms - WINDOW_MS, through_ms)]
         events: list[AlertEvent] = []
         for condition in self._rules.tick(end_ms) + found + self._about_ourselves(end_ms):
             events += self._life.observe(condition)
@@ -168,7 +169,7 @@ class ModelWatch:
             first_ms = max(first_ms, min(starts, default=through_ms) + WINDOW_MS - HOLE_MS)
         return range(first_ms, through_ms + 1, WINDOW_MS)
 
-    def _observe_window(self, start_ms: int) -> list[Finding]:
+    def _observe_window(self, start_ms: int, through_ms: int) -> list[Finding]:
         if self._detector is None:
             return []
         masked = {
@@ -176,7 +177,7 @@ class ModelWatch:
             for subject, state in self._life.states()
             if subject.kind is AlertKind.RULE and subject.model_id and state is not AlertState.PENDING
         }
-        return self._detector.observe(start_ms, [item.rows for item in self._pending], masked)
+        return self._detector.observe(start_ms, [item.rows for item in self._pending], masked, through_ms)
 
     def _about_ourselves(self, end_ms: int) -> list[Condition]:
         said = []

@@ -12,6 +12,8 @@ Windows = Iterable[
     tuple[int, ModelColumns, ClassColumns]
 ]  # (all windows that end by then are complete (ms), more rows)
 
+AT_ONCE_S = 300  # windows that best come together: many are read at a time, and few wait
+
 
 def replay(rules: Iterable[Rule], windows: Windows, asked_per_model_week: float | None = None) -> Iterator[AlertEvent]:
     """The steps of alerts that the rules would have led to, and automatic detection if false alarms are asked for.

@@ -17,7 +17,16 @@ from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.judgement import Judgement
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
 from pipeline.core.detection.seats import Model, Seats
-from pipeline.core.detection.signals import CLASS_SEATS, Channel, ClassRows, ModelRows, Signal, Signals, signals
+from pipeline.core.detection.signals import (
+    CLASS_SEATS,
+    SIGNALS,
+    Channel,
+    ClassRows,
+    ModelRows,
+    Signal,
+    Signals,
+    signals,
+)
 from pipeline.core.detection.state import Bools, Ints
 from pipeline.core.windows import WINDOW_MS
 from schemas.aggregate import ClassColumns, ModelColumns
@@ -45,6 +54,7 @@ class AutomaticDetector:
         self._columns: dict[Model, int] = {}
         self._seats = Seats()
         self._next_index: int | None = None
+        self._ahead: _Ahead | None = None
 
     def __len__(self) -> int:
         return len(self._models)
@@ -68,9 +78,12 @@ class AutomaticDetector:
         """What a model costs in memory, names apart."""
         return self._judgement.bytes_per_model
 
-    def observe(self, start_ms: int, records: Sequence[WindowRows], masked: Collection[Model] = ()) -> list[Finding]:
+    def observe(
+        self, start_ms: int, records: Sequence[WindowRows], masked: Collection[Model] = (), through_ms: int = 0
+    ) -> list[Finding]:
         """The window that starts at `start_ms` is complete; its rows are somewhere in `records`.
 
+        So are those of all windows that end by `through_ms`: they come next, and may be read already.
         Nothing is learned of the models in `masked`: a rule has an alert for them, or they are in maintenance. A breach
         is told when it begins, once a minute while it lasts, and when it is over.
         """
@@ -78,7 +91,12 @@ class AutomaticDetector:
         if self._next_index is not None and index < self._next_index:
             return []  # judged before: a replay
         findings = self._fill(index)
-        window = self._signals(start_ms // 1000, records)
+        window = None if self._ahead is None else self._ahead.take(index, len(self))
+        if window is None:
+            count = self._readable(index, through_ms // WINDOW_MS, records)
+            self._ahead = _Ahead(index, self._signals(index, count, records))
+            window = self._ahead.take(index, len(self))
+            assert window is not None
         mask = np.zeros(len(self), np.bool_)
         mask[[self._columns[model] for model in masked if model in self._columns]] = True
         return findings + self.advance(index, window, mask)
@@ -142,28 +160,41 @@ class AutomaticDetector:
             findings += self.advance(empty, Signals.nothing(len(self)), np.zeros(len(self), np.bool_))
         return findings
 
-    def _signals(self, start_s: int, records: Sequence[WindowRows]) -> Signals:
+    def _readable(self, index: int, end: int, records: Sequence[WindowRows]) -> int:
+        """How many windows may be read at once: those in which no model is new, and no class gets a seat."""
+        if end <= index + 1 or not len(self) or len(self._judgement.young()):
+            return 1
+        for record in records:
+            for columns in (record.models, record.classes):
+                if not self._columns.keys() >= set(zip(columns.workspace, columns.model_id, strict=True)):
+                    return 1
+        return min(end, (index // WINDOWS_PER_HOUR + 1) * WINDOWS_PER_HOUR) - index
+
+    def _signals(self, index: int, count: int, records: Sequence[WindowRows]) -> Signals:
+        """Those of the next windows: (SIGNALS, windows, models)."""
         chosen = []
         for record in records:
-            of_models = _rows_of(record.models.window_start_s, start_s)
-            of_classes = _rows_of(record.classes.window_start_s, start_s)
-            self.watch(_named_rows(record.models, of_models))
-            self.watch(_named_rows(record.classes, of_classes))
+            of_models = _places(record.models.window_start_s, index, count)
+            of_classes = _places(record.classes.window_start_s, index, count)
+            self.watch(_named_rows(record.models, of_models[0]))
+            self.watch(_named_rows(record.classes, of_classes[0]))
             chosen.append((record, of_models, of_classes))
-        young = self._judgement.young()
+        young, size = self._judgement.young(), len(self)
         young_models = {self._models[column] for column in young.tolist()}
         models, classes = [], []
-        for record, of_models, of_classes in chosen:
-            if len(of_models):
-                columns = self._column_numbers(_named_rows(record.models, of_models))
-                models.append(ModelRows.of(record.models, of_models, columns))
-            if len(of_classes):
-                owners = _named_rows(record.classes, of_classes)
-                names = [record.classes.class_name[row] for row in of_classes.tolist()]
-                counts = [record.classes.detection_count[row] for row in of_classes.tolist()]
+        for record, (model_rows, model_windows), (class_rows, class_windows) in chosen:
+            if len(model_rows):
+                columns = self._column_numbers(_named_rows(record.models, model_rows))
+                models.append(ModelRows.of(record.models, model_rows, model_windows * size + columns))
+            if len(class_rows):
+                owners = _named_rows(record.classes, class_rows)
+                names = [record.classes.class_name[row] for row in class_rows.tolist()]
+                counts = [record.classes.detection_count[row] for row in class_rows.tolist()]
                 seats = np.array(self._seats.find(owners, names, counts, young_models), np.int64)
-                classes.append(ClassRows.of(record.classes, of_classes, self._column_numbers(owners), seats))
-        return signals(models, classes, len(self))
+                places = class_windows * size + self._column_numbers(owners)
+                classes.append(ClassRows.of(record.classes, class_rows, places, seats))
+        found = signals(models, classes, count * size)
+        return Signals(found.x.reshape(SIGNALS, count, size), found.n.reshape(SIGNALS, count, size))
 
     def _column_numbers(self, models: Sequence[Model]) -> Ints:
         return np.array([self._columns[model] for model in models], np.int64)
@@ -199,8 +230,27 @@ class AutomaticDetector:
         return findings
 
 
-def _rows_of(starts: Sequence[int], start_s: int) -> Ints:
-    return np.flatnonzero(np.array(starts, np.int64) == start_s)
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """Signals of windows that come next, read at once."""
+
+    first: int
+    signals: Signals  # (SIGNALS, windows, models)
+
+    def take(self, index: int, models: int) -> Signals | None:
+        """One window of them, if that is among them and of just these models."""
+        _, windows, known = self.signals.x.shape
+        place = index - self.first
+        if not 0 <= place < windows or known != models:
+            return None
+        return Signals(self.signals.x[:, place], self.signals.n[:, place])
+
+
+def _places(starts: Sequence[int], index: int, count: int) -> tuple[Ints, Ints]:
+    """Rows of the windows from `index` on, and which of these each is of."""
+    of_window = np.array(starts, np.int64) // (WINDOW_MS // 1000) - index
+    rows = np.flatnonzero((of_window >= 0) & (of_window < count))
+    return rows, of_window[rows]
 
 
 def _named_rows(columns: ModelColumns | ClassColumns, rows: Ints) -> list[Model]:

@@ -12,9 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.detection.state import Floats, Ints
-from pipeline.core.histogram import GAMMA, ZERO_BUCKET
+from pipeline.core.histogram import GAMMA, LATENCY_BOUNDS, ZERO_BUCKET
+from pipeline.core.tally import group_sum
 from schemas.aggregate import ClassColumns, ModelColumns
 
+_KEYS_MAX = len(LATENCY_BOUNDS)
+_GAMMA_LOG = np.log(GAMMA)
 CLASS_SEATS = 8  # classes watched by name; all others are one signal
 
 
@@ -127,35 +130,38 @@ def signals(models: Sequence[ModelRows], classes: Sequence[ClassRows], size: int
         owner = np.concatenate([np.repeat(part.model, part.sizes) for part in models])
         keys = np.concatenate([part.keys for part in models])
         weights = np.concatenate([part.weights for part in models])
-        x[Signal.LATENCY_P50 : Signal.TRAFFIC] = log_quantiles(owner, keys, weights, size, (0.5, 0.95))
+        x[Signal.LATENCY_P50 : Signal.TRAFFIC] = log_quantiles(owner, keys, weights, size, (50, 95))
         n[Signal.LATENCY_P50 : Signal.TRAFFIC] = total["latency_count"]
     return out
 
 
 def log_quantiles(
-    owner: Ints, keys: Ints, weights: Ints, size: int, quantiles: Sequence[float]
+    owner: Ints, keys: Ints, weights: Ints, size: int, percents: Sequence[int]
 ) -> npt.NDArray[np.float64]:
     """ln of the quantiles in microseconds, for each owner, from latency histograms end to end; 0 where there is none.
 
-    A rank inside a bucket is a place inside it: steps of a whole bucket (2 %) would drown a small change.
+    A rank inside a bucket is a place inside it: steps of a whole bucket (2 %) would drown a small change. Ranks are
+    whole hundredths: what an owner gets must not depend on who else is there.
     """
-    out = np.zeros((len(quantiles), size))
+    out = np.zeros((len(percents), size))
     if not len(owner):
         return out
     # 0 us has no logarithm; it counts as less than 1 us, whose bucket is 0.
-    order = np.lexsort((keys, owner))
-    owner = owner[order]
-    keys = np.where(keys[order] == ZERO_BUCKET, 0, keys[order])
-    # One entry a bucket: a place inside it must not depend on which device's row came first.
-    first = np.flatnonzero(np.append(True, (np.diff(owner) != 0) | (np.diff(keys) != 0)))
-    owner, keys, weights = owner[first], keys[first], np.add.reduceat(weights[order], first)
+    keys = np.where(keys == ZERO_BUCKET, 0, keys)
+    place = owner * _KEYS_MAX + keys
+    if (place[1:] <= place[:-1]).any():
+        # One entry a bucket: a place inside it must not depend on which device's row came first.
+        place, group = np.unique(place, return_inverse=True)
+        weights = group_sum(group, weights, len(place))
+        owner, keys = np.divmod(place, _KEYS_MAX)
     seen = np.cumsum(weights)
-    total = np.bincount(owner, weights, size)
-    before = np.cumsum(total) - total  # of the owners before
+    total = group_sum(owner, weights, size)
     present = np.flatnonzero(total)
-    for row, quantile in zip(out, quantiles, strict=True):
-        rank = before[present] + quantile * total[present]
-        at = np.minimum(np.searchsorted(seen, rank, side="left"), len(seen) - 1)
-        inside = (rank - (seen[at] - weights[at])) / np.maximum(weights[at], 1)
-        row[present] = (keys[at] - 1 + np.clip(inside, 0.0, 1.0)) * np.log(GAMMA)
+    total = total[present]
+    before = np.cumsum(total) - total  # of the owners before
+    for row, percent in zip(out, percents, strict=True):
+        rank = 100 * before + percent * total
+        at = np.searchsorted(100 * seen, rank, side="left")
+        inside = (rank - 100 * (seen[at] - weights[at])) / (100 * weights[at])
+        row[present] = (keys[at] - 1 + inside) * _GAMMA_LOG
     return out

@@ -38,7 +38,8 @@ def load_dashboards(directory: Path = DIRECTORY / "dashboards") -> dict[str, dic
 
 def load_alert_rules(directory: Path = DIRECTORY / "provisioning" / "alerting") -> dict[str, dict[str, Any]]:
     """The provisioned alert rules by title."""
-    files = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(directory.glob("*.yaml"))]
+    texts = [path.read_text("utf-8") for path in sorted(directory.glob("*.yaml"))]
+    files = [yaml.safe_load(text.replace("$$", "$")) for text in texts]  # a lone $NAME is of the environment
     return {rule["title"]: rule for file in files for group in file.get("groups", ()) for rule in group["rules"]}
 
 

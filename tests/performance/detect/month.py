@@ -47,7 +47,7 @@ def figures(directory: Path, days: int, seed: int) -> list[Figure]:
     command = [sys.executable, "-m", "agents.main", "detect", "backtest", "--input", str(directory)]
     command += ["--rules", str(directory / "rules.yaml")]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     seconds, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     windows = days * WINDOWS_PER_DAY
