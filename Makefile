@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help install demo test test-fast lint format schemas docs dashboards constraints bench bench-detect chaos clean
+.PHONY: help install demo test test-fast lint format schemas docs dashboards constraints bench bench-detect bench-queries chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,6 +69,9 @@ bench: install ## what an event costs, and how long it takes
 
 bench-detect: install ## how soon automatic detection sees a fault, and how often it is wrong; some ten minutes
 	$(BIN)/python -m tests.performance.detect $(ARGS)
+
+bench-queries: install ## what every panel and search takes over 100 million inferences; an hour, 15 GB of disk for a while
+	$(BIN)/python -m tests.performance.bench_queries $(ARGS)
 
 chaos: install ## two million events under twenty SIGKILLs, and the proof
 	$(BIN)/python -m tests.performance.chaos $(ARGS)

@@ -67,7 +67,7 @@ class Grafana:
 
     def expanded(self, query: Query, length_s: int, chosen: Mapping[str, Value] = EVERYTHING) -> str:
         until_ms = self.seeded.now_s * 1000
-        since_ms = until_ms - length_s * 1000
+        since_ms = until_ms - (query.range_ms or length_s * 1000)
         step_ms = interval_ms(since_ms, until_ms, query.min_interval_ms, query.max_data_points)
         return expand(query.sql, since_ms, until_ms, step_ms, chosen)
 
@@ -146,7 +146,7 @@ def test_the_primary_key_and_the_partitions_are_used(grafana: Grafana, length_s:
             if indexes:
                 assert "workspace in" in indexes["PrimaryKey"][0], f"{query}: {table}"
                 if WINDOW_TABLE.match(table):
-                    assert "window_start in" in indexes["Partition"][0], f"{query}: {table}"
+                    assert "(window_start) in [" in indexes["Partition"][0], f"{query}: {table}"
 
 
 @pytest.mark.parametrize("name", RANGES_S)
@@ -305,15 +305,15 @@ def test_the_pipelines_state_is_told(grafana: Grafana) -> None:
 
 def test_what_sinks_or_slows_down_is_noticed_by_grafanas_own_rules(grafana: Grafana) -> None:
     for title, ratio in (("Confidence sank", 0.5), ("Inference time grew", 2)):
-        rows, _ = grafana.ask(panel("alert rules", title), HOUR_S + 300)
+        rows, _ = grafana.ask(panel("alert rules", title), 0)
         ratios = {row["model_id"]: row["ratio"] for row in rows if row["workspace"] == SINKING}
         assert ratios == {"steady/1": pytest.approx(1), "sinking/1": pytest.approx(ratio, rel=0.02)}
 
 
 def test_silence_is_noticed_by_grafanas_own_rules(grafana: Grafana) -> None:
-    rows, _ = grafana.ask(panel("alert rules", "A device fell silent"), 300)
+    rows, _ = grafana.ask(panel("alert rules", "A device fell silent"), 0)
     missed = {row["device_id"]: row["missed"] for row in rows if row["workspace"] == WORKSPACE}
     assert missed.keys() == set(DEVICES[:2])  # the third said that it stops
     assert missed[DEVICES[0]] < 5 < missed[DEVICES[1]]
-    rows, _ = grafana.ask(panel("alert rules", "A model fell silent"), 300)
+    rows, _ = grafana.ask(panel("alert rules", "A model fell silent"), 0)
     assert {row["model_id"] for row in rows if row["workspace"] == WORKSPACE} == set(MODELS)

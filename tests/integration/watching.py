@@ -92,6 +92,7 @@ def prometheus(directory: Path, workers: Mapping[str, int], alerts_to: Server | 
         binary,
         f"--config.file={home / 'prometheus.yml'}",
         f"--storage.tsdb.path={home / 'data'}",
+        "--rules.alert.resend-delay=1s",  # the first alerts come before it has found its Alertmanager, and are dropped
         f"--web.listen-address={HOST}:{port}",
     ]
     with _running(command, directory / "prometheus.log", port) as server:

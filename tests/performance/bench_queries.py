@@ -34,7 +34,7 @@ from pipeline.edge.store.clickhouse import connect, credentials
 from pipeline.edge.store.migrations import migrate
 from tests.performance import bench_queries_data as data
 from tests.performance.bench_queries_asked import Question, questions
-from tests.performance.system import wait_settled
+from tests.performance.system import cpu_s, wait_settled
 
 LIMIT_MS = 300.0
 TIMES = 5
@@ -45,10 +45,11 @@ KEPT_SETTINGS = {"ttl_inferences_days": 3650, "ttl_windows_days": 3650}  # a dir
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one question cost. `error`: why there is none."""
+    """What one question cost. `cpu_ms`: of the server, each time. `error`: why there is none."""
 
     question: Question
     ms: tuple[float, ...] = ()
+    cpu_ms: float = 0.0
     rows: int = 0
     read_rows: int = 0
     read_bytes: int = 0
@@ -68,7 +69,8 @@ class Answer:
 class Reader:
     """Asks over HTTP as the reader does, and hears what was read for it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, server: EmbeddedClickHouse, settings: Settings) -> None:
+        self._server = server
         user, password = credentials(settings, "reader")
         self._headers = {"X-ClickHouse-User": user, "X-ClickHouse-Key": password}
         # The summary is whole only when the answer waits for the end; what an earlier query found must not help.
@@ -84,6 +86,7 @@ class Reader:
     def ask(self, question: Question, times: int) -> Answer:
         """The question so many times, in a row."""
         took: list[float] = []
+        used_s = cpu_s(self._server)
         sql = question.sql.rstrip().rstrip(";")
         if not re.search(r"\bFORMAT \w+\s*$", sql):
             sql += "\nFORMAT JSONCompactEachRow"
@@ -97,19 +100,20 @@ class Reader:
                 return Answer(question, error=body.decode(errors="replace").strip().splitlines()[0][:200])
         summary = orjson.loads(response.headers["X-ClickHouse-Summary"])
         read = int(summary["read_rows"]), int(summary["read_bytes"])
-        return Answer(question, tuple(took), int(summary["result_rows"]), *read)
+        used_ms = (cpu_s(self._server) - used_s) * 1000 / times
+        return Answer(question, tuple(took), used_ms, int(summary["result_rows"]), *read)
 
 
 def main() -> int:
     """0; 1 when an answer was slow or there was none."""
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else 160)
-    with _directory(options.data_dir) as directory, _clickhouse(directory) as settings:
+    with _directory(options.data_dir) as directory, _clickhouse(directory) as (server, settings):
         month = _loaded(settings, directory, int(options.rows))
         if options.load_only:
             return 0
         asked = [q for q in questions(month.end_s, month.rows) if re.search(options.only, f"{q.source} {q.what}")]
-        with closing(Reader(settings)) as reader:
+        with closing(Reader(server, settings)) as reader:
             answers = list(_watched(reader, asked))
     console.print(
         _table(answers, f"over {month.rows:,} inferences, median of {TIMES}, limit {LIMIT_MS:.0f} ms; {_about()}")
@@ -149,8 +153,8 @@ def _directory(told: Path | None) -> Iterator[Path]:
 
 
 @contextmanager
-def _clickhouse(directory: Path) -> Iterator[Settings]:
-    """Settings of a migrated ClickHouse in the directory; it ends with the block."""
+def _clickhouse(directory: Path) -> Iterator[tuple[EmbeddedClickHouse, Settings]]:
+    """A migrated ClickHouse in the directory, and the settings that reach it; it ends with the block."""
     passwords: Passwords = kept_secrets(directory).passwords
     http_port, native_port = free_ports(2)
     settings = settings_for(load({}), "", f"http://127.0.0.1:{http_port}", passwords).model_copy(update=KEPT_SETTINGS)
@@ -165,7 +169,7 @@ def _clickhouse(directory: Path) -> Iterator[Settings]:
     server.start()
     try:
         migrate(settings)
-        yield settings
+        yield server, settings
     finally:
         server.stop()
 
@@ -207,7 +211,7 @@ def _table(answers: Sequence[Answer], title: str) -> Table:
     out = Table(title=title, title_justify="left")
     for name in ("asked by", "what", "range"):
         out.add_column(name)
-    for name in ("ms", "worst", "rows", "rows read", "MB read"):
+    for name in ("ms", "worst", "CPU ms", "rows", "rows read", "MB read"):
         out.add_column(name, justify="right", no_wrap=True)
     out.add_column("")
     last = ""
@@ -222,6 +226,7 @@ def _table(answers: Sequence[Answer], title: str) -> Table:
             asked.range,
             f"{answer.median_ms:,.0f}",
             f"{max(answer.ms, default=float('nan')):,.0f}",
+            f"{answer.cpu_ms:,.0f}",
             f"{answer.rows:,}",
             f"{answer.read_rows:,}",
             f"{answer.read_bytes / 1e6:,.1f}",
@@ -240,6 +245,7 @@ def _as_json(answer: Answer) -> dict[str, object]:
         "sql": asked.sql,
         "median_ms": answer.median_ms,
         "worst_ms": max(answer.ms, default=None),
+        "cpu_ms": answer.cpu_ms,
         "rows": answer.rows,
         "read_rows": answer.read_rows,
         "read_bytes": answer.read_bytes,

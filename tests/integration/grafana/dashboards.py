@@ -25,6 +25,7 @@ class Query:
     panel_type: str = ""
     min_interval_ms: int = 0
     max_data_points: int = 1000
+    range_ms: int = 0  # of an alert rule: its own, whatever somebody looks at
 
     def __str__(self) -> str:
         return f"{self.dashboard}: {self.kind} {self.panel}"
@@ -81,7 +82,8 @@ def _of_dashboard(title: str, dashboard: dict[str, Any]) -> Iterator[Query]:
 def _of_rule(title: str, rule: dict[str, Any]) -> Iterator[Query]:
     for step in rule["data"]:
         if "rawSql" in step["model"]:
-            yield Query("alert rules", title, "alert", step["model"]["rawSql"])
+            range_ms = 1000 * step["relativeTimeRange"]["from"]
+            yield Query("alert rules", title, "alert", step["model"]["rawSql"], range_ms=range_ms)
 
 
 def _is_sql(target: dict[str, Any]) -> bool:
