@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -80,7 +80,7 @@ class _Desk:
     news: News
     told_until: int  # by those before us, by the rules that are in the snapshot
     heard: tuple[int, int] | None = None  # the version of what people say that was taken in
-    save_at: float = 0.0
+    save_at: float = field(default_factory=lambda: time.monotonic() + SAVE_S)
     beat_at: float = 0.0
 
     def state(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 DAY_MS = 86_400_000
+SEGMENT_BYTES = 128 << 20  # of a compacted topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class Topic:
 
     def settings(self) -> dict[str, str]:
         """The broker's settings for this topic."""
-        cleanup = {"cleanup.policy": "compact"}
+        # What is written last is not compacted: of the detector's state, which is large and written often, not too much.
+        cleanup = {"cleanup.policy": "compact", "segment.bytes": str(SEGMENT_BYTES)}
         if self.retention_ms is not None:
             cleanup = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
         return {

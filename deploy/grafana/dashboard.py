@@ -182,6 +182,8 @@ def thresholds(*steps: Step) -> builder.ThresholdsConfig:
     )
 
 
+# Few enough that a week is read from hours and a month too; more cannot be told apart on a screen.
+POINTS = 200
 PLAIN: tuple[Step, ...] = ((None, "text"),)
 ERRORS: tuple[Step, ...] = ((None, "green"), (0.01, "yellow"), (0.05, "red"))
 
@@ -202,6 +204,7 @@ def number(
         .datasource(CLICKHOUSE)
         .unit(unit)
         .interval("10s")
+        .max_data_points(POINTS)
         .thresholds(thresholds(*steps))
         .color_scheme(builder.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
         .graph_mode(look.BigValueGraphMode.NONE)
@@ -230,6 +233,7 @@ def lines(title: str, description: str, unit: str, query: Builder[Dataquery], *,
         .datasource(CLICKHOUSE)
         .unit(unit)
         .interval("10s")
+        .max_data_points(POINTS)
         .color_scheme(builder.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
         .line_width(1)
         .fill_opacity(8)
@@ -258,6 +262,7 @@ def rows(title: str, description: str, query: Target, *, height: int = 9) -> tab
         .description(description)
         .datasource(CLICKHOUSE)
         .interval("10s")
+        .max_data_points(POINTS)
         .no_value(NOTHING)
         .cell_height(look.TableCellHeight.SM)
         .filterable(False)

@@ -155,9 +155,14 @@ def _over_time() -> list[timeseries.Panel]:
     def by_device(title: str, description: str, unit: str, value: str) -> timeseries.Panel:
         query = series(
             f"SELECT time, device_id, {value} AS value",
-            f"FROM {MODELS} WHERE {_WHERE} AND device_id != '' GROUP BY time, device_id ORDER BY time",
+            f"FROM {MODELS} WHERE {_WHERE} AND device_id IN (",
+            f"  SELECT device_id FROM {MODELS} WHERE {_WHERE} AND device_id != ''",
+            "  GROUP BY device_id ORDER BY sum(inference_count) DESC, device_id LIMIT 25",
+            ") GROUP BY time, device_id ORDER BY time",
         )
-        return house.lines(title, description, unit, query, display="${__field.labels.device_id}")
+        return house.lines(
+            title, f"{description} The 25 busiest of those chosen.", unit, query, display="${__field.labels.device_id}"
+        )
 
     return [
         by_device("Requests by device", "Inferences a second.", "reqps", RATE).min(0),

@@ -96,7 +96,7 @@ def _totals() -> list[stat.Panel]:
 
 def _models() -> table_panel.Panel:
     query = table(
-        "WITH window_start >= $__fromTime AS now, window_start > $__toTime - 70 - window_s AS fresh",
+        "WITH window_start >= $__fromTime AS now, window_start > $__toTime - 60 - window_s AS fresh",
         "SELECT",
         '  model_id AS "Model",',
         "  replaceRegexpOne(model_id, '/[^/]*$', '') AS name,",
@@ -105,8 +105,8 @@ def _models() -> table_panel.Panel:
         '  sumIf(confidence_ppm_sum, now) / nullIf(sumIf(detection_count, now), 0) / 1e6 AS "Confidence",',
         '  "Confidence" / nullIf(sumIf(confidence_ppm_sum, NOT now) / sumIf(detection_count, NOT now) / 1e6, 0) - 1',
         '    AS "Confidence change",',
-        '  sumIf(confidence_ppm_sum, fresh) / nullIf(sumIf(detection_count, fresh), 0) / 1e6 AS "Last minute",',
-        '  "Last minute" / "Confidence" - 1 AS "Last minute vs range",',
+        '  sumIf(confidence_ppm_sum, fresh) / nullIf(sumIf(detection_count, fresh), 0) / 1e6 AS "Latest",',
+        '  "Latest" / "Confidence" - 1 AS "Latest vs range",',
         '  sumIf(latency_us_sum, now) / nullIf(sumIf(latency_count, now), 0) / 1e3 AS "Inference time",',
         '  "Inference time" / nullIf(sumIf(latency_us_sum, NOT now) / sumIf(latency_count, NOT now) / 1e3, 0) - 1',
         '    AS "Time change",',
@@ -116,7 +116,7 @@ def _models() -> table_panel.Panel:
         f"FROM {MODELS_AND_BEFORE}",
         f"WHERE {WORKSPACE} AND {NOT_EARLIER}",
         'GROUP BY model_id HAVING "Requests" > 0',
-        'ORDER BY "Last minute vs range" ASC NULLS LAST, "Requests" DESC',
+        'ORDER BY least(round(ifNull("Latest vs range", 0), 1), 0), "Model"',
         "LIMIT 500",
     )
     to_model = house.link(
@@ -129,7 +129,8 @@ def _models() -> table_panel.Panel:
     return (
         house.rows(
             "Models",
-            "Each version of each model; the one whose confidence sank most in the last minute stands first. "
+            "Each version of each model, first those whose confidence sank by 5 % or more. Latest: the mean confidence "
+            "of the last minute of the range (of the last window, where those are longer). "
             "A model's name opens its dashboard. " + _COMPARED,
             query,
         )
@@ -139,8 +140,8 @@ def _models() -> table_panel.Panel:
         .override_by_name("Requests change", house.change(""))
         .override_by_name("Confidence", house.column(**share))
         .override_by_name("Confidence change", house.change("up"))
-        .override_by_name("Last minute", house.column(**share))
-        .override_by_name("Last minute vs range", house.change("up"))
+        .override_by_name("Latest", house.column(**share))
+        .override_by_name("Latest vs range", house.change("up"))
         .override_by_name("Inference time", house.column(unit="ms", decimals=1))
         .override_by_name("Time change", house.change("down"))
         .override_by_name("Errors", house.errors_column())

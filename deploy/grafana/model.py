@@ -161,7 +161,7 @@ def _histogram() -> heatmap.Panel:
         .description("Detections by confidence, in steps of 5 %. A model that grows unsure moves down.")
         .datasource(CLICKHOUSE)
         .interval("10s")
-        .max_data_points(240)
+        .max_data_points(house.POINTS)
         .calculate(False)
         .rows_frame(heatmap.RowsHeatmapOptions().layout(look.HeatmapCellLayout.GE))
         .color(

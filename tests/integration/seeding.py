@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -208,6 +209,7 @@ def class_windows(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         }
 
 
+@cache
 def latency_bucket(latency_us: int) -> int:
     """The definition, in whole numbers: the least b with latency <= (101/99)^b."""
     if latency_us == 0:

@@ -3,7 +3,8 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -48,14 +49,21 @@ def wait_owns(worker: WorkerUnderTest, count: int) -> None:
 @contextmanager
 def in_background(manager: AbstractAsyncContextManager[T]) -> Iterator[T]:
     """What lives in an event loop, beside a test that has none."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
+    entered: Future[tuple[T, Callable[[], object]]] = Future()
+
+    async def live() -> None:
+        over, loop = asyncio.Event(), asyncio.get_running_loop()
+        async with manager as one:
+            entered.set_result((one, lambda: loop.call_soon_threadsafe(over.set)))
+            await over.wait()
+
+    thread = threading.Thread(target=lambda: asyncio.run(live()))
     thread.start()
+    one, end = entered.result(20)
     try:
-        yield asyncio.run_coroutine_threadsafe(manager.__aenter__(), loop).result(20)
-        asyncio.run_coroutine_threadsafe(manager.__aexit__(None, None, None), loop).result(20)
+        yield one
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        end()
         thread.join()
 
 
@@ -83,7 +91,7 @@ def test_detectors_that_freeze_before_they_tell_or_save_and_wake_up_too_late(wor
         workers.wait_struck(second)
         first.resume()  # tells what is old, and joins
         wait_owns(first, whole)
-        log.play(good, 2)
+        log.play(good, 5)
         wait_told(world, AlertState.RECOVERING, models)
         second.resume()  # saves what is old, and joins
         eventually(lambda: 0 < owned(second) < whole, 60, "both share the work")

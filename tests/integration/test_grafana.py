@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from clickhouse_connect.driver.client import Client
 
+from deploy.grafana.dashboard import POINTS
 from pipeline.edge.clock import now_ms
 from pipeline.edge.store.clickhouse import connect
 from pipeline.edge.store.migrations import migrate
@@ -128,8 +129,9 @@ def tables_read(grafana: Grafana, sql: str) -> dict[str, dict[str, tuple[str, in
         if match := re.search(r"ReadFromMergeTree \((?:\w+\.)?(\w+)\)", line):
             table = match[1]
             out.setdefault(table, {})
-        elif match := re.search(r"\b(Min-Max|Partition|PrimaryKey)$", line):
+        elif match := re.search(r"\b(Min-Max|Partition|PrimaryKey|Skip)$", line):
             index = match[1]
+            condition = ""
         elif match := re.search(r"Condition: (.*)$", line):
             condition = match[1]
         elif (match := re.search(r"Granules: (\d+)/(\d+)$", line)) and index:
@@ -191,7 +193,7 @@ def test_the_models_table_has_a_row_for_each_model_with_its_numbers(grafana: Gra
 @pytest.mark.parametrize("name", RANGES_S)
 def test_series_have_each_point_and_percentiles_within_one_percent(grafana: Grafana, name: str) -> None:
     length_s, now_s, window_s = RANGES_S[name], grafana.seeded.now_s, WINDOWS_S[name]
-    step_s = interval_ms(0, length_s * 1000, 10_000) // 1000
+    step_s = interval_ms(0, length_s * 1000, 10_000, POINTS) // 1000
     point_s = -(-step_s // window_s) * window_s
     first_s = (now_s - length_s) // window_s * window_s
     mine = grafana.seeded.within(
@@ -301,6 +303,14 @@ def test_the_pipelines_state_is_told(grafana: Grafana) -> None:
     assert now_s - newest_s <= age["age"] <= now_ms() // 1000 - newest_s
     tables = {row["Table"]: row["Rows"] for row in grafana.ask(panel("Pipeline", "Tables"), 900)[0]}
     assert tables == grafana.rows_there
+
+
+def test_the_model_whose_confidence_sinks_stands_first_in_the_table(grafana: Grafana) -> None:
+    first, second = grafana.ask(panel("Fleet", "Models"), HOUR_S, EVERYTHING | {"workspace": SINKING})[0]
+    assert (first["Model"], second["Model"]) == ("sinking/1", "steady/1")
+    assert first["Latest"] == pytest.approx(0.4)
+    assert first["Latest vs range"] == pytest.approx(0.4 / ((55 * 0.8 + 5 * 0.4) / 60) - 1, abs=0.02)
+    assert second["Latest vs range"] == pytest.approx(0)
 
 
 def test_what_sinks_or_slows_down_is_noticed_by_grafanas_own_rules(grafana: Grafana) -> None:

@@ -6,26 +6,27 @@ import pytest
 from pipeline.core.detection import bank
 from pipeline.core.detection.bank import MEMBERS, MEMBERS_OF_CHANNEL, Bank, member_name
 from pipeline.core.detection.baseline import Residuals
+from pipeline.core.detection.learning import NOTES
 from pipeline.core.detection.signals import COUNTS, GAUSSIANS, SIGNALS, Channel
 
 
 def residuals(z: float = 0.0, precision: float = 0.0, count: float = 0.0, expected: float = 0.0) -> Residuals:
+    """One window of one model."""
+
     def full(rows: int, value: float) -> np.ndarray:
-        return np.full((rows, 1), value, np.float32)
+        return np.full((1, rows, 1), value, np.float32)
 
     return Residuals(
         z=full(SIGNALS, z),
         robust_z=full(SIGNALS, z),
         expected=full(SIGNALS, 0),
-        observed=np.ones((SIGNALS, 1), np.bool_),
-        judged=np.ones((SIGNALS, 1), np.bool_),
+        judged=np.ones((1, SIGNALS, 1), np.bool_),
         precision=full(GAUSSIANS, precision),
         count_scaled=full(COUNTS, count),
         expected_scaled=full(COUNTS, expected),
-        deviation=full(SIGNALS, 0),
-        target=full(SIGNALS, 0),
         unit=full(SIGNALS, 1),
         trust=full(SIGNALS, 1),
+        notes=np.zeros((1, NOTES, SIGNALS, 1), np.float32),
     )
 
 
@@ -34,7 +35,7 @@ def run(windows: list[Residuals]) -> tuple[Bank, np.ndarray]:
     machine.state.add(1)
     work = np.empty((MEMBERS, 1), np.float32)
     for window in windows:
-        machine.step(machine.state.view(0, 1), window, work)
+        machine.step(machine.state.view(0, 1), machine.evidence(window)[0], work)
     return machine, machine.state["sum"][:, 0]
 
 

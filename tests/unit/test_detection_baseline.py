@@ -30,9 +30,10 @@ class Model:
         window.n[Signal.CONFIDENCE] = 2 * n
         window.x[Signal.CONFIDENCE] = confidence + 0.12 * self.rng.normal() / max(2 * n, 1) ** 0.5
         moment, view = Moment.of(self.index), self.baseline.state.view(0, 1)
-        residuals = self.baseline.residuals(view, window.x, window.n, moment)
+        self.baseline.arrive(view, window.x, moment)
+        residuals = self.baseline.residuals(view, window.x[None], window.n[None], [moment]).at(0)
         learns = np.full((SIGNALS, 1), self.learns)
-        self.baseline.learn(view, window.x, window.n, moment, residuals, learns)
+        self.baseline.learn(view, residuals.notes, residuals.robust_z, learns, moment)
         self.index += 1
         return residuals
 
@@ -143,8 +144,9 @@ def test_something_that_was_never_reported_before_is_learned_like_a_new_model() 
     everything = np.ones((SIGNALS, 1), np.bool_)
     for _ in range(300):
         moment = Moment.of(model.index)
-        residuals = model.baseline.residuals(view, window.x, window.n, moment)
-        model.baseline.learn(view, window.x, window.n, moment, residuals, everything)
+        model.baseline.arrive(view, window.x, moment)
+        residuals = model.baseline.residuals(view, window.x[None], window.n[None], [moment]).at(0)
+        model.baseline.learn(view, residuals.notes, residuals.robust_z, everything, moment)
         model.index += 1
     assert residuals.expected[Signal.LATENCY_P50, 0] == pytest.approx(10.6, abs=0.01)
     assert view["age"][0] == 300

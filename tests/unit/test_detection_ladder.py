@@ -6,7 +6,6 @@ import pytest
 from pipeline.core.detection import ladder
 from pipeline.core.detection.ladder import SCALE_WINDOWS, SCALES, Ladder
 from pipeline.core.detection.signals import SIGNALS, Channel, Signal
-from tests.unit.test_detection_bank import residuals
 
 
 class Climb:
@@ -21,10 +20,12 @@ class Climb:
         view, work = self.ladder.state.view(0, 1), np.empty((SCALES, SIGNALS, 1), np.float32)
         out = []
         for z in zs:
-            scores = self.ladder.step(view, residuals(z=float(z)), work)
+            now = np.full((SIGNALS, 1), z, np.float32)
+            scores = self.ladder.step(view, now, now, work)
             out.append(scores[:, Signal.CONFIDENCE, 0].copy())
             age = np.array([self.index + 1], np.float32)
-            self.ladder.learn(view, np.ones((SIGNALS, 1), np.bool_), age, self.index)
+            if self.ladder.learns_in(self.index):
+                self.ladder.learn(view, np.ones((SIGNALS, 1), np.bool_), age)
             self.index += 1
         return np.array(out)
 

@@ -1,6 +1,6 @@
 """The expander of the tests against pairs that Go has given: the plugin SDK's own sqlutil.Interpolate, v0.277.0.
 
-The macros under it were typed after those of grafana-clickhouse-datasource (the plugin is no Go module that can be had).
+The macros under it were typed after those of grafana-clickhouse-datasource (which is no Go module to be had).
 Range: 2025-11-24 16:00:00.123 to 22:00:00.987 UTC. Variables: what Grafana documents for its format `sqlstring`.
 """
 

@@ -71,6 +71,7 @@ class ModelWatch:
         self._pending: list[_Pending] = []
         self._limits = limits or OurLimits()
         self._refusals = Refusals(self._limits.refused_window_ms)
+        self._is_live = False  # of history there is nothing to say about ourselves
         self._gap_ms: int | None = None  # when the last gap of the chain was seen, while its alert is open
 
     @property
@@ -117,6 +118,7 @@ class ModelWatch:
 
     def observe(self, record: AggregateRecord) -> tuple[Verdict, list[AlertEvent]]:
         """One record, in the order of the log."""
+        self._is_live = True
         end = Position(*record.end)
         verdict = self._chain.observe(record.source, Position(*record.start), end)
         if verdict is Verdict.REPEAT:
@@ -180,7 +182,9 @@ class ModelWatch:
         return self._detector.observe(start_ms, [item.rows for item in self._pending], masked, through_ms)
 
     def _about_ourselves(self, end_ms: int) -> list[Condition]:
-        said = []
+        said: list[Condition] = []
+        if not self._is_live:
+            return said
         if self._partition == 0:  # that it is told once
             said = [
                 ourselves.alive(end_ms),

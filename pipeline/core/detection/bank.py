@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.core.detection import tail
 from pipeline.core.detection.baseline import Residuals
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
-from pipeline.core.detection.signals import CHANNELS, COUNTS, GAUSSIANS, SIGNALS_OF_CHANNEL
+from pipeline.core.detection.signals import COUNTS, GAUSSIANS, SIGNALS_OF_CHANNEL
 from pipeline.core.detection.state import Arrays, Bools, Field, Floats, KeyedState
 
 _LATENCY = np.log([1.03, 1.06, 1.12, 1.25, 1.6, 2.5])
@@ -25,13 +25,15 @@ _COUNT_RATIOS = np.array([_TRAFFIC, _ERRORS] + [_SHARE] * (COUNTS - 2), np.float
 EFFECTS, RATIOS = _GAUSSIAN_EFFECTS.shape[1], _COUNT_RATIOS.shape[1]
 GAUSSIAN_MEMBERS = GAUSSIANS * 2 * EFFECTS  # up, then down, for each signal
 MEMBERS = GAUSSIAN_MEMBERS + COUNTS * RATIOS
-_SIGMA_MAX = 4.0  # residuals are clipped, so a member for a larger effect could never speak
+_SIGMA_MAX = np.float32(4.0)  # residuals are clipped, so a member for a larger effect could never speak
 
 SIGNAL_OF_MEMBER = np.concatenate(
     [np.repeat(np.arange(GAUSSIANS), 2 * EFFECTS), np.repeat(np.arange(GAUSSIANS, GAUSSIANS + COUNTS), RATIOS)]
 )
 _FIRST_MEMBER = np.searchsorted(SIGNAL_OF_MEMBER, np.arange(GAUSSIANS + COUNTS + 1))
 MEMBERS_OF_CHANNEL = tuple(slice(int(_FIRST_MEMBER[s.start]), int(_FIRST_MEMBER[s.stop])) for s in SIGNALS_OF_CHANNEL)
+
+_FIRST_OF_CHANNEL = [members.start for members in MEMBERS_OF_CHANNEL]
 
 # Windows until a member may speak: a small effect looks like a season until a day is known, and like a day that was
 # a little different until several are.
@@ -50,6 +52,7 @@ _PRIOR = tail.Prior(level=math.log(WINDOWS_PER_HOUR), rate=1.0, excess=1.0)
 _EFFECTS = _GAUSSIAN_EFFECTS[:, :, None]
 _LOG_RATIOS = np.log(_COUNT_RATIOS)[:, :, None]
 _RATIOS_LESS_1 = (_COUNT_RATIOS - 1)[:, :, None]
+_ZERO, _HALF = np.float32(0), np.float32(0.5)
 
 
 class Bank:
@@ -65,17 +68,22 @@ class Bank:
             }
         )
 
-    def step(self, view: Arrays, residuals: Residuals, work: Floats) -> Floats:
-        """One window more: the score of every member, in `work`."""
-        sums, evidence = view["sum"], work
-        _gaussian_evidence(residuals, evidence[:GAUSSIAN_MEMBERS])
-        _count_evidence(residuals, evidence[GAUSSIAN_MEMBERS:])
+    def evidence(self, residuals: Residuals) -> Floats:
+        """What windows say for each member: (windows, MEMBERS, models)."""
+        windows, _, models = residuals.z.shape
+        out = np.empty((windows, MEMBERS, models), np.float32)
+        _gaussian_evidence(residuals, out[:, :GAUSSIAN_MEMBERS])
+        _count_evidence(residuals, out[:, GAUSSIAN_MEMBERS:])
+        return out
+
+    def step(self, view: Arrays, evidence: Floats, work: Floats) -> Floats:
+        """One window more, with its evidence (MEMBERS, models): the score of every member, in `work`."""
+        sums, windows, hour_max = view["sum"], view["windows"], view["hour_max"]
         sums += evidence
-        np.maximum(sums, 0, out=sums)
-        windows = view["windows"]
+        np.maximum(sums, _ZERO, out=sums)
         windows += 1
-        windows *= sums > 0
-        np.maximum(view["hour_max"], sums, out=view["hour_max"])
+        windows *= sums > _ZERO
+        np.maximum(hour_max, sums, out=hour_max)
         np.multiply(sums, view["slope"], out=work)
         work += view["at_zero"]
         return work
@@ -96,28 +104,26 @@ class Bank:
 
 
 def _gaussian_evidence(residuals: Residuals, out: Floats) -> None:
-    models = out.shape[1]
-    pairs = out.reshape(GAUSSIANS, 2, EFFECTS, models)
-    sigmas = np.minimum(_EFFECTS * residuals.precision[:, None], _SIGMA_MAX)
-    pull = sigmas * residuals.robust_z[:GAUSSIANS, None]
+    pairs = out.reshape(len(out), GAUSSIANS, 2, EFFECTS, out.shape[2])
+    sigmas = np.minimum(_EFFECTS * residuals.precision[:, :, None], _SIGMA_MAX)
+    pull = sigmas * residuals.robust_z[:, :GAUSSIANS, None]
     sigmas *= sigmas
-    sigmas *= 0.5
-    np.subtract(pull, sigmas, out=pairs[:, 0])
+    sigmas *= _HALF
+    np.subtract(pull, sigmas, out=pairs[:, :, 0])
     np.negative(pull, out=pull)
-    np.subtract(pull, sigmas, out=pairs[:, 1])
-    pairs *= residuals.trust[:GAUSSIANS, None, None]
+    np.subtract(pull, sigmas, out=pairs[:, :, 1])
+    pairs *= residuals.trust[:, :GAUSSIANS, None, None]
 
 
 def _count_evidence(residuals: Residuals, out: Floats) -> None:
-    by_signal = out.reshape(COUNTS, RATIOS, out.shape[1])
-    np.multiply(residuals.count_scaled[:, None], _LOG_RATIOS, out=by_signal)
-    by_signal -= residuals.expected_scaled[:, None] * _RATIOS_LESS_1
+    by_signal = out.reshape(len(out), COUNTS, RATIOS, out.shape[2])
+    np.multiply(residuals.count_scaled[:, :, None], _LOG_RATIOS, out=by_signal)
+    by_signal -= residuals.expected_scaled[:, :, None] * _RATIOS_LESS_1
 
 
 def channel_maxima(scores: Floats, out: Floats) -> None:
     """The highest score of each channel's members."""
-    for channel in range(CHANNELS):
-        scores[MEMBERS_OF_CHANNEL[channel]].max(axis=0, out=out[channel])
+    np.maximum.reduceat(scores, _FIRST_OF_CHANNEL, axis=0, out=out)
 
 
 def member_name(member: int) -> str:

@@ -112,10 +112,11 @@ class AutomaticDetector:
             self._judgement.add(len(new))
 
     def advance(self, index: int, window: Signals, masked: Bools) -> list[Finding]:
-        """One window of all models watched, by column."""
+        """One window of all models watched, by column: signals of this one, or of those that come next as well."""
         assert self._next_index is None or index >= self._next_index
         self._next_index = index + 1
-        told = self._judgement.step(index, window, masked)
+        coming = window if window.x.ndim == 3 else Signals(window.x[:, None], window.n[:, None])
+        told = self._judgement.step(index, coming, masked)
         findings = [self._named(column, finding) for column, finding in told]
         if index % WINDOWS_PER_HOUR == WINDOWS_PER_HOUR - 1:
             self._review_seats()
@@ -238,12 +239,12 @@ class _Ahead:
     signals: Signals  # (SIGNALS, windows, models)
 
     def take(self, index: int, models: int) -> Signals | None:
-        """One window of them, if that is among them and of just these models."""
+        """This window and those after it, if it is among them and they are of just these models."""
         _, windows, known = self.signals.x.shape
         place = index - self.first
         if not 0 <= place < windows or known != models:
             return None
-        return Signals(self.signals.x[:, place], self.signals.n[:, place])
+        return Signals(self.signals.x[:, place:], self.signals.n[:, place:])
 
 
 def _places(starts: Sequence[int], index: int, count: int) -> tuple[Ints, Ints]:

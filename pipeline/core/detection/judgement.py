@@ -1,6 +1,8 @@
 """Baseline, bank, ladder and scoring of many models, stepped together; models are columns here, without names."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +28,7 @@ from pipeline.core.detection.signals import (
 from pipeline.core.detection.state import Arrays, Bools, Floats, Ints
 
 CHUNK = 512  # models worked on at once, so that what they need stays in the processor's cache
+_TOGETHER_MAX = 32  # models; of more a window is work enough for numpy
 _ABOVE_SHARE = 0.15  # of the members' hours, for their tails
 _OVER = 8.0  # units of surprise that evidence may exceed its threshold by: an alert must not end by chance
 _GROWN = max(bank.NEED.max(), ladder.NEED.max())  # age from which every member may speak
@@ -33,6 +36,22 @@ _SILENT = np.float32(-1e9)  # the score of a member that may not speak yet
 _CHANNEL_OF_MEMBER = CHANNEL_OF_SIGNAL[bank.SIGNAL_OF_MEMBER]
 
 Told = list[tuple[int, Finding]]  # (column, what is said about it)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Windows that were held against the baseline together."""
+
+    first: int
+    moments: Sequence[Moment]
+    residuals: Residuals
+    evidence: Floats
+    is_settled: bool  # no level is learned anew
+
+    @property
+    def end(self) -> int:
+        """The window after the last."""
+        return self.first + len(self.moments)
 
 
 class Judgement:
@@ -49,6 +68,9 @@ class Judgement:
             "scoring": self._scoring.state,
             "recovery": self._recovery.state,
         }
+        # By the first column of a chunk; nothing but what follows from the state and the signals.
+        self._seen: dict[int, _Seen] = {}
+        self._views: dict[int, dict[str, Arrays]] = {}
         self._bank_work = np.empty((bank.MEMBERS, CHUNK), np.float32)
         self._ladder_work = np.empty((ladder.SCALES, SIGNALS, CHUNK), np.float32)
         self._scores = np.empty((len(FAMILIES), CHANNELS, CHUNK), np.float32)
@@ -65,12 +87,14 @@ class Judgement:
 
     def add(self, count: int) -> None:
         """New models, in the columns after the last."""
+        self._forget()
         for name in ("baseline", "bank", "ladder", "recovery"):
             self._parts[name].add(count)
         self._scoring.add(count)
 
     def keep(self, columns: Ints) -> None:
         """Only these."""
+        self._forget()
         for state in self._parts.values():
             state.keep(columns)
 
@@ -80,20 +104,21 @@ class Judgement:
 
     def unpack(self, packed: Mapping[str, Mapping[str, bytes]], count: int) -> None:
         """Models of a `pack`, in the columns after the last."""
+        self._forget()
         for name, state in self._parts.items():
             state.unpack(packed[name], count)
 
-    def step(self, index: int, window: Signals, masked: Bools) -> Told:
-        """One window of all models."""
-        moment, told = Moment.of(index), []
+    def step(self, index: int, coming: Signals, masked: Bools) -> Told:
+        """One window of all models. `coming`: (SIGNALS, windows, models), this one and those known after it."""
+        told = []
         for start in range(0, len(masked), CHUNK):
             end = min(start + CHUNK, len(masked))
-            part = Signals(window.x[:, start:end], window.n[:, start:end])
-            told += self._step_chunk(start, end, part, moment, masked[start:end])
+            told += self._step_chunk(start, end, index, coming, masked[start:end])
         return told
 
     def accept(self, column: int, channels: Sequence[Channel]) -> None:
         """What is seen in these channels is what is expected from now on."""
+        self._forget()
         for channel in channels:
             self._baseline.accept(column, SIGNALS_OF_CHANNEL[channel])
 
@@ -121,6 +146,7 @@ class Judgement:
 
     def seat(self, column: int, seat: int, share: float) -> None:
         """A seat got another class; all others lost one."""
+        self._forget()
         self._baseline.seat(column, Signal.CLASS + seat, share)
         self._baseline.accept(column, slice(Signal.CLASS + OTHER_SEAT, Signal.CLASS + OTHER_SEAT + 1))
 
@@ -133,30 +159,74 @@ class Judgement:
             for channel in np.flatnonzero(scoring["breached"][:, column]).tolist()
         ]
 
-    def _step_chunk(self, start: int, end: int, window: Signals, moment: Moment, masked: Bools) -> Told:
-        views = {name: state.view(start, end) for name, state in self._parts.items()}
-        base, x, n = views["baseline"], window.x, window.n
-        residuals = self._baseline.residuals(base, x, n, moment)
-        member_scores, scale_scores, scores = self._score(views, residuals)
-        began, ended = self._scoring.step(views["scoring"], scores)
-        breached = views["scoring"]["breached"]
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: their views are of their own arrays."""
+        return self.__dict__ | {"_views": {}}
+
+    def _forget(self) -> None:
+        """The state is changed from outside."""
+        self._seen.clear()
+        self._views.clear()
+
+    def _step_chunk(self, start: int, end: int, index: int, coming: Signals, masked: Bools) -> Told:
+        views = self._views.get(start)
+        if views is None:
+            views = self._views[start] = {name: state.view(start, end) for name, state in self._parts.items()}
+        base = views["baseline"]
+        seen, place = self._look(start, end, index, coming, base)
+        moment = seen.moments[place]
+        member_scores, scale_scores, scores = self._score(views, seen, place)
+        changed = self._scoring.step(views["scoring"], scores)
         told: Told = []
-        if breached.any() or ended.any():
-            scene = Scene(moment.index, window, residuals, views, member_scores, scale_scores, scores, self._asked)
+        if changed is not None:
+            window = Signals(coming.x[:, 0, start:end], coming.n[:, 0, start:end])
+            residuals = seen.residuals.at(place)
+            scene = Scene(index, window, residuals, views, member_scores, scale_scores, scores, self._asked)
+            began, ended = changed
             over = self._recover(scene, began)
             told = [(start + column, finding) for column, finding in explain(scene, began, ended | over)]
             self._restart(views, over)
-        relearning = base["relearn"] > 0
-        learns = (~breached[CHANNEL_OF_SIGNAL] | relearning) & ~masked
-        self._baseline.learn(base, x, n, moment, residuals, learns)
-        self._ladder.learn(views["ladder"], learns & residuals.judged, base["age"], moment.index)
-        views["scoring"]["skip_hour"] |= masked
-        if relearning.any():
-            self._bank.hold(views["bank"], relearning)
-            self._ladder.hold(views["ladder"], relearning)
+        self._learn(views, seen, place, masked, everywhere=changed is None and seen.is_settled)
         if moment.ends_hour:
             self._end_hour(views)
         return told
+
+    def _look(self, start: int, end: int, index: int, coming: Signals, base: Arrays) -> tuple["_Seen", int]:
+        """This window against its baseline: which of those that were looked at together it is.
+
+        While what is normal stays as it is, a few windows of a few models cost as much as one.
+        """
+        seen = self._seen.get(start)
+        moment = Moment.of(index) if seen is None or index >= seen.end else seen.moments[index - seen.first]
+        self._baseline.arrive(base, coming.x[:, 0, start:end], moment)
+        if seen is None or index >= seen.end:
+            steady = self._baseline.steady(base, moment)
+            count = max(1, min(steady, coming.x.shape[1])) if end - start <= _TOGETHER_MAX else 1
+            x, n = (a[:, :count, start:end].transpose(1, 0, 2) for a in (coming.x, coming.n))
+            moments = [moment, *(Moment.of(index + later) for later in range(1, count))]
+            residuals = self._baseline.residuals(base, x, n, moments)
+            settled = steady > 0 and not base["relearn"].any()
+            seen = _Seen(index, moments, residuals, self._bank.evidence(residuals), settled)
+            self._seen[start] = seen
+        return seen, index - seen.first
+
+    def _learn(self, views: Mapping[str, Arrays], seen: "_Seen", place: int, masked: Bools, everywhere: bool) -> None:
+        """Only where nothing is breached or masked."""
+        base, moment = views["baseline"], seen.moments[place]
+        residuals, learns, judged = seen.residuals, None, seen.residuals.judged[place]
+        relearning = None if seen.is_settled else base["relearn"] > 0
+        if not everywhere or masked.any():
+            learns = ~views["scoring"]["breached"][CHANNEL_OF_SIGNAL] & ~masked
+            if relearning is not None:
+                learns |= relearning & ~masked
+            judged = learns & judged
+            views["scoring"]["skip_hour"] |= masked
+        self._baseline.learn(base, residuals.notes[place], residuals.robust_z[place], learns, moment)
+        if self._ladder.learns_in(moment.index):
+            self._ladder.learn(views["ladder"], judged, base["age"])
+        if relearning is not None and relearning.any():
+            self._bank.hold(views["bank"], relearning)
+            self._ladder.hold(views["ladder"], relearning)
 
     def _recover(self, scene: Scene, began: Bools) -> Bools:
         """Which alerts are over, as what they are about is as expected again. Accuses somebody of those that begin."""
@@ -180,11 +250,13 @@ class Judgement:
             self._bank.hold(views["bank"], anew)
             self._ladder.hold(views["ladder"], anew)
 
-    def _score(self, views: Mapping[str, Arrays], residuals: Residuals) -> tuple[Floats, Floats, Floats]:
-        count, age = residuals.z.shape[1], views["baseline"]["age"]
-        scores = self._scores[..., :count]
-        of_members = self._bank.step(views["bank"], residuals, self._bank_work[:, :count])
-        of_scales = self._ladder.step(views["ladder"], residuals, self._ladder_work[..., :count])
+    def _score(self, views: Mapping[str, Arrays], seen: "_Seen", place: int) -> tuple[Floats, Floats, Floats]:
+        age = views["baseline"]["age"]
+        count = len(age)
+        residuals, scores = seen.residuals, self._scores[..., :count]
+        of_members = self._bank.step(views["bank"], seen.evidence[place], self._bank_work[:, :count])
+        ladder_work = self._ladder_work[..., :count]
+        of_scales = self._ladder.step(views["ladder"], residuals.z[place], residuals.robust_z[place], ladder_work)
         if age.min() < _GROWN:
             of_members += (age < bank.NEED) * _SILENT
             of_scales += (age < ladder.NEED) * _SILENT

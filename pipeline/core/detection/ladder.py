@@ -9,9 +9,8 @@ import math
 import numpy as np
 
 from pipeline.core.detection import tail
-from pipeline.core.detection.baseline import Residuals
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
-from pipeline.core.detection.signals import CHANNELS, SIGNALS, SIGNALS_OF_CHANNEL
+from pipeline.core.detection.signals import SIGNALS, SIGNALS_OF_CHANNEL
 from pipeline.core.detection.state import Arrays, Bools, Field, Floats, KeyedState
 
 SCALES = 9
@@ -22,7 +21,7 @@ FAST = SCALES + _LAG
 
 
 def _rates(windows: np.ndarray) -> Floats:
-    return (2 / (windows + 1)).astype(np.float32)[:, None, None]
+    return np.repeat((2 / (windows + 1)).astype(np.float32), SIGNALS).reshape(-1, SIGNALS, 1)
 
 
 FAST_RATES = _rates(2.0 ** np.arange(FAST))
@@ -31,7 +30,9 @@ _SLOW_RATES = _rates(2.0 ** np.arange(SCALES) * _SLOW)
 # Windows until a scale may speak. The two shortest must know first how often single windows stray.
 _DAYS = np.array([1, 1, 0, 0, 0, 0, 0, 1, 2]) * WINDOWS_PER_DAY
 NEED = (_DAYS + np.array([0, 0, 60, 180, 360, 720, 2160, 0, 0])).astype(np.float32)[:, None, None]
-_SPREAD_EVERY = 4  # windows; it is slow, and a quarter of the work
+_SPREAD_EVERY = 4  # windows
+_HALF = np.float32(0.5)
+_FIRST_OF_CHANNEL = [signals.start for signals in SIGNALS_OF_CHANNEL]
 _SPREAD_WINDOWS = (60.0 * SCALE_WINDOWS + 2000).astype(np.float32)[:, None]
 _SPREAD_PRIOR = (20.0 * SCALE_WINDOWS).astype(np.float32)[:, None]
 
@@ -56,25 +57,28 @@ class Ladder:
             }
         )
 
-    def step(self, view: Arrays, residuals: Residuals, work: Floats) -> Floats:
-        """One window more: the score of every scale and signal, in `work`."""
-        fast, slow = view["fast"], view["slow"]
-        fast[:_LAG] += FAST_RATES[:_LAG] * (residuals.z - fast[:_LAG])
-        fast[_LAG:] += FAST_RATES[_LAG:] * (residuals.robust_z - fast[_LAG:])
-        slow += _SLOW_RATES * (fast[_LAG:] - slow)
+    def step(self, view: Arrays, z: Floats, robust_z: Floats, work: Floats) -> Floats:
+        """One window more, with its residuals (SIGNALS, models): the score of every scale and signal, in `work`."""
+        fast, slow, hour_max = view["fast"], view["slow"], view["hour_max"]
+        shortest, others = fast[:_LAG], fast[_LAG:]
+        shortest += FAST_RATES[:_LAG] * (z - shortest)
+        others += FAST_RATES[_LAG:] * (robust_z - others)
+        slow += _SLOW_RATES * (others - slow)
         np.subtract(fast[:SCALES], slow, out=work)
         work *= work
         work /= view["variance"]
-        work *= 0.5
-        np.maximum(view["hour_max"], work, out=view["hour_max"])
+        work *= _HALF
+        np.maximum(hour_max, work, out=hour_max)
         work *= view["slope"]
         work += view["at_zero"]
         return work
 
-    def learn(self, view: Arrays, learns: Bools, age: Floats, index: int) -> None:
+    def learns_in(self, index: int) -> bool:
+        """Whether spreads are learned in this window; they are slow, and it is a quarter of the work."""
+        return index % _SPREAD_EVERY == 0
+
+    def learn(self, view: Arrays, learns: Bools, age: Floats) -> None:
         """The spread of each scale, where `learns` (SIGNALS, models)."""
-        if index % _SPREAD_EVERY:
-            return
         variance = view["variance"]
         square = np.square(view["fast"][:SCALES] - view["slow"])
         np.minimum(square, 9 * variance, out=square)
@@ -93,6 +97,4 @@ class Ladder:
 
 def channel_maxima(scores: Floats, out: Floats) -> None:
     """The highest score of each channel's signals and scales."""
-    by_signal = scores.max(axis=0)
-    for channel in range(CHANNELS):
-        by_signal[SIGNALS_OF_CHANNEL[channel]].max(axis=0, out=out[channel])
+    np.maximum.reduceat(scores.max(axis=0), _FIRST_OF_CHANNEL, axis=0, out=out)

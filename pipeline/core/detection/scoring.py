@@ -53,16 +53,19 @@ class Scoring:
         self.state.add(count)
         self._set_thresholds(self.state.view(self.state.size - count, self.state.size))
 
-    def step(self, view: Arrays, scores: Floats) -> tuple[Bools, Bools]:
-        """One window more, with scores (families, CHANNELS, models): what began and what ended in it."""
+    def step(self, view: Arrays, scores: Floats) -> tuple[Bools, Bools] | None:
+        """One window more, with scores (families, CHANNELS, models): what began and what ended in it.
+
+        None: nothing, and nothing is going on.
+        """
         view["last"][...] = scores
-        np.maximum(view["hour_max"], scores, out=view["hour_max"])
-        breached, calm = view["breached"], view["calm"]
-        over = (scores >= view["threshold"]).any(axis=0)
-        began = over & ~breached
+        hour_max, breached, calm = view["hour_max"], view["breached"], view["calm"]
+        np.maximum(hour_max, scores, out=hour_max)
+        over = scores >= view["threshold"]
+        if not over.any() and not breached.any():
+            return None
+        began: Bools = over.any(axis=0) & ~breached
         breached |= began
-        if not breached.any():
-            return began, began
         below = (scores < view["lower"]).all(axis=0) & breached
         calm[...] = np.where(below, calm + 1, 0)
         ended = calm >= CALM_WINDOWS

@@ -12,8 +12,6 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Arrays = dict[str, npt.NDArray[Any]]
 
-_CAPACITY_MIN = 16
-
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -47,14 +45,14 @@ class KeyedState:
         return self._whole[name][..., : self.size]
 
     def view(self, start: int, end: int) -> Arrays:
-        """The columns start to end of every array; what is written to them is kept."""
+        """The columns start to end of every array; what is written to them is kept. Valid until keys come or go."""
         return {name: array[..., start:end] for name, array in self._whole.items()}
 
     def add(self, count: int) -> None:
         """`count` new keys, at the end."""
         size = self.size + count
         if size > self._capacity:
-            self._reserve(max(_CAPACITY_MIN, size + size // 4))
+            self._reserve(size + size // 4)  # of a few keys no more: they lie close together
         for name, field in self._fields.items():
             fill = np.asarray(field.fill, field.dtype)
             self._whole[name][..., self.size : size] = fill[..., None] if fill.ndim else fill

@@ -12,8 +12,8 @@ from tests.integration.seeding import class_windows, insert, latency_bucket, mod
 
 HOUR_S, DAY_S = 3600, 86_400
 RANGES_S = {"15 min": 900, "6 h": 6 * HOUR_S, "7 d": 7 * DAY_S, "90 d": 90 * DAY_S}
-# What a range of that length is read from, by a panel with 1000 points.
-WINDOWS_S = {"15 min": 10, "6 h": 10, "7 d": 60, "90 d": HOUR_S}
+# What a range of that length is read from, by a panel with deploy.grafana.dashboard.POINTS points.
+WINDOWS_S = {"15 min": 10, "6 h": 60, "7 d": HOUR_S, "90 d": HOUR_S}
 
 WORKSPACE = 'o\'brien "&" sons'
 MODELS = ("it's/1", "it's/2", 'dou"ble/7', "plain")
@@ -64,6 +64,7 @@ def seed(client: Client, now_s: int) -> Seeded:
 def _inferences(draw: random.Random, now_s: int) -> list[Row]:
     """More of them the younger they are, so that every range and the one before it has some."""
     rows = []
+    times_us = [round(draw.lognormvariate(10, 0.6)) for _ in range(80)]
     for length_s in (1500, *(2 * length for length in RANGES_S.values())):
         for _ in range(600):
             names = [draw.choice(NAMES) for _ in range(draw.randint(0, 4))]
@@ -78,7 +79,7 @@ def _inferences(draw: random.Random, now_s: int) -> list[Row]:
                     "workspace": WORKSPACE,
                     "model_id": draw.choice(MODELS),
                     "device_id": draw.choice(DEVICES),
-                    "latency_us": None if draw.random() < 0.1 else round(draw.lognormvariate(10, 0.6)),
+                    "latency_us": None if draw.random() < 0.1 else draw.choice(times_us),
                     "detections.class": names,
                     "detections.confidence_ppm": [draw.randint(0, 1_000_000) for _ in names],
                     **{f"detections.{side}": [0.0] * len(names) for side in ("x", "y", "width", "height")},

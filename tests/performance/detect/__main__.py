@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from rich.progress import Progress
 from rich.table import Table
 
 from pipeline.core.detection.signals import CHANNELS, Channel
-from tests.performance.detect import cost, nab
+from tests.performance.detect import cost, month, nab
 from tests.performance.detect.experiment import MISSED_WINDOWS, Outcome, Size, cold_start, run
 from tests.performance.detect.workload import FAULTS, GROSS
 from tests.performance.figures import Figure, table
 
 CONSOLE = Console()
 COLD_MINUTES = (10, 20, 60, 240)
+USUAL = ("cost", "cold", "clean", "dirty")
 
 
 def main() -> None:
@@ -30,14 +32,18 @@ def main() -> None:
     parser.add_argument("--injections", type=int, default=usual.injections)
     parser.add_argument("--seed", type=int, default=20)
     parser.add_argument("--nab", type=Path, help="a copy of the NAB repository; it is only read")
-    parser.add_argument("--only", choices=["clean", "dirty", "cold", "cost", "nab"], action="append")
+    parser.add_argument("--only", choices=[*USUAL, "month", "nab"], action="append")
+    parser.add_argument("--days", type=int, default=30, help="of the month")
     parser.add_argument("--json", type=Path, help="write the figures there, too")
     asked = parser.parse_args()
-    only = asked.only or ["cost", "cold", "clean", "dirty", *(["nab"] if asked.nab else [])]
+    only = asked.only or [*USUAL, *(["nab"] if asked.nab else [])]
     size = Size(asked.streams, asked.learn_days, asked.test_days, asked.injections)
     figures: list[Figure] = []
     if "cost" in only:
         figures += cost.figures()
+    if "month" in only:
+        with tempfile.TemporaryDirectory() as directory:
+            figures += month.figures(Path(directory), asked.days, asked.seed)
     if "cold" in only:
         _print_cold(asked.seed)
     for world in ("clean", "dirty"):
