@@ -45,7 +45,7 @@ log = structlog.get_logger()
 
 VERSION = 1  # of what is saved
 SAVE_S, SAVE_S_MAX = 30.0, 300.0
-SAVE_SHARE = 0.01  # of its time that a partition's work stands still to be saved
+SAVE_SHARE = 0.02  # of its time that a partition's work stands still to be saved
 TICK_MS = 5000  # how often we beat into each partition of heartbeats
 RECENT_MS = 600_000  # what history tells at the very first start is news if it is not older
 ASKED_PER_STANDSTILL = 6  # how often we ask where the other roles stand

@@ -19,7 +19,7 @@ class Topic:
 
     def settings(self) -> dict[str, str]:
         """The broker's settings for this topic."""
-        # What is written last is not compacted: of the detector's state, which is large and written often, not too much.
+        # The newest segment is never compacted: state that is large and written often would pile up in it.
         cleanup = {"cleanup.policy": "compact", "segment.bytes": str(SEGMENT_BYTES)}
         if self.retention_ms is not None:
             cleanup = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}

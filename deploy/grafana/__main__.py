@@ -39,6 +39,10 @@ def _json(dashboard: Dashboard) -> str:
     built = dashboard.build()
     for number, panel in enumerate(built.panels or [], start=1):
         panel.id_val = number
+    for variable in built.templating.list_val or []:
+        variable.auto = variable.auto_count = variable.auto_min = (
+            None  # the SDK writes these into variables of any kind
+        )
     return json.dumps(built, cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

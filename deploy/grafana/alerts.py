@@ -126,7 +126,7 @@ def _started() -> timeseries.Panel:
         .span(24)
     )
     for severity, color in _COLORS.items():
-        panel.override_by_name(severity, house.column(color={"mode": "fixed", "fixedColor": color}))
+        panel.override_by_regexp(f"/{severity}/", house.column(color={"mode": "fixed", "fixedColor": color}))
     return panel
 
 

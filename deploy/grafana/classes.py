@@ -14,6 +14,7 @@ from deploy.grafana.sql import (
     NOT_EARLIER,
     VERSIONS,
     WORKSPACE,
+    compared,
     series,
     table,
 )
@@ -37,12 +38,7 @@ def classes() -> builder.Dashboard:
 
 def _totals() -> list[stat.Panel]:
     def total(title: str, description: str, unit: str, value: str, colors: look.PercentChangeColorMode) -> stat.Panel:
-        query = series(
-            f"SELECT if(window_start < $__fromTime, $__fromTime, $__toTime) AS period, {value} AS value",
-            f"FROM {CLASSES_AND_BEFORE}",
-            f"WHERE {_WHERE} AND {NOT_EARLIER}",
-            "GROUP BY period ORDER BY period",
-        )
+        query = compared(value, CLASSES_AND_BEFORE, _WHERE)
         text = f"{description} The change is against the period of equal length before."
         return house.changing(house.number(title, text, unit, query), colors).span(8)
 

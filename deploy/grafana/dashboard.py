@@ -43,12 +43,7 @@ def dashboard(
             .include_vars(True)
             .keep_time(True)
         )
-        .with_variable(
-            builder.DatasourceVariable("datasource")
-            .label("ClickHouse")
-            .type(CLICKHOUSE_TYPE)
-            .hide(model.VariableHide.HIDE_VARIABLE)
-        )
+        .with_variable(builder.DatasourceVariable("datasource").label("ClickHouse").type(CLICKHOUSE_TYPE))
     )
     for variable in variables:
         built.with_variable(variable)
@@ -59,13 +54,13 @@ def dashboard(
 
 
 def query_variable(name: str, label: str, *lines: str) -> builder.QueryVariable:
-    """Values from ClickHouse, asked for again when the range changes."""
+    """Values from ClickHouse, asked for when the dashboard is loaded."""
     return (
         builder.QueryVariable(name)
         .label(label)
         .datasource(CLICKHOUSE)
         .query(sql(*lines))
-        .refresh(model.VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .refresh(model.VariableRefresh.ON_DASHBOARD_LOAD)
         .sort(model.VariableSort.NATURAL_ASC)
     )
 
@@ -210,7 +205,7 @@ def number(
         .graph_mode(look.BigValueGraphMode.NONE)
         .color_mode(look.BigValueColorMode.VALUE)
         .text_mode(look.BigValueTextMode.VALUE)
-        .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("/.*/"))
+        .reduce_options(common.ReduceDataOptions().calcs(["last"]).fields(""))
         .no_value("–")
         .height(4)
         .span(4)

@@ -15,6 +15,7 @@ from deploy.grafana.sql import (
     NOT_EARLIER,
     RATE,
     WORKSPACE,
+    compared,
     series,
     table,
 )
@@ -37,12 +38,7 @@ def total(
     title: str, description: str, unit: str, value: str, where: str, colors: look.PercentChangeColorMode
 ) -> stat.Panel:
     """A number over the range, and its change against the range before."""
-    query = series(
-        f"SELECT if(window_start < $__fromTime, $__fromTime, $__toTime) AS period, {value} AS value",
-        f"FROM {MODELS_AND_BEFORE}",
-        f"WHERE {where} AND {NOT_EARLIER}",
-        "GROUP BY period ORDER BY period",
-    )
+    query = compared(value, MODELS_AND_BEFORE, where)
     return house.changing(house.number(title, f"{description} {_COMPARED}", unit, query), colors)
 
 
@@ -115,7 +111,7 @@ def _models() -> table_panel.Panel:
         '  max(window_start) AS "Last window"',
         f"FROM {MODELS_AND_BEFORE}",
         f"WHERE {WORKSPACE} AND {NOT_EARLIER}",
-        'GROUP BY model_id HAVING "Requests" > 0',
+        "GROUP BY model_id",
         'ORDER BY least(round(ifNull("Latest vs range", 0), 1), 0), "Model"',
         "LIMIT 500",
     )

@@ -4,7 +4,6 @@ from grafana_foundation_sdk.builders import common, prometheus, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
 from grafana_foundation_sdk.builders import table as table_panel
 from grafana_foundation_sdk.models import common as look
-from grafana_foundation_sdk.models import dashboard as model
 
 from deploy.grafana import dashboard as house
 from deploy.grafana.sql import PROMETHEUS, series, table
@@ -14,12 +13,7 @@ _TRIED = "An attempt that failed is made again; nothing is lost."
 
 def pipeline() -> builder.Dashboard:
     """The dashboard."""
-    prometheus_choice = (
-        builder.DatasourceVariable("prometheus")
-        .label("Prometheus")
-        .type("prometheus")
-        .hide(model.VariableHide.HIDE_VARIABLE)
-    )
+    prometheus_choice = builder.DatasourceVariable("prometheus").label("Prometheus").type("prometheus")
     built = house.dashboard(
         "Pipeline",
         house.PIPELINE,

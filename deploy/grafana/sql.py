@@ -91,6 +91,21 @@ def series(*lines: str, ref_id: str = "A") -> Target:
     return Target(SqlQuery(sql(*lines), "series", ref_id))
 
 
+def compared(value: str, source: str, where: str) -> Target:
+    """`value` over the range before and over the range, in this order, each a row also where nothing was."""
+    return series(
+        "SELECT period, value",
+        "FROM (SELECT arrayJoin([$__fromTime, $__toTime]) AS period) AS periods",
+        "LEFT JOIN (",
+        f"  SELECT if(window_start < $__fromTime, $__fromTime, $__toTime) AS period, {value} AS value",
+        f"  FROM {source}",
+        f"  WHERE {where} AND {NOT_EARLIER}",
+        "  GROUP BY period",
+        ") AS counted USING (period)",
+        "ORDER BY period",
+    )
+
+
 def table(*lines: str, ref_id: str = "A") -> Target:
     """Rows as they are."""
     return Target(SqlQuery(sql(*lines), "table", ref_id))

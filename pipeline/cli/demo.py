@@ -165,8 +165,9 @@ class _Run:
     async def _history_s(self, stats: DemoStats) -> float:
         """How long it takes until automatic detection has a say about the model that is to be degraded; says so."""
         history = await asyncio.to_thread(stats.history, now_ms())
+        self._judged = {model_id for model_id, windows in history.items() if windows >= FIRST_SAY_WINDOWS}
         wait_s = max(0, HISTORY_WINDOWS - history.get(DEGRADED, 0)) * WINDOW_MS / 1000
-        text = "automatic detection judges every model: it has enough of its history"
+        text = f"automatic detection judges {DEGRADED} already: it has some history of it"
         if wait_s:
             text = f"automatic detection judges {DEGRADED} in {wait_s / 60:.0f} min, when it has some history of it"
         if wait_s > (self._total_s or float("inf")):
@@ -245,6 +246,9 @@ class _Run:
         overall = await asyncio.to_thread(stats.stretches, [(demo.start_ms, demo.end_ms)])
         self._console.print(summary(totals, overall, phases))
         self._console.print(alerts_table(self._alerts, demo.start_ms))
+        if any(alert.resolved_ms is None for alert in self._alerts):
+            text = "No end: the run was over before an alert had the evidence for it (automatic detection: a minute)."
+            self._console.print(text, highlight=False, soft_wrap=True)
         self._console.print(f"{published:,} inferences were published.")
         self._tell_where_to_look()
 

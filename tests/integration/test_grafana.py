@@ -111,6 +111,34 @@ def test_a_choice_of_several_values_empties_no_panel(grafana: Grafana) -> None:
     assert [str(query) for query in QUERIES if not grafana.ask(query, 6 * HOUR_S, SOME)[0]] == []
 
 
+def test_columns_are_of_types_that_grafana_takes_and_series_go_up_in_time(grafana: Grafana) -> None:
+    """A time and a number make a series, text beside them is a label; a rule wants one number, with text as labels."""
+    for query in QUERIES:
+        result = grafana.reader.query(grafana.expanded(query, 6 * HOUR_S))
+        kinds = [kind_of(column.name) for column in result.column_types]
+        assert "other" not in kinds, f"{query}: {[column.name for column in result.column_types]}"
+        if query.is_series:
+            assert kinds[0] == "time"
+            assert kinds.count("time") == 1
+            assert "number" in kinds
+            times = list(result.result_columns[0])
+            assert times == sorted(times), str(query)
+        if query.kind == "alert":
+            assert sorted(kinds) == ["number", "text", "text"]
+        if query.kind == "annotation":
+            assert list(zip(result.column_names, kinds, strict=True)) == [
+                ("time", "time"), ("timeEnd", "time"), ("text", "text"), ("tags", "text"),
+            ]  # fmt: skip
+
+
+def kind_of(type_name: str) -> str:
+    bare = re.sub(r"^(?:(?:LowCardinality|Nullable|SimpleAggregateFunction)\((?:\w+, )?)+", "", type_name)
+    for kind, pattern in (("time", r"DateTime"), ("number", r"U?Int(8|16|32|64)\b|Float"), ("text", r"String")):
+        if re.match(pattern, bare):
+            return kind
+    return "other"
+
+
 @pytest.mark.parametrize("name", RANGES_S)
 def test_each_range_is_read_from_the_rollup_that_fits_it_and_from_no_other(grafana: Grafana, name: str) -> None:
     for query in QUERIES:
@@ -303,6 +331,17 @@ def test_the_pipelines_state_is_told(grafana: Grafana) -> None:
     assert now_s - newest_s <= age["age"] <= now_ms() // 1000 - newest_s
     tables = {row["Table"]: row["Rows"] for row in grafana.ask(panel("Pipeline", "Tables"), 900)[0]}
     assert tables == grafana.rows_there
+
+
+def test_where_nothing_is_now_a_total_is_nothing_and_not_what_was_before(grafana: Grafana) -> None:
+    later = Grafana(grafana.reader, Seeded([], grafana.seeded.now_s + 900), {})
+    rows = {title: later.ask(panel("Fleet", title), 900)[0] for title in ("Requests", "Average confidence")}
+    assert [row["value"] for row in rows["Requests"]] == [
+        len(grafana.seeded.within(later.seeded.now_s - 1800, 2e9, 10)),
+        0,
+    ]
+    assert rows["Average confidence"][0]["value"] > 0
+    assert rows["Average confidence"][1]["value"] is None
 
 
 def test_the_model_whose_confidence_sinks_stands_first_in_the_table(grafana: Grafana) -> None:

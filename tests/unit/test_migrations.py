@@ -64,7 +64,8 @@ def test_a_setting_does_not_change_the_checksum() -> None:
 def test_every_statement_that_comes_with_the_code_may_run_twice() -> None:
     again = re.compile(
         r"CREATE TABLE IF NOT EXISTS |CREATE MATERIALIZED VIEW IF NOT EXISTS |CREATE OR REPLACE VIEW |"
-        r"ALTER TABLE \w+ (ADD|DROP) \w+ IF (NOT )?EXISTS "
+        r"ALTER TABLE \w+ (ADD|DROP) \w+ IF (NOT )?EXISTS |ALTER TABLE \w+ MATERIALIZE PROJECTION |"
+        r"INSERT INTO model_(devices|classes)\n"  # tables of least and greatest: what is there twice counts once
     )
     assert [s.partition("\n")[0] for s in STATEMENTS if not again.match(s)] == []
 
@@ -78,4 +79,4 @@ def test_every_table_that_keeps_what_the_recorder_writes_deduplicates() -> None:
         if (name := re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", s))
         and "non_replicated_deduplication_window = 100000" in s
     }
-    assert made == {*rows, *windows}
+    assert made == {*rows, *windows, "model_devices", "model_classes"}

@@ -69,6 +69,7 @@ class RuleEngine:
         through_s = through_ms // 1000 // STEP_S * STEP_S
         if not self.end_s and through_s > 0:
             self.end_s = through_s - STEP_S
+            self._coming = {start_s for start_s in self._coming if start_s >= self.end_s}
             for rule in self._book:
                 self._meet_named(rule)
         found: list[Condition] = []
@@ -76,7 +77,10 @@ class RuleEngine:
             before_s, self.end_s = self.end_s, self._next_end(through_s)
             for model in self._models.values():
                 found += model.judge(self.end_s)
-            self._coming = {start_s for start_s in self._coming if start_s >= self.end_s}
+            if self.end_s - before_s == STEP_S:
+                self._coming.discard(before_s)
+            else:
+                self._coming = {start_s for start_s in self._coming if start_s >= self.end_s}
             if before_s // HOLE_S != self.end_s // HOLE_S:
                 self._forget()
         return found

@@ -103,9 +103,15 @@ class Sliding:
         for length, interval in leaving.items():
             if length > FINE_S:
                 self._take_away(length, self._coarse, *interval, MINUTE_S)
-        for start_s in sorted(start_s for start_s in self._coming if start_s < end_s):
+        for start_s in self._completed(old_end_s, end_s):
             self._complete(start_s, _merged(self._coming.pop(start_s)))
         self._forget()
+
+    def _completed(self, old_end_s: int, end_s: int) -> Iterable[int]:
+        """Starts of windows that came before they were complete, and now are."""
+        if (end_s - old_end_s) // STEP_S <= len(self._coming):
+            return [start_s for start_s in range(old_end_s, end_s, STEP_S) if start_s in self._coming]
+        return sorted(start_s for start_s in self._coming if start_s < end_s)
 
     def snapshot(self) -> dict[str, Any]:
         """All but what was asked for, as JSON has it."""

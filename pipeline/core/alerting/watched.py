@@ -8,7 +8,7 @@ from pipeline.core.alerting import metrics
 from pipeline.core.alerting.condition import Condition, Subject
 from pipeline.core.alerting.rule_book import names_model
 from pipeline.core.alerting.sliding import MINUTE_S, STEP_S, Sliding, Sparse
-from pipeline.core.alerting.wording import summary
+from pipeline.core.alerting.wording import Wording
 from pipeline.core.tally import Ints
 from schemas.alert import AlertKind
 from schemas.rule import Metric, Operator, Rule
@@ -31,6 +31,7 @@ class _Watch:
     rule: Rule
     subject: Subject
     key: Key
+    wording: Wording
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class WatchedModel:
 
     def bind(self, rules: Sequence[Rule], end_s: int, since_s: int) -> None:
         """From now on these rules are about it. New sums begin at `since_s`."""
-        self._watches = [_Watch(rule, self._subject(rule), _key(rule)) for rule in rules]
+        self._watches = [self._watch(rule) for rule in rules]
         self._speaks_of_silence = any(rule.metric in metrics.WITHOUT_MIN_COUNT for rule in rules)
         self.needs = _needs(rules)
         self._series = {key: series for key, series in self._series.items() if key in self.needs}
@@ -162,8 +163,8 @@ class WatchedModel:
         ]
         return _Finding(value, count, classes=changes)
 
-    def _subject(self, rule: Rule) -> Subject:
-        return Subject(
+    def _watch(self, rule: Rule) -> _Watch:
+        subject = Subject(
             AlertKind.RULE,
             rule.rule_id,
             self.workspace,
@@ -172,6 +173,7 @@ class WatchedModel:
             rule.class_name,
             rule.metric.value,
         )
+        return _Watch(rule, subject, _key(rule), Wording.of(rule, subject))
 
     def snapshot(self) -> dict[str, Any]:
         """All but the rules, as JSON has it."""
@@ -261,7 +263,7 @@ def _condition(watch: _Watch, found: _Finding, end_s: int) -> Condition:
         severity=rule.severity,
         hold_ms=rule.hold_s * 1000,
         keep_firing_ms=rule.keep_firing_s * 1000,
-        summary=summary(rule, watch.subject, found.value, breached, found.count),
+        summary=watch.wording.summary(found.value, breached, found.count),
         labels=rule.labels,
         evidence=evidence,
     )

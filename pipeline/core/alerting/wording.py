@@ -1,5 +1,7 @@
 """One sentence for each thing a rule finds: who, what, over how long, and how it stands to the threshold."""
 
+from dataclasses import dataclass
+
 from pipeline.core.alerting.condition import Subject
 from schemas.rule import Metric, Operator, Rule
 
@@ -22,6 +24,7 @@ _WHAT = {
 }
 _PERCENT = frozenset({Metric.CLASS_SHARE, Metric.ERROR_RATE, Metric.EMPTY_RATE})
 _COUNTS = frozenset({Metric.INFERENCE_COUNT, Metric.CLASS_COUNT})
+_MILLISECONDS = frozenset(metric for metric in Metric if metric.value.endswith("_ms"))
 _RELATIONS = {
     Operator.BELOW: "below",
     Operator.AT_MOST: "at or below",
@@ -47,27 +50,37 @@ def quantity(metric: Metric, value: float) -> str:
         return f"{100 * value:.3g} %"
     if metric is Metric.SILENCE_S:
         return duration(value)
-    return f"{value:.3g} ms" if metric.value.endswith("_ms") else f"{value:.3g}"
+    return f"{value:.3g} ms" if metric in _MILLISECONDS else f"{value:.3g}"
 
 
-def summary(rule: Rule, subject: Subject, value: float | None, breached: bool | None, count: int) -> str:
-    """What was found."""
-    what = who(subject)
-    if rule.metric is Metric.SILENCE_S:
-        assert value is not None
-        what += f" silent for {duration(value)}"
-    else:
-        what += f": {_WHAT[rule.metric]} over {duration(rule.window_s)}"
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The sentences of a rule about a subject; what they have in common is said once."""
+
+    rule: Rule
+    what: str
+    relation: str
+
+    @classmethod
+    def of(cls, rule: Rule, subject: Subject) -> "Wording":
+        """Those of this rule."""
+        what = f"{who(subject)} silent for"
+        if rule.metric is not Metric.SILENCE_S:
+            what = f"{who(subject)}: {_WHAT[rule.metric]} over {duration(rule.window_s)}"
+        return cls(rule, what, f"{_RELATIONS[rule.operator]} {quantity(rule.metric, rule.threshold)}")
+
+    def summary(self, value: float | None, breached: bool | None, count: int) -> str:
+        """What was found."""
         if value is None:
-            few = count < max(1, rule.min_count)
-            return f"{what} unknown: " + (
-                f"{count:,} of the {max(1, rule.min_count):,} needed" if few else "watched for too short a time"
+            needed = max(1, self.rule.min_count)
+            few = count < needed
+            return f"{self.what} unknown: " + (
+                f"{count:,} of the {needed:,} needed" if few else "watched for too short a time"
             )
-        what += f" {quantity(rule.metric, value)}"
-    if breached is None:
-        return f"{what} so far"
-    relation = ("" if breached else "not ") + _RELATIONS[rule.operator]
-    return f"{what}, {relation} {quantity(rule.metric, rule.threshold)}"
+        what = f"{self.what} {quantity(self.rule.metric, value)}"
+        if breached is None:
+            return f"{what} so far"
+        return f"{what}, {self.relation}" if breached else f"{what}, not {self.relation}"
 
 
 def who(subject: Subject) -> str:

@@ -106,6 +106,10 @@ class Baseline:
         quiet = view["quiet"]
         quiet += 1
         quiet *= x[Signal.TRAFFIC] <= 0
+        view["day_windows"][moment.day_type] += 1
+
+    def open(self, view: Arrays, moment: Moment) -> None:
+        """A slot or a kind of day that is new begins. Never within a minute."""
         _open_slot(view, moment)
         _open_day(view, moment)
 
@@ -286,7 +290,6 @@ def _open_slot(view: Arrays, moment: Moment) -> None:
 def _open_day(view: Arrays, moment: Moment) -> None:
     """The kind of day that was first seen for a whole day is the reference, with factor 1."""
     today = view["day_windows"][moment.day_type]
-    today += 1
     if today.min() > 1:
         return
     reference, other = view["reference_day"], view["day_windows"][1 - moment.day_type]

@@ -98,7 +98,8 @@ class AutomaticDetector:
             window = self._ahead.take(index, len(self))
             assert window is not None
         mask = np.zeros(len(self), np.bool_)
-        mask[[self._columns[model] for model in masked if model in self._columns]] = True
+        if masked:
+            mask[[self._columns[model] for model in masked if model in self._columns]] = True
         return findings + self.advance(index, window, mask)
 
     def watch(self, models: Sequence[Model]) -> None:

@@ -71,9 +71,7 @@ class Judgement:
         # By the first column of a chunk; nothing but what follows from the state and the signals.
         self._seen: dict[int, _Seen] = {}
         self._views: dict[int, dict[str, Arrays]] = {}
-        self._bank_work = np.empty((bank.MEMBERS, CHUNK), np.float32)
-        self._ladder_work = np.empty((ladder.SCALES, SIGNALS, CHUNK), np.float32)
-        self._scores = np.empty((len(FAMILIES), CHANNELS, CHUNK), np.float32)
+        self._works: dict[int, tuple[Floats, Floats, Floats]] = {}  # room for scores, by models in a chunk
 
     @property
     def bytes_per_model(self) -> int:
@@ -167,11 +165,13 @@ class Judgement:
         """The state is changed from outside."""
         self._seen.clear()
         self._views.clear()
+        self._works.clear()
 
     def _step_chunk(self, start: int, end: int, index: int, coming: Signals, masked: Bools) -> Told:
         views = self._views.get(start)
         if views is None:
             views = self._views[start] = {name: state.view(start, end) for name, state in self._parts.items()}
+            self._works[end - start] = _work(end - start)
         base = views["baseline"]
         seen, place = self._look(start, end, index, coming, base)
         moment = seen.moments[place]
@@ -200,6 +200,7 @@ class Judgement:
         moment = Moment.of(index) if seen is None or index >= seen.end else seen.moments[index - seen.first]
         self._baseline.arrive(base, coming.x[:, 0, start:end], moment)
         if seen is None or index >= seen.end:
+            self._baseline.open(base, moment)
             steady = self._baseline.steady(base, moment)
             count = max(1, min(steady, coming.x.shape[1])) if end - start <= _TOGETHER_MAX else 1
             x, n = (a[:, :count, start:end].transpose(1, 0, 2) for a in (coming.x, coming.n))
@@ -252,10 +253,9 @@ class Judgement:
 
     def _score(self, views: Mapping[str, Arrays], seen: "_Seen", place: int) -> tuple[Floats, Floats, Floats]:
         age = views["baseline"]["age"]
-        count = len(age)
-        residuals, scores = seen.residuals, self._scores[..., :count]
-        of_members = self._bank.step(views["bank"], seen.evidence[place], self._bank_work[:, :count])
-        ladder_work = self._ladder_work[..., :count]
+        residuals = seen.residuals
+        bank_work, ladder_work, scores = self._works[len(age)]
+        of_members = self._bank.step(views["bank"], seen.evidence[place], bank_work)
         of_scales = self._ladder.step(views["ladder"], residuals.z[place], residuals.robust_z[place], ladder_work)
         if age.min() < _GROWN:
             of_members += (age < bank.NEED) * _SILENT
@@ -276,3 +276,10 @@ class Judgement:
             maxima = np.minimum(view["hour_max"], (limits[channels] - view["at_zero"]) / view["slope"])
             tail.learn(view, maxima, hours[channels], taught[channels], _ABOVE_SHARE)
             view["hour_max"][...] = 0
+
+
+def _work(models: int) -> tuple[Floats, Floats, Floats]:
+    """Room for the scores of members, scales and families."""
+    members = np.empty((bank.MEMBERS, models), np.float32)
+    scales = np.empty((ladder.SCALES, SIGNALS, models), np.float32)
+    return members, scales, np.empty((len(FAMILIES), CHANNELS, models), np.float32)

@@ -26,6 +26,7 @@ class Query:
     min_interval_ms: int = 0
     max_data_points: int = 1000
     range_ms: int = 0  # of an alert rule: its own, whatever somebody looks at
+    is_series: bool = False  # else a table
 
     def __str__(self) -> str:
         return f"{self.dashboard}: {self.kind} {self.panel}"
@@ -69,6 +70,7 @@ def _of_dashboard(title: str, dashboard: dict[str, Any]) -> Iterator[Query]:
                     panel["type"],
                     _duration_ms(panel.get("interval") or "0s"),
                     panel.get("maxDataPoints") or 1000,
+                    is_series=target["format"] == 0,
                 )
     for variable in dashboard.get("templating", {}).get("list", ()):
         if variable["type"] == "query" and (variable.get("datasource") or {}).get("type") == CLICKHOUSE:

@@ -88,7 +88,7 @@ def _formatted(value: Value, form: str | None) -> str:
     values = [value] if isinstance(value, str) else list(value)
     match form:
         case "sqlstring":
-            return ",".join("'" + v.replace("'", "''") + "'" for v in values)
+            return ",".join("'" + v.replace("'", "''").replace('"', '\\"') + "'" for v in values)
         case "raw" | "csv" | "text":
             return ",".join(values)
         case None:  # the plugin's own: quotes around a list's values, and no escape
