@@ -129,7 +129,7 @@ def _heard() -> statetimeline.Panel:
         .description("Green where at least one heartbeat was sent, red where none was. The first 50 devices by name.")
         .datasource(CLICKHOUSE)
         .interval("1m")
-        .max_data_points(240)
+        .max_data_points(house.POINTS)
         .mappings(list(states))
         .display_name("${__field.labels.device_id}")
         .color_scheme(builder.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))

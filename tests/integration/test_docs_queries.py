@@ -154,7 +154,7 @@ def test_only_detections_below_the_limit_are_found(reader: Client) -> None:
 
 
 def test_labels_that_came_later_are_counted(reader: Client) -> None:
-    assert answer(reader, "how often each model was found wrong") == [
+    assert answer(reader, "how often each version was found wrong") == [
         {"model_id": "helmets/2", "labelled": 2, "wrong": 1}
     ]
 

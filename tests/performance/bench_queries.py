@@ -32,6 +32,7 @@ from pipeline.edge.embedded.layout import kept_secrets, settings_for
 from pipeline.edge.embedded.ports import free_ports
 from pipeline.edge.store.clickhouse import connect, credentials
 from pipeline.edge.store.migrations import migrate
+from tests.documents import ROOT
 from tests.performance import bench_queries_data as data
 from tests.performance.bench_queries_asked import Question, questions
 from tests.performance.system import cpu_s, wait_settled
@@ -125,6 +126,8 @@ def main() -> int:
     console.print(f"{len(answers) - len(bad)} of {len(answers)} ok")
     if options.json:
         options.json.write_bytes(orjson.dumps([_as_json(answer) for answer in answers], option=orjson.OPT_INDENT_2))
+    if options.write_docs:
+        _write_docs(answers, month.rows)
     return 1 if bad or not answers else 0
 
 
@@ -134,6 +137,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="keep the data there, and use what is there")
     parser.add_argument("--load-only", action="store_true", help="with --data-dir: load, ask nothing")
     parser.add_argument("--only", default="", metavar="REGEX", help="ask only these")
+    parser.add_argument("--write-docs", action="store_true", help="put the figures of docs/queries.md there")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     return parser.parse_args()
 
@@ -234,6 +238,26 @@ def _table(answers: Sequence[Answer], title: str) -> Table:
         )
         last = asked.source
     return out
+
+
+def _write_docs(answers: Sequence[Answer], rows: int) -> None:
+    """What the queries of docs/queries.md took, at its end."""
+    document = ROOT / "docs" / "queries.md"
+    kept = document.read_text(encoding="utf-8").partition("## Measured\n")[0]
+    lines = [
+        f"| {a.question.what} | {a.median_ms:,.0f} | {a.read_rows:,} | {a.read_bytes / 1e6:,.1f} |"
+        for a in answers
+        if a.question.source == "docs/queries.md"
+    ]
+    text = f"""## Measured
+
+`make bench-queries ARGS=--write-docs`: over {rows:,} inferences of 30 days (400 devices, 20 models in two
+versions, 30 classes) with their rollups, as the reader, median of {TIMES}, on {_about()}.
+
+| query | ms | rows read | MB read |
+|---|---|---|---|
+"""
+    document.write_text(kept + text + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _as_json(answer: Answer) -> dict[str, object]:

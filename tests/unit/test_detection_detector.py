@@ -128,6 +128,26 @@ def test_a_window_that_was_judged_before_is_passed_over(grown: dict[str, object]
     assert life.detector.snapshot() == grown["saved"]
 
 
+def test_windows_that_are_known_together_are_judged_as_one_by_one() -> None:
+    life = Life()
+    life.go(750, WELL)  # old enough that nothing is learned within a minute
+    saved, start_ms, rng = life.detector.snapshot(), life.now_ms, np.random.default_rng(5)
+    health = [Health(confidence=0.6) if 40 <= window < 47 else WELL for window in range(90)]
+    made = [model_rows(rng, how, start_ms + i * WINDOW_MS) for i, how in enumerate(health)]
+    single, together = AutomaticDetector(), AutomaticDetector()
+    single.restore(saved)
+    together.restore(saved)
+    whole = window_rows([row for rows, _ in made for row in rows], [row for _, rows in made for row in rows])
+    end_ms = start_ms + len(made) * WINDOW_MS
+    found = []
+    for i, rows in enumerate(made):
+        at_ms = start_ms + i * WINDOW_MS
+        found.append(single.observe(at_ms, [window_rows(*rows)]))
+        assert together.observe(at_ms, [whole], through_ms=end_ms) == found[-1]
+        assert together.snapshot() == single.snapshot()
+    assert [f.breached for window in found for f in window if f.channel is Channel.CONFIDENCE][-1] is False
+
+
 def test_rows_of_other_windows_are_not_of_this_one() -> None:
     rng = np.random.default_rng(1)
     (a, b), (c, d) = (model_rows(rng, WELL, MONDAY_MS + i * WINDOW_MS) for i in range(2))
