@@ -156,6 +156,7 @@ def test_a_first_start_learns_from_old_logs_and_tells_of_them_what_is_still_open
         eventually(lambda: bool(mails(post, "[WARNING]")), 20, "the page")
         log.play({over: BAD, still_open: GOOD}, 6)  # from now on all is news
         wait_told(settings, FIRING, {over})
+        wait_told(settings, AlertState.RECOVERING, {still_open})  # another partition: in its own time
         workers.end_all()
     told = [(one.model_id, one.state.value) for one in steps(settings) if one.rule_id]
     assert [state for model, state in told if model == over] == ["pending", "firing"]
