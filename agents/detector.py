@@ -57,11 +57,8 @@ class Watch(Protocol):
 
     version: int
 
-    def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
-        """A person has it."""
-
-    def close(self, fingerprint: str, episode: int, author: str, comment: str) -> list[AlertEvent]:
-        """A person says that it is over."""
+    def hear(self, ack: Acknowledgement) -> list[AlertEvent]:
+        """What a person says of an alert. A second time it changes nothing."""
 
     def snapshot(self) -> dict[str, Any]:
         """Its state."""
@@ -202,10 +199,8 @@ class Detector:
         events: list[AlertEvent] = []
         for value in self.silences.values.values():
             ack = silence.decode(value)
-            if isinstance(ack, Acknowledgement) and ack.is_over:
-                events += desk.watch.close(ack.fingerprint, ack.episode, ack.author, ack.comment)
-            elif isinstance(ack, Acknowledgement):
-                events += desk.watch.acknowledge(ack.fingerprint, ack.episode, ack.author, ack.comment, ack.at_ms)
+            if isinstance(ack, Acknowledgement):
+                events += desk.watch.hear(ack)
         return events
 
     async def _observe(self, desk: _Desk, observe: Callable[[Records], list[AlertEvent]]) -> None:

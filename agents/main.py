@@ -19,7 +19,7 @@ class RoleName(StrEnum):
     NOTIFIER = "notifier"
 
 
-@app.command()
+@app.command("worker")
 def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")]) -> None:
     """Run one worker until it is told to stop (SIGTERM). Run as many of a role as there are partitions, if need be.
 

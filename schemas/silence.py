@@ -39,13 +39,16 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
-    """A person has taken an episode of an alert, or says that it is over: id is ack/FINGERPRINT/EPISODE."""
+    """What a person says of an episode of an alert: id is ack/FINGERPRINT/EPISODE.
+
+    It is taken (somebody has it), over (whatever is still heard of it), or normal (this is how it is from now on).
+    """
 
     id: Annotated[str, Meta(pattern="^ack/[0-9a-f]{16}/[0-9]{1,16}" + END)]
     author: Author
     at_ms: TimeMs
     comment: Comment = ""
-    is_over: bool = False
+    says: Literal["taken", "over", "normal"] = "taken"
     schema: int = SCHEMA_VERSION
 
     @property

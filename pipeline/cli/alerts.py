@@ -25,11 +25,11 @@ from pipeline.edge import alerts as edge
 from pipeline.edge.alerts import Alerts, NoSuchAlertError
 from pipeline.edge.clock import now_ms
 from schemas import silence as silence_schema
-from schemas.alert import AlertEvent, AlertState, Severity
+from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rejection import Rejected
 from schemas.silence import Acknowledgement, Matcher, Silence
 
-app = typer.Typer(no_args_is_help=True, help="Alerts: list, acknowledge, resolve, silence, follow.")
+app = typer.Typer(no_args_is_help=True, help="Alerts: list, acknowledge, accept, resolve, silence, follow.")
 
 _Author = Annotated[str | None, typer.Option("--author", help="who; default: the login name")]
 _Comment = Annotated[str, typer.Option("--comment", help="why")]
@@ -97,6 +97,32 @@ def ack(
 
 
 @app.command()
+def accept(
+    fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
+    author: _Author = None,
+    comment: _Comment = "",
+) -> None:
+    """Say of an anomaly that this is normal from now on: it is learned, and the alert ends in a quarter of an hour."""
+    settings = config.load()
+    step = edge.read(settings).find(fingerprint)
+    if step.kind is not AlertKind.ANOMALY or step.state is AlertState.RESOLVED:
+        why = (
+            "is resolved" if step.state is AlertState.RESOLVED else f"comes from a {step.kind.value}, not from learning"
+        )
+        raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to learn")
+    value = Acknowledgement(
+        id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
+        author=_login(author),
+        at_ms=now_ms(),
+        comment=comment,
+        says="normal",
+    )
+    _check(value)
+    edge.put_silence(settings, value)
+    typer.echo(f"{step.fingerprint}: {value.author} says that this is normal: {step.summary}")
+
+
+@app.command()
 def resolve(
     fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
     author: _Author = None,
@@ -116,7 +142,7 @@ def resolve(
         author=_login(author),
         at_ms=now_ms(),
         comment=comment,
-        is_over=True,
+        says="over",
     )
     _check(value)
     edge.put_silence(settings, value)

@@ -11,6 +11,7 @@ from pipeline.core.alerting.life_cycle import FLAP_MS
 from pipeline.core.detection.device import HeartbeatPolicy
 from pipeline.core.tables import Records
 from schemas.alert import AlertEvent
+from schemas.silence import Acknowledgement, acknowledgement_id
 from tests import builders
 from tests.alerting import START_MS
 
@@ -74,7 +75,8 @@ def test_it_says_who_is_where_once_it_has_caught_up() -> None:
 def test_a_person_takes_the_alert() -> None:
     watch = DeviceWatch(0, POLICY)
     (_, fired) = watch.observe(log([one for one in silent(40) if one[0] < START_MS + 30 * BEAT_MS]))
-    (acked,) = watch.acknowledge(fired.fingerprint, fired.episode, "kim", "", START_MS)
+    ack_id = acknowledgement_id(fired.fingerprint, fired.episode)
+    (acked,) = watch.hear(Acknowledgement(id=ack_id, author="kim", at_ms=START_MS))
     assert (acked.state.value, acked.sequence) == ("acknowledged", 3)
 
 

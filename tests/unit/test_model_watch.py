@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -13,8 +13,9 @@ from pipeline.core.alerting.ourselves import LAG_MS_MAX
 from pipeline.core.ledger import Verdict
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
-from schemas.alert import AlertEvent
+from schemas.alert import AlertEvent, AlertState
 from schemas.rule import Rule
+from schemas.silence import Acknowledgement, acknowledgement_id
 from tests import builders
 from tests.alerting import START_MS, START_S, rule
 
@@ -72,6 +73,12 @@ def again(watch: ModelWatch, sources: int = 1, partition: int = 1) -> ModelWatch
 def drawn(events: Sequence[AlertEvent]) -> str:
     """State and window of each step."""
     return " ".join(f"{event.state.value}@{(event.at_ms - START_MS) // STEP_MS}" for event in events)
+
+
+def said(event: AlertEvent, what: Literal["taken", "over", "normal"]) -> Acknowledgement:
+    """What kim says of an episode."""
+    ack_id = acknowledgement_id(event.fingerprint, event.episode)
+    return Acknowledgement(id=ack_id, author="kim", at_ms=START_MS + 12_345, says=what)
 
 
 def story(watch: ModelWatch, sources: Sources, percents: Sequence[int], first: int = 0) -> list[AlertEvent]:
@@ -232,11 +239,41 @@ def test_a_rule_that_comes_between_two_records_of_a_window_sees_all_of_it() -> N
 def test_an_acknowledged_alert_says_so_once() -> None:
     watch, sources = watching(CONFIDENCE), Sources()
     (fired,) = story(watch, sources, [30])
-    (acked,) = watch.acknowledge(fired.fingerprint, fired.episode, "kim", "on it", START_MS + 12_345)
+    (acked,) = watch.hear(said(fired, "taken"))
     assert (acked.state.value, acked.sequence) == ("acknowledged", 2)
-    assert not watch.acknowledge(fired.fingerprint, fired.episode, "kim", "on it", START_MS + 12_345)
-    restarted = again(watch)
-    assert not restarted.acknowledge(fired.fingerprint, fired.episode, "kim", "on it", START_MS + 12_345)
+    assert not watch.hear(said(fired, "taken"))
+    assert not again(watch).hear(said(fired, "taken"))
+
+
+def test_what_a_person_calls_normal_is_learned_and_then_the_alert_ends() -> None:
+    """Once: whoever comes back later must not make the detector learn anew."""
+    watch, sources = watching(), Sources()
+    rng = random.Random(7)
+
+    def hours(count: float, percent: int, first: int) -> list[AlertEvent]:
+        return story(watch, sources, [percent + rng.randint(-3, 3) for _ in range(round(count * 360))], first)
+
+    hours(1, 90, 0)
+    fired = next(e for e in hours(0.2, 60, 360) if e.metric == "confidence")
+    assert fired.state is AlertState.FIRING
+    assert [e.state.value for e in watch.hear(said(fired, "normal"))] == ["acknowledged"]
+    watch = again(watch)
+    ended = None
+    for step in range(10):
+        assert not watch.hear(said(fired, "normal"))
+        events = hours(0.1, 60, 432 + 36 * step)
+        ended = ended or next((e for e in events if e.fingerprint == fired.fingerprint), None)
+    assert ended is not None
+    assert ended.state is AlertState.RESOLVED
+    assert ended.at_ms <= fired.at_ms + 3_000_000
+
+
+def test_what_a_person_calls_over_ends() -> None:
+    watch, sources = watching(CONFIDENCE), Sources()
+    (fired,) = story(watch, sources, [30])
+    (ended,) = watch.hear(said(fired, "over"))
+    assert ended.state is AlertState.RESOLVED
+    assert not watch.hear(said(fired, "over"))
 
 
 def test_after_a_hole_of_a_week_judging_goes_on_at_once() -> None:

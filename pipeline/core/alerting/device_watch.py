@@ -17,6 +17,7 @@ from pipeline.core.tables import Records
 from schemas import heartbeat
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
+from schemas.silence import Acknowledgement
 
 TICK_MS = 60_000  # of the log: how often it is looked for what is over, or has no data
 
@@ -33,13 +34,9 @@ class DeviceWatch:
         self._life = LifeCycle()
         self._watermark_ms = 0
 
-    def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
-        """A person has it."""
-        return self._life.acknowledge(fingerprint, episode, author, comment, at_ms)
-
-    def close(self, fingerprint: str, episode: int, author: str, comment: str) -> list[AlertEvent]:
-        """A person says that it is over: where the log has come to."""
-        return self._life.close(fingerprint, episode, author, comment, self._watermark_ms)
+    def hear(self, ack: Acknowledgement) -> list[AlertEvent]:
+        """What a person says of an alert, where the log has come to."""
+        return self._life.hear(ack, self._watermark_ms)
 
     def observe(self, records: Records) -> list[AlertEvent]:
         """Records in the order of the log. Of what is no heartbeat only the time counts."""

@@ -20,6 +20,7 @@ import msgspec
 
 from pipeline.core.alerting.condition import Condition, Subject
 from schemas.alert import SUMMARY_LENGTH_MAX, AlertEvent, AlertState, Severity
+from schemas.silence import Acknowledgement
 
 FLAP_MS = 3_600_000  # how long a beginning counts as a flap
 NO_DATA_MS = 900_000
@@ -85,6 +86,18 @@ class LifeCycle:
                 del self._tracks[subject]
                 del self._by_fingerprint[subject.fingerprint]
         return steps
+
+    def hear(self, ack: Acknowledgement, at_ms: int) -> list[AlertEvent]:
+        """What a person says of an episode, when the log had come to `at_ms`. A second time it changes nothing."""
+        if ack.says == "over":
+            return self.close(ack.fingerprint, ack.episode, ack.author, ack.comment, at_ms)
+        return self.acknowledge(ack.fingerprint, ack.episode, ack.author, ack.comment, ack.at_ms)
+
+    def subject(self, fingerprint: str, episode: int) -> Subject | None:
+        """What an open episode is about."""
+        track = self._track(fingerprint)
+        opened = track.episode if track else None
+        return opened.last.subject if opened is not None and opened.starts_at_ms == episode else None
 
     def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
         """A person has taken an episode. Nothing if it is not open, not firing yet, or taken already."""

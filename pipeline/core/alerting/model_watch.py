@@ -12,18 +12,20 @@ from zlib import crc32
 import msgspec
 
 from pipeline.core.alerting import ourselves
-from pipeline.core.alerting.condition import Condition
+from pipeline.core.alerting.condition import Condition, Subject
 from pipeline.core.alerting.life_cycle import LifeCycle
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.alerting.refusals import Refusals
 from pipeline.core.alerting.rules import RuleEngine
 from pipeline.core.detection.detector import AutomaticDetector, WindowRows
 from pipeline.core.detection.finding import Finding
+from pipeline.core.detection.signals import Channel
 from pipeline.core.ledger import Chain, Position, Verdict
 from pipeline.core.windows import WINDOW_MS
 from schemas.aggregate import AggregateRecord, ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Rule
+from schemas.silence import Acknowledgement
 
 GAP_MS = 600_000  # a gap is a moment; its alert is there for a person to see
 HOLE_MS = 3_600_000  # of a longer stretch without a row only the end is judged step by step
@@ -45,7 +47,7 @@ class _Pending:
 class ModelWatch:
     """One partition's models."""
 
-    version = 2  # of its snapshot
+    version = 3  # of its snapshot
 
     def __init__(
         self,
@@ -72,6 +74,7 @@ class ModelWatch:
         self._limits = limits or OurLimits()
         self._refusals = Refusals(self._limits.refused_window_ms)
         self._is_live = False  # of history there is nothing to say about ourselves
+        self._accepted: dict[Subject, int] = {}  # episodes of which a person said: this is normal from now on
         self._gap_ms: int | None = None  # when the last gap of the chain was seen, while its alert is open
 
     @property
@@ -108,13 +111,21 @@ class ModelWatch:
                 events += self._life.withdraw(one.rule_id, self._judged_ms, "the rule was changed")
         return events
 
-    def acknowledge(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
-        """A person has it."""
-        return self._life.acknowledge(fingerprint, episode, author, comment, at_ms)
+    def hear(self, ack: Acknowledgement) -> list[AlertEvent]:
+        """What a person says of an alert, where the log has come to."""
+        if ack.says == "normal":
+            self._accept(ack)
+        return self._life.hear(ack, self._judged_ms)
 
-    def close(self, fingerprint: str, episode: int, author: str, comment: str) -> list[AlertEvent]:
-        """A person says that it is over: where the log has come to."""
-        return self._life.close(fingerprint, episode, author, comment, self._judged_ms)
+    def _accept(self, ack: Acknowledgement) -> None:
+        """What is seen is learned as what is expected: a quarter of an hour, then the alert ends on evidence."""
+        subject = self._life.subject(ack.fingerprint, ack.episode)
+        if subject is None or subject.kind is not AlertKind.ANOMALY or self._accepted.get(subject) == ack.episode:
+            return
+        still_open = {one for one, _ in self._life.states()}
+        self._accepted = {one: at for one, at in self._accepted.items() if one in still_open} | {subject: ack.episode}
+        if self._detector is not None and subject.model_id is not None:
+            self._detector.accept((subject.workspace, subject.model_id), Channel[subject.metric.upper()])
 
     def observe(self, record: AggregateRecord) -> tuple[Verdict, list[AlertEvent]]:
         """One record, in the order of the log."""
@@ -226,6 +237,7 @@ class ModelWatch:
             "rules": self._rules.snapshot(),
             "detector": None if self._detector is None else self._detector.snapshot(),
             "life": self._life.snapshot(),
+            "accepted": [[msgspec.to_builtins(subject), episode] for subject, episode in self._accepted.items()],
         }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
@@ -242,3 +254,4 @@ class ModelWatch:
         if self._detector is not None:
             self._detector.restore(saved["detector"])
         self._life.restore(saved["life"])
+        self._accepted = {msgspec.convert(subject, Subject): episode for subject, episode in saved["accepted"]}
