@@ -18,7 +18,7 @@ from pipeline.edge.kafka import KafkaUnavailable
 from pipeline.edge.rules import write_compacted
 from pipeline.edge.store.clickhouse import connect
 from schemas import alert as alert_schema
-from schemas.alert import AlertEvent, AlertState, Severity
+from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.topics import ALERTS
 from tests.alerting import START_S
 from tests.alerts import alert, silent
@@ -94,6 +94,18 @@ def test_alerts_are_listed_acknowledged_and_silenced(world: Settings, command: C
         command("alerts", "expire", value.id)
     assert command("alerts", "silence", "--match", "site~x", "--for", "2h")[0] == 2
     assert command("alerts", "silence", "--match", "site=~(a+)+", "--for", "2h")[0] == 2
+
+
+def test_an_anomaly_may_be_called_normal_and_nothing_else(world: Settings, command: Command) -> None:
+    strange = alert(AlertState.FIRING, 1, kind=AlertKind.ANOMALY, model_id="gloves/2")
+    tell(world, FIRING, strange)
+    code, out = command("alerts", "accept", strange.fingerprint, "--author", "ann", "--comment", "new camera")
+    assert code == 0, out
+    said = edge.read(world).acknowledgement(strange)
+    assert said is not None
+    assert (said.says, said.author) == ("normal", "ann")
+    with pytest.raises(NoSuchAlertError, match="comes from a rule"):
+        command("alerts", "accept", FIRING.fingerprint)
 
 
 def test_steps_are_followed_as_they_come(world: Settings) -> None:
