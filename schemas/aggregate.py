@@ -4,6 +4,7 @@ Internal, versioned, columnar: a record holds many rows, and a reader wants colu
 topic gets one record or more (`start` to `end` is one link of the chain), also when there is nothing for it to tell.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -23,8 +24,8 @@ class HistogramColumn(msgspec.Struct, frozen=True):
     """One sparse histogram a row, end to end: row i has the next sizes[i] of keys and counts."""
 
     sizes: Counts
-    keys: list[Key]
-    counts: Counts
+    keys: Sequence[Key]
+    counts: Sequence[Count]
 
 
 class ModelColumns(msgspec.Struct, frozen=True):

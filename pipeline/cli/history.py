@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import typer
@@ -14,7 +14,7 @@ from rich.table import Table
 
 from pipeline.cli.moment import moment_s
 from pipeline.config import Settings
-from pipeline.core.alerting.replay import AT_ONCE_S, replay
+from pipeline.core.alerting.replay import AT_ONCE_S, asks_confidence_bins, replay
 from pipeline.core.alerting.wording import duration
 from pipeline.core.audit import Span, iso
 from pipeline.core.windows import WINDOW_MS
@@ -90,7 +90,8 @@ class Run:
 
     def _counted(self, progress: Progress) -> Iterator[tuple[int, ModelColumns, ClassColumns]]:
         task, shown = progress.add_task(iso(self.span.start * 1000), total=len(self.span)), 0.0
-        for through_ms, models, classes in self.history.windows(self.span, self.only, AT_ONCE_S):
+        only = replace(self.only, confidence_bins=asks_confidence_bins(self.rules))
+        for through_ms, models, classes in self.history.windows(self.span, only, AT_ONCE_S):
             self.rows += len(models.window_start_s) + len(classes.window_start_s)
             self._models.update(zip(models.workspace, models.model_id, strict=True))
             if time.monotonic() - shown > 0.2:

@@ -1,5 +1,6 @@
 """Rows of many windows as flat columns, cut into the windows they belong to: history on its way to the detector."""
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +17,15 @@ _ROWS_AT_ONCE = 5000  # what is read for one window looks through all rows that 
 
 @dataclass(frozen=True, slots=True)
 class Histograms:
-    """One sparse histogram a row, end to end; the keys of each ascend. Lists: they are cut into many short pieces."""
+    """One sparse histogram a row, end to end; the keys of each ascend.
+
+    They are cut into many short pieces, and numpy reads a piece of an array as it is, a list number by number.
+    """
 
     sizes: list[int]
     starts: list[int]  # where the entries of each row start, and where those of the last end
-    keys: list[int]
-    counts: list[int]
+    keys: "array[int]"
+    counts: "array[int]"
 
     @classmethod
     def of(cls, sizes: Ints, keys: Ints, counts: Ints) -> "Histograms":
@@ -33,12 +37,16 @@ class Histograms:
             keys, counts = keys[order], counts[order]
             if (np.diff(keys)[same_row] == 0).any():
                 raise ValueError("has a key twice in one row")
-        return cls(sizes.tolist(), [0, *np.cumsum(sizes).tolist()], keys.tolist(), counts.tolist())
+        return cls(sizes.tolist(), [0, *np.cumsum(sizes).tolist()], _array(keys), _array(counts))
 
     def cut(self, rows: slice) -> HistogramColumn:
         """Those of some rows."""
         entries = slice(self.starts[rows.start], self.starts[rows.stop])
         return HistogramColumn(self.sizes[rows], self.keys[entries], self.counts[entries])
+
+
+def _array(numbers: Ints) -> "array[int]":
+    return array("q", numbers.astype(np.int64, copy=False).tobytes())
 
 
 @dataclass(frozen=True, slots=True)

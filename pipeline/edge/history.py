@@ -75,10 +75,15 @@ class HistoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Only:
-    """Which models; None: all."""
+    """Which models; None: all. Bins of confidence are half of all there is to read, and seldom asked for."""
 
     workspace: str | None = None
     model_id: str | None = None
+    confidence_bins: bool = True
+
+    def histograms(self, table: _Table) -> list[str]:
+        """Those of a table to read."""
+        return [name for name in table.histograms if self.confidence_bins or name != "confidence_histogram"]
 
 
 class History(Protocol):
@@ -122,8 +127,10 @@ class ClickHouseHistory:
     def _read(self, table: _Table, span: Span, only: Only) -> WindowColumns:
         sums = ", ".join(f"sum(t.{name})" for name in table.sums)
         ends = ", ".join(f"ifNull({name.rsplit('_', 1)[1]}(t.{name}), 0)" for name in table.ends)
-        maps = ", ".join(f"sumMap(t.{name}) AS {name}_" for name in table.histograms)
-        split = ", ".join(f"mapKeys({name}_), mapValues({name}_)" for name in table.histograms)
+        histograms = only.histograms(table)
+        maps = "".join(f", sumMap(t.{name}) AS {name}_" for name in histograms)
+        split = "".join(f", mapKeys({name}_), mapValues({name}_)" for name in histograms)
+        left_out = "".join(f", {name}_" for name in histograms)
         keys = ", ".join(f"t.{name}" for name in table.texts)
         where = [
             "t.window_start >= toDateTime({start:UInt32}, 'UTC')",
@@ -135,10 +142,10 @@ class ClickHouseHistory:
                 where.append(f"t.{name} = {{{name}:String}}")
                 parameters[name] = value
         inner = (
-            f"SELECT t.window_start AS at, {keys}, {sums}, {ends}, {maps} FROM {table.name} AS t "
+            f"SELECT t.window_start AS at, {keys}, {sums}, {ends}{maps} FROM {table.name} AS t "
             f"WHERE {' AND '.join(where)} GROUP BY t.window_start, {keys}"
         )
-        sql = f"SELECT toUnixTimestamp(at), * EXCEPT (at, {', '.join(f'{n}_' for n in table.histograms)}), {split} "
+        sql = f"SELECT toUnixTimestamp(at), * EXCEPT (at{left_out}){split}"
         rows = ask(self._client, f"{sql} FROM ({inner}) ORDER BY at, {', '.join(table.texts)}", parameters)
         if not rows:
             return _nothing(table)
@@ -146,8 +153,8 @@ class ClickHouseHistory:
         names = (*table.texts, *table.sums, *table.ends)
         by_name = dict(zip(names, columns, strict=False))
         lists = columns[len(names) :]
-        found = {name: _histograms_of_lists(lists[2 * i], lists[2 * i + 1]) for i, name in enumerate(table.histograms)}
-        return WindowColumns(np.array(start_s, np.int64), _renamed(by_name), found)
+        found = {name: _histograms_of_lists(lists[2 * i], lists[2 * i + 1]) for i, name in enumerate(histograms)}
+        return WindowColumns(np.array(start_s, np.int64), _renamed(by_name), _all(table, found, len(rows)))
 
 
 class ParquetHistory:
@@ -208,22 +215,23 @@ class ParquetHistory:
             if value is not None:
                 chosen &= pc.field(name) == value
         ends = [name for name in table.ends if name in file.schema.names]
-        names = ["window_start", *table.texts, *table.sums, *ends, *table.histograms]
+        names = ["window_start", *table.texts, *table.sums, *ends, *only.histograms(table)]
         found = file.to_table(columns=names, filter=chosen)
         start_s = _seconds(table.name, found.column("window_start").combine_chunks()).to_numpy(zero_copy_only=False)
-        order = np.argsort(start_s, kind="stable")
-        found = found.take(pa.array(order)).combine_chunks()
+        if (np.diff(start_s) < 0).any():
+            order = np.argsort(start_s, kind="stable")
+            found, start_s = found.take(pa.array(order)), start_s[order]
+        found = found.combine_chunks()
         columns: dict[str, list[Any]] = {}
         for name in table.texts:
             columns[name] = _whole(table.name, found, name).cast(pa.string()).to_pylist()
         for name in table.sums:
             columns[name] = _counts(table.name, name, _whole(table.name, found, name)).tolist()
         for name in table.ends:
-            values = found.column(name).fill_null(0).to_pylist() if name in ends else [0] * len(order)
+            values = found.column(name).fill_null(0).to_pylist() if name in ends else [0] * len(start_s)
             columns[name] = values
-        histograms = {name: _histograms_of_maps(table.name, found, name) for name in table.histograms}
-        start_s = start_s[order]
-        return WindowColumns(start_s - start_s % STEP_S, _renamed(columns), histograms)
+        histograms = {name: _histograms_of_maps(table.name, found, name) for name in only.histograms(table)}
+        return WindowColumns(start_s - start_s % STEP_S, _renamed(columns), _all(table, histograms, len(start_s)))
 
 
 def _days(span: Span) -> Iterator[Span]:
@@ -239,6 +247,12 @@ def _nothing(table: _Table) -> WindowColumns:
     columns: dict[str, list[Any]] = {name: [] for name in (*table.texts, *table.sums, *table.ends)}
     histograms = {name: Histograms.of(none, none, none) for name in table.histograms}
     return WindowColumns(none, _renamed(columns), histograms)
+
+
+def _all(table: _Table, found: Mapping[str, Histograms], rows: int) -> dict[str, Histograms]:
+    """The histograms of a table; those that were not asked for are empty."""
+    none: Ints = np.zeros(0, np.int64)
+    return {name: found.get(name) or Histograms.of(np.zeros(rows, np.int64), none, none) for name in table.histograms}
 
 
 def _renamed(columns: Mapping[str, list[Any]]) -> dict[str, list[Any]]:

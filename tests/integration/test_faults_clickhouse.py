@@ -94,6 +94,15 @@ def test_memory_is_bounded_while_clickhouse_is_down_under_load_seed_34(
         clickhouse.kill9()
         with Feed(settings, Traffic(seed=34, events=60_000, rate=8000, speed=20, malformed=0.002)) as feed:
             feed.join()
+        full = [-1.0]
+
+        def is_full() -> bool:
+            """It takes nothing more, and has made what it will make of what it took."""
+            full.append(buffered(recorder))
+            hold(1)
+            return full[-1] > 0 and full[-1] == full[-2]
+
+        eventually(is_full, 60, "its inboxes are full", lambda: full)
         sizes = [(buffered(recorder), process.memory_info().rss - at_rest)]
         for _ in range(10):
             time.sleep(0.5)

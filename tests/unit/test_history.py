@@ -112,9 +112,23 @@ def test_windows_come_in_order_and_time_goes_on_where_there_are_none(tmp_path: P
         (10_020, 0),
     ]
     assert found[0][1].device_id == ["cam-2", "cam-1"]
-    assert found[0][1].latency_histogram.keys == [220, 231, 220, 231]
+    assert list(found[0][1].latency_histogram.keys) == [220, 231, 220, 231]
     assert found[0][2].class_name == ["car", "person"]
     assert [len(m.workspace) for _, m, _ in history.windows(Span(START_S, START_S + 20), Only("other"))] == [0]
+
+
+def test_bins_of_confidence_are_left_out_where_nobody_looks_at_them(tmp_path: Path) -> None:
+    write(tmp_path, windows(2, bad=range(0)))
+    (_, models, classes), *_ = ParquetHistory(tmp_path).windows(
+        Span(START_S, START_S + 20), Only("acme", confidence_bins=False)
+    )
+    assert sum(models.latency_histogram.sizes) == len(models.latency_histogram.keys) > 0
+    for left_out, rows in (
+        (models.confidence_histogram, models.workspace),
+        (classes.confidence_histogram, classes.workspace),
+    ):
+        assert list(left_out.sizes) == [0] * len(rows)
+        assert not len(left_out.keys)
 
 
 def test_the_commands_say_what_would_have_fired_and_draw_it(tmp_path: Path) -> None:

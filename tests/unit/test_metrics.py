@@ -31,7 +31,7 @@ def sums(latencies_us: list[int] = [], confidences_ppm: list[int] = [], **counts
 
 
 def value(metric: Metric, of: Ints, *, whole: Ints = EMPTY, window_s: int = 60, min_count: int = 1) -> float | None:
-    return metrics.measure(metric, of, whole, window_s, min_count)[0]
+    return metrics.METERS[metric].measure(of, whole, window_s, min_count)[0]
 
 
 def rank(values: list[int], q: float) -> int:
@@ -87,9 +87,9 @@ SAMPLED = [m for m in Metric if m not in (*metrics.WITHOUT_MIN_COUNT, Metric.CLA
 @pytest.mark.parametrize("metric", SAMPLED)
 def test_a_small_sample_says_nothing(metric: Metric) -> None:
     of = sums([1000] * 5, [500_000] * 5, INFERENCES=5, DETECTIONS=5)
-    assert metrics.measure(metric, of, of, 60, 5)[0] is not None
-    assert metrics.measure(metric, of, of, 60, 6) == (None, 5)
-    assert metrics.measure(metric, EMPTY, EMPTY, 60, 0) == (None, 0)
+    assert metrics.METERS[metric].measure(of, of, 60, 5)[0] is not None
+    assert metrics.METERS[metric].measure(of, of, 60, 6) == (None, 5)
+    assert metrics.METERS[metric].measure(EMPTY, EMPTY, 60, 0) == (None, 0)
 
 
 def test_zero_is_a_count() -> None:

@@ -51,6 +51,17 @@ def test_every_window_end_is_judged_however_many_are_complete_at_once() -> None:
     assert [round(c.value or 0, 2) for c in found] == [1.0, 0.5, 0.5]
 
 
+def test_where_nobody_listens_only_a_breach_is_told_and_what_follows_it() -> None:
+    machine = engine(rule(threshold=0.4))
+    hear(machine, 10, {"error_count": 100})
+    hear(machine, 0, {})
+    hear(machine, 20, {})
+    found = machine.tick(START_MS + 30_000, lambda subject: False)
+    assert [(c.at_ms - START_MS, c.breached) for c in found] == [(20_000, True), (30_000, False)]
+    hear(machine, 30, {})
+    assert machine.tick(START_MS + 40_000, lambda subject: False) == []
+
+
 def test_all_devices_of_a_model_count_together() -> None:
     machine = engine(rule())
     hear(machine, 0, {"device_id": "a", "error_count": 100}, {"device_id": "b"}, {"device_id": ""})

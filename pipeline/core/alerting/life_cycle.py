@@ -135,6 +135,10 @@ class LifeCycle:
         """The state of every open episode, by fingerprint."""
         return {s.fingerprint: t.episode.state for s, t in self._tracks.items() if t.episode is not None}
 
+    def follows(self, subject: Subject) -> bool:
+        """Whether it matters that all is well with it: there is, or was of late, an episode."""
+        return bool(self._tracks) and subject in self._tracks
+
     def states(self) -> Iterator[tuple[Subject, AlertState]]:
         """Every open episode: what it is about, and where it stands."""
         for subject, track in self._tracks.items():

@@ -5,6 +5,7 @@ Only as much of it is kept as a metric needs. Sums of the mix of classes are det
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil, sqrt
 
 import numpy as np
@@ -44,55 +45,26 @@ def latency_index(buckets: Ints) -> Ints:
     return np.where(buckets == ZERO_BUCKET, _LATENCY_AT, buckets + _LATENCY_AT + 1)
 
 
-def sample_size(metric: Metric, sums: Ints, whole: Ints) -> int:
-    """How many inferences, detections or latencies a metric is about."""
-    match metric:
-        case Metric.CONFIDENCE_MEAN | Metric.CLASS_COUNT:
-            return int(sums[DETECTIONS])
-        case Metric.CLASS_SHARE:
-            return int(whole[DETECTIONS])
-        case Metric.CONFIDENCE_P5 | Metric.CONFIDENCE_P50:
-            return int(sums[_CONFIDENCE_AT:_LATENCY_AT].sum())
-        case Metric.LATENCY_MEAN_MS:
-            return int(sums[LATENCIES])
-        case Metric.LATENCY_P50_MS | Metric.LATENCY_P95_MS | Metric.LATENCY_P99_MS:
-            return int(sums[_LATENCY_AT:].sum())
-        case _:
-            return int(sums[INFERENCES])
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """How a metric is measured. `whole`: the sums of the model, where `sums` are those of one of its classes."""
 
+    sample_size: Callable[[Ints, Ints], int]  # how many inferences, detections or latencies it is about
+    of_sample: Callable[[Ints, int, int], float]  # sums, size of the sample, length of the window (s)
+    asks_min_count: bool
 
-def measure(metric: Metric, sums: Ints, whole: Ints, window_s: int, min_count: int) -> tuple[float | None, int]:
-    """(value, sample size) of a metric; None where the sample is smaller than `min_count` or there is none.
-
-    `whole` are the sums of the model, where `sums` are those of one of its classes. Not for class_distance and
-    silence_s, which are not about the sums of one window.
-    """
-    count = sample_size(metric, sums, whole)
-    if metric in WITHOUT_MIN_COUNT:
-        return count / window_s if metric is Metric.INFERENCE_RATE else float(count), count
-    if count < max(1, min_count):
-        return None, count
-    return _OF_SAMPLE[metric](sums, count), count
-
-
-_OF_SAMPLE: dict[Metric, Callable[[Ints, int], float]] = {
-    Metric.CONFIDENCE_MEAN: lambda sums, count: int(sums[CONFIDENCE_PPM]) / count / 1e6,
-    Metric.CONFIDENCE_P5: lambda sums, _: _confidence_quantile(sums, 0.05),
-    Metric.CONFIDENCE_P50: lambda sums, _: _confidence_quantile(sums, 0.5),
-    Metric.LATENCY_MEAN_MS: lambda sums, count: int(sums[LATENCY_US]) / count / 1000,
-    Metric.LATENCY_P50_MS: lambda sums, _: _latency_quantile_ms(sums, 0.5),
-    Metric.LATENCY_P95_MS: lambda sums, _: _latency_quantile_ms(sums, 0.95),
-    Metric.LATENCY_P99_MS: lambda sums, _: _latency_quantile_ms(sums, 0.99),
-    Metric.CLASS_SHARE: lambda sums, count: int(sums[DETECTIONS]) / count,
-    Metric.ERROR_RATE: lambda sums, count: int(sums[ERRORS]) / count,
-    Metric.EMPTY_RATE: lambda sums, count: int(sums[EMPTY]) / count,
-}
+    def measure(self, sums: Ints, whole: Ints, window_s: int, min_count: int) -> tuple[float | None, int]:
+        """(value, sample size); None where the sample is smaller than `min_count` or there is none."""
+        count = self.sample_size(sums, whole)
+        if self.asks_min_count and count < max(1, min_count):
+            return None, count
+        return self.of_sample(sums, count, window_s), count
 
 
 def _place(histogram: Ints, q: float) -> int:
     """Where the value of rank ceil(q n) is."""
-    seen = np.cumsum(histogram)
-    return int(np.searchsorted(seen, max(1, ceil(q * int(seen[-1])))))
+    seen = histogram.cumsum()
+    return int(seen.searchsorted(max(1, ceil(q * int(seen[-1])))))
 
 
 def _confidence_quantile(sums: Ints, q: float) -> float:
@@ -105,6 +77,56 @@ def _latency_quantile_ms(sums: Ints, q: float) -> float:
     """Within 1 %: see pipeline.core.histogram."""
     place = _place(sums[_LATENCY_AT:], q)
     return latency_estimate_us(place - 1 if place else ZERO_BUCKET) / 1000
+
+
+def _inferences(sums: Ints, whole: Ints) -> int:
+    return int(sums[INFERENCES])
+
+
+def _detections(sums: Ints, whole: Ints) -> int:
+    return int(sums[DETECTIONS])
+
+
+def _all_detections(sums: Ints, whole: Ints) -> int:
+    return int(whole[DETECTIONS])
+
+
+def _latencies(sums: Ints, whole: Ints) -> int:
+    return int(sums[LATENCIES])
+
+
+def _confidences_binned(sums: Ints, whole: Ints) -> int:
+    return int(sums[_CONFIDENCE_AT:_LATENCY_AT].sum())
+
+
+def _latencies_binned(sums: Ints, whole: Ints) -> int:
+    return int(sums[_LATENCY_AT:].sum())
+
+
+def _meter(
+    metric: Metric, sample_size: Callable[[Ints, Ints], int], of_sample: Callable[[Ints, int, int], float]
+) -> tuple[Metric, Meter]:
+    return metric, Meter(sample_size, of_sample, metric not in WITHOUT_MIN_COUNT)
+
+
+# Not class_distance and silence_s, which are not about the sums of one window.
+METERS: dict[Metric, Meter] = dict(
+    (
+        _meter(Metric.INFERENCE_COUNT, _inferences, lambda sums, count, _: float(count)),
+        _meter(Metric.INFERENCE_RATE, _inferences, lambda sums, count, window_s: count / window_s),
+        _meter(Metric.CONFIDENCE_MEAN, _detections, lambda sums, count, _: int(sums[CONFIDENCE_PPM]) / count / 1e6),
+        _meter(Metric.CONFIDENCE_P5, _confidences_binned, lambda sums, *_: _confidence_quantile(sums, 0.05)),
+        _meter(Metric.CONFIDENCE_P50, _confidences_binned, lambda sums, *_: _confidence_quantile(sums, 0.5)),
+        _meter(Metric.LATENCY_MEAN_MS, _latencies, lambda sums, count, _: int(sums[LATENCY_US]) / count / 1000),
+        _meter(Metric.LATENCY_P50_MS, _latencies_binned, lambda sums, *_: _latency_quantile_ms(sums, 0.5)),
+        _meter(Metric.LATENCY_P95_MS, _latencies_binned, lambda sums, *_: _latency_quantile_ms(sums, 0.95)),
+        _meter(Metric.LATENCY_P99_MS, _latencies_binned, lambda sums, *_: _latency_quantile_ms(sums, 0.99)),
+        _meter(Metric.CLASS_COUNT, _detections, lambda sums, count, _: float(count)),
+        _meter(Metric.CLASS_SHARE, _all_detections, lambda sums, count, _: int(sums[DETECTIONS]) / count),
+        _meter(Metric.ERROR_RATE, _inferences, lambda sums, count, _: int(sums[ERRORS]) / count),
+        _meter(Metric.EMPTY_RATE, _inferences, lambda sums, count, _: int(sums[EMPTY]) / count),
+    )
+)
 
 
 def class_distance(mix: Ints, reference: Ints, min_count: int) -> tuple[float | None, int]:

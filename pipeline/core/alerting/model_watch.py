@@ -5,7 +5,7 @@ in order. What comes out depends on the records and the rules alone, so a restar
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
 
@@ -37,6 +37,12 @@ class _Pending:
 
     rows: WindowRows
     is_fed: bool = False  # to the rules: not before its first window is complete, or a new rule would miss a part
+    first_ms: int = field(init=False)  # starts of their first and last window
+    last_ms: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        starts_s = self.starts_s
+        self.first_ms, self.last_ms = min(starts_s) * 1000, max(starts_s) * 1000
 
     @property
     def starts_s(self) -> list[int]:
@@ -147,7 +153,7 @@ class ModelWatch:
         self._through = dict.fromkeys(range(self._sources), through_ms)
         if rows.models.window_start_s or rows.classes.window_start_s:
             self._pending.append(_Pending(rows))
-            self._judged_ms = self._judged_ms or min(self._pending[0].starts_s) * 1000
+            self._judged_ms = self._judged_ms or self._pending[0].first_ms
         return self._judge()
 
     def _judge(self) -> list[AlertEvent]:
@@ -160,17 +166,17 @@ class ModelWatch:
         for end_ms in self._window_ends(through_ms):
             events += self._judge_window(end_ms, through_ms)
         self._judged_ms = through_ms
-        self._pending = [item for item in self._pending if max(item.starts_s) * 1000 >= through_ms]
+        self._pending = [item for item in self._pending if item.last_ms >= through_ms]
         return events
 
     def _judge_window(self, end_ms: int, through_ms: int) -> list[AlertEvent]:
         for item in self._pending:
-            if not item.is_fed and min(item.starts_s) * 1000 < end_ms:
+            if not item.is_fed and item.first_ms < end_ms:
                 item.is_fed = True
                 self._rules.observe(item.rows.models, item.rows.classes)
         found = [finding.condition() for finding in self._observe_window(end_ms - WINDOW_MS, through_ms)]
         events: list[AlertEvent] = []
-        for condition in self._rules.tick(end_ms) + found + self._about_ourselves(end_ms):
+        for condition in self._rules.tick(end_ms, self._life.follows) + found + self._about_ourselves(end_ms):
             events += self._life.observe(condition)
         return events + self._life.tick(end_ms)
 

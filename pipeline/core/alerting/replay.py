@@ -6,13 +6,18 @@ from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.detection.detector import WindowRows
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertKind
-from schemas.rule import Rule
+from schemas.rule import Metric, Rule
 
 Windows = Iterable[
     tuple[int, ModelColumns, ClassColumns]
 ]  # (all windows that end by then are complete (ms), more rows)
 
 AT_ONCE_S = 300  # windows that best come together: many are read at a time, and few wait
+
+
+def asks_confidence_bins(rules: Iterable[Rule]) -> bool:
+    """Whether any of the rules looks at histograms of confidence: automatic detection does not."""
+    return any(rule.metric in (Metric.CONFIDENCE_P5, Metric.CONFIDENCE_P50) for rule in rules)
 
 
 def replay(rules: Iterable[Rule], windows: Windows, asked_per_model_week: float | None = None) -> Iterator[AlertEvent]:

@@ -8,19 +8,21 @@ A rule without a model is about each model of its workspace, a rule about "helme
 one: a new version that does badly must not hide behind an old one that does well and has more traffic.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from pipeline.core.alerting import metrics
-from pipeline.core.alerting.condition import Condition
+from pipeline.core.alerting.condition import Condition, Subject
+from pipeline.core.alerting.layout import Layout
 from pipeline.core.alerting.rule_book import RuleBook, is_about, names_model
-from pipeline.core.alerting.sliding import STEP_S, Sparse, sparse
+from pipeline.core.alerting.sliding import STEP_S, sparse
 from pipeline.core.alerting.watched import MIX, MODEL, Key, WatchedModel
 from pipeline.core.tally import Ints
-from schemas.aggregate import ClassColumns, HistogramColumn, ModelColumns
+from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.rule import Rule
 
 FORGET_S = 7 * 86_400  # a model that no rule names and that was silent for so long is gone
@@ -64,8 +66,11 @@ class RuleEngine:
         self._observe_models(models)
         self._observe_classes(classes)
 
-    def tick(self, through_ms: int) -> list[Condition]:
-        """All windows that end by then are complete: what the rules find at each window end up to there."""
+    def tick(self, through_ms: int, listens: Callable[[Subject], bool] = lambda subject: True) -> list[Condition]:
+        """All windows that end by then are complete: what the rules find at each window end up to there.
+
+        Whether anybody `listens` to a subject that nothing is wrong with; most of the time nobody does.
+        """
         through_s = through_ms // 1000 // STEP_S * STEP_S
         if not self.end_s and through_s > 0:
             self.end_s = through_s - STEP_S
@@ -73,14 +78,21 @@ class RuleEngine:
             for rule in self._book:
                 self._meet_named(rule)
         found: list[Condition] = []
+        begun: set[Subject] = set()  # by what was found in windows before
+
+        def matters(subject: Subject) -> bool:
+            return listens(subject) or (bool(begun) and subject in begun)
+
         while self.end_s < through_s:
             before_s, self.end_s = self.end_s, self._next_end(through_s)
             for model in self._models.values():
-                found += model.judge(self.end_s)
+                found += model.judge(self.end_s, matters)
             if self.end_s - before_s == STEP_S:
                 self._coming.discard(before_s)
             else:
                 self._coming = {start_s for start_s in self._coming if start_s >= self.end_s}
+            if self.end_s < through_s:
+                begun.update(condition.subject for condition in found)
             if before_s // HOLE_S != self.end_s // HOLE_S:
                 self._forget()
         return found
@@ -143,14 +155,20 @@ class RuleEngine:
         model.bind(rules, self.end_s, since_s)
         return model
 
-    def _hear(self, workspace: str, model_id: str, start_s: int) -> WatchedModel | None:
-        """The model that a row is about, if any rule is about it."""
-        model = self._models.get((workspace, model_id)) or self._meet(workspace, model_id, start_s)
-        if model is not None:
+    def _hear(self, rows: ModelColumns | ClassColumns) -> list[WatchedModel]:
+        """The models that rows are about and any rule, too."""
+        heard = {}
+        for workspace, model_id, start_s in dict.fromkeys(
+            zip(rows.workspace, rows.model_id, rows.window_start_s, strict=True)
+        ):
+            model = self._models.get((workspace, model_id)) or self._meet(workspace, model_id, start_s)
+            if model is None:
+                continue
+            heard[workspace, model_id] = model
             model.heard_s = start_s if model.heard_s is None else max(model.heard_s, start_s)
             if start_s >= self.end_s:
                 self._coming.add(start_s)
-        return model
+        return list(heard.values())
 
     def _forget(self) -> None:
         for key, model in list(self._models.items()):
@@ -158,77 +176,51 @@ class RuleEngine:
                 del self._models[key]
 
     def _observe_models(self, rows: ModelColumns) -> None:
-        counts = np.array(
-            [
-                rows.inference_count,
-                rows.error_count,
-                rows.empty_count,
-                rows.detection_count,
-                rows.latency_count,
-                rows.latency_us_sum,
-                rows.confidence_ppm_sum,
-            ],
-            np.int64,
-        ).T
-        latency, confidence = _Entries(rows.latency_histogram), _Entries(rows.confidence_histogram)
-        for i, start_s in enumerate(rows.window_start_s):
-            model = self._hear(rows.workspace[i], rows.model_id[i], start_s)
+        if not self._hear(rows):
+            return
+        added: list[_Added] = []
+        for i, (start_s, *model_key) in enumerate(zip(rows.window_start_s, rows.workspace, rows.model_id, strict=True)):
+            model = self._models.get((model_key[0], model_key[1]))
             if model is None:
                 continue
             device: Key = ("device", rows.device_id[i])
             for key in (MODEL, device) if rows.device_id[i] else (MODEL,):
                 need = model.needs.get(key)
                 if need is not None:
-                    model.add(key, start_s, _row(counts[i], need.size, i, confidence, latency), self.end_s)
+                    added.append((model, key, start_s, i, need.size))
+        self._add(added, partial(Layout.of_models, rows))
 
     def _observe_classes(self, rows: ClassColumns) -> None:
-        nothing = [0] * len(rows.window_start_s)
-        counts = np.array(
-            [rows.inference_count, nothing, nothing, rows.detection_count, nothing, nothing, rows.confidence_ppm_sum],
-            np.int64,
-        ).T
-        confidence = _Entries(rows.confidence_histogram)
-        for i, start_s in enumerate(rows.window_start_s):
-            model = self._hear(rows.workspace[i], rows.model_id[i], start_s)
+        if not any(model.hears_classes for model in self._hear(rows)):
+            return
+        added: list[_Added] = []
+        mixes: dict[tuple[str, str, int], Counter[int]] = {}
+        for i, (start_s, *model_key) in enumerate(zip(rows.window_start_s, rows.workspace, rows.model_id, strict=True)):
+            model = self._models.get((model_key[0], model_key[1]))
             if model is None:
                 continue
             key: Key = ("class", rows.class_name[i])
             need = model.needs.get(key)
             if need is not None:
-                model.add(key, start_s, _row(counts[i], need.size, i, confidence, None), self.end_s)
+                added.append((model, key, start_s, i, need.size))
             if MIX in model.needs:
-                number = np.array([model.class_id(rows.class_name[i])])
-                model.add(MIX, start_s, sparse(number, counts[i, metrics.DETECTIONS, None]), self.end_s)
+                mix = mixes.setdefault((model.workspace, model.model_id, start_s), Counter())
+                mix[model.class_id(rows.class_name[i])] += rows.detection_count[i]
+        self._add(added, partial(Layout.of_classes, rows))
+        for (workspace, model_id, start_s), mix in mixes.items():
+            index, count = np.array(sorted(mix.items()), np.int64).T
+            self._models[workspace, model_id].add(MIX, start_s, sparse(index, count), self.end_s)
+
+    def _add(self, added: Sequence["_Added"], layout_of: Callable[[Ints, int], Layout]) -> None:
+        if not added:
+            return
+        rows, places = np.unique([row for _, _, _, row, _ in added], return_inverse=True)
+        layout = layout_of(rows, max(size for *_, size in added))
+        for (model, key, start_s, _, size), place in zip(added, places.tolist(), strict=True):
+            model.add(key, start_s, layout.cut(place, size), self.end_s)
 
 
-class _Entries:
-    """The histograms of a column, each at hand by its row."""
-
-    def __init__(self, column: HistogramColumn) -> None:
-        self._ends = np.cumsum(np.array(column.sizes, np.int64))
-        self._sizes = column.sizes
-        self._keys, self._counts = np.array(column.keys, np.int64), np.array(column.counts, np.int64)
-
-    def of(self, row: int) -> tuple[Ints, Ints]:
-        """(keys, counts) of a row."""
-        end = int(self._ends[row])
-        mine = slice(end - self._sizes[row], end)
-        return self._keys[mine], self._counts[mine]
-
-
-def _row(counts: Ints, size: int, row: int, confidence: _Entries, latency: _Entries | None) -> Sparse:
-    """A row in the layout of sums, as much of it as is needed."""
-    index = np.flatnonzero(counts)
-    indexes, values = [index], [counts[index]]
-    if size >= metrics.CONFIDENCE_SIZE:
-        keys, entries = confidence.of(row)
-        indexes.append(metrics.confidence_index(keys))
-        values.append(entries)
-    if size >= metrics.LATENCY_SIZE and latency is not None:
-        keys, entries = latency.of(row)
-        indexes.append(metrics.latency_index(keys))
-        values.append(entries)
-    return sparse(np.concatenate(indexes), np.concatenate(values))
+_Added = tuple[WatchedModel, Key, int, int, int]  # (whose, what of it, window, row, how much of the layout)
 
 
 def _scope(rule: Rule) -> tuple[object, ...]:

@@ -47,6 +47,7 @@ class Sliding:
         self._fine: _Slots = {}
         self._coarse: _Slots = {}
         self._totals: dict[int, Ints] = {}
+        self._edges: dict[int, int] = {}  # where a window of that length begins now
 
     @property
     def is_idle(self) -> bool:
@@ -63,12 +64,13 @@ class Sliding:
         totals = {}
         for length in sorted(set(lengths_s)):
             assert length % (STEP_S if length <= FINE_S else MINUTE_S) == 0, length
-            total, edge_s = np.zeros(size, np.int64), self._edge_s(length)
+            total, edge_s = np.zeros(size, np.int64), _edge_s(self.end_s, length)
             for start_s, slot in (*self._fine.items(), *self._coarse.items()):
                 if start_s >= edge_s:
-                    total = _add(total, slot)
+                    total = _add(total, *_wide(slot))
             totals[length] = total
         self._totals = totals
+        self._edges = {length: _edge_s(self.end_s, length) for length in totals}
         self._forget()
 
     def total(self, length_s: int) -> Ints:
@@ -77,11 +79,11 @@ class Sliding:
 
     def covers(self, length_s: int) -> bool:
         """Whether all of that length is known, not only its end."""
-        return self._known_from_s <= self._edge_s(length_s)
+        return self._known_from_s <= self._edges[length_s]
 
     def known_from_s(self, length_s: int) -> int:
         """Where what is known of that length begins."""
-        return max(self._known_from_s, self._edge_s(length_s))
+        return max(self._known_from_s, self._edges[length_s])
 
     def add(self, start_s: int, sums: Sparse) -> None:
         """Something of the window that starts then: the first of it, more of it, or a correction long after."""
@@ -93,18 +95,19 @@ class Sliding:
     def advance(self, end_s: int) -> None:
         """All windows that end by then are complete."""
         assert end_s >= self.end_s, (end_s, self.end_s)
-        old_edges, old_end_s = {length: self._edge_s(length) for length in self._totals}, self.end_s
+        old_edges, old_end_s = self._edges, self.end_s
         self.end_s = end_s
-        leaving = {length: (old_edge, min(self._edge_s(length), old_end_s)) for length, old_edge in old_edges.items()}
-        for length, interval in leaving.items():
+        self._edges = {length: _edge_s(end_s, length) for length in old_edges}
+        for length, edge_s in old_edges.items():
             if length <= FINE_S:
-                self._take_away(length, self._fine, *interval, STEP_S)
+                self._take_away(length, self._fine, edge_s, min(self._edges[length], old_end_s), STEP_S)
         self._coarsen()
-        for length, interval in leaving.items():
+        for length, edge_s in old_edges.items():
             if length > FINE_S:
-                self._take_away(length, self._coarse, *interval, MINUTE_S)
-        for start_s in self._completed(old_end_s, end_s):
-            self._complete(start_s, _merged(self._coming.pop(start_s)))
+                self._take_away(length, self._coarse, edge_s, min(self._edges[length], old_end_s), MINUTE_S)
+        if self._coming:
+            for start_s in self._completed(old_end_s, end_s):
+                self._complete(start_s, _merged(self._coming.pop(start_s)))
         self._forget()
 
     def _completed(self, old_end_s: int, end_s: int) -> Iterable[int]:
@@ -140,11 +143,6 @@ class Sliding:
     def _fine_from_s(self) -> int:
         return _floor(self.end_s - FINE_S, MINUTE_S)
 
-    def _edge_s(self, length: int) -> int:
-        """Where a window of that length begins."""
-        start_s = self.end_s - length
-        return start_s if length <= FINE_S else -_floor(-start_s, MINUTE_S)
-
     def _complete(self, start_s: int, sums: Sparse) -> None:
         index, count = sums
         if len(index) and index[0] == 0 and count[0] and (self.last_s is None or start_s > self.last_s):
@@ -152,11 +150,12 @@ class Sliding:
         fine = start_s >= self._fine_from_s
         if not fine:
             start_s = _floor(start_s, MINUTE_S)
-        reached = [length for length in self._totals if start_s >= self._edge_s(length)]
-        for length in reached:
-            self._totals[length] = _add(self._totals[length], sums)
+        reached = [length for length, edge_s in self._edges.items() if start_s >= edge_s]
         if not reached:
             return
+        place, wide = _wide(sums)
+        for length in reached:
+            self._totals[length] = _add(self._totals[length], place, wide)
         if fine:
             self._fine = _with(self._fine, start_s, sums)
         else:
@@ -164,15 +163,23 @@ class Sliding:
 
     def _take_away(self, length: int, slots: _Slots, start_s: int, end_s: int, step_s: int) -> None:
         """What no longer belongs to a sum: the slots of [start_s, end_s)."""
-        if (end_s - start_s) // step_s <= len(slots):
+        if start_s >= end_s:
+            return
+        if end_s - start_s == step_s:
+            leaving = [slots[start_s]] if start_s in slots else []
+        elif (end_s - start_s) // step_s <= len(slots):
             leaving = [slots[at_s] for at_s in range(start_s, end_s, step_s) if at_s in slots]
         else:
             leaving = [slot for at_s, slot in slots.items() if start_s <= at_s < end_s]
-        for index, count in leaving:
-            self._totals[length][index] -= count
+        total = self._totals[length]
+        for sums in leaving:
+            index, count = _wide(sums)
+            total[index] -= count
 
     def _coarsen(self) -> None:
         fine_from_s = self._fine_from_s
+        if not self._fine or next(iter(self._fine)) >= fine_from_s:
+            return
         minutes: dict[int, list[Sparse]] = {}
         for start_s in _before(self._fine, fine_from_s):
             minutes.setdefault(_floor(start_s, MINUTE_S), []).append(self._fine.pop(start_s))
@@ -180,15 +187,21 @@ class Sliding:
             self._coarse = _with(self._coarse, minute_s, _merged(parts))
 
     def _forget(self) -> None:
-        keep_from_s = min((self._edge_s(length) for length in self._totals), default=self.end_s)
+        keep_from_s = min(self._edges.values(), default=self.end_s)
         self._known_from_s = max(self._known_from_s, keep_from_s)
         for slots in (self._fine, self._coarse):
-            for start_s in _before(slots, keep_from_s):
+            while slots and (start_s := next(iter(slots))) < keep_from_s:
                 del slots[start_s]
 
 
 def _floor(time_s: int, step_s: int) -> int:
     return time_s - time_s % step_s
+
+
+def _edge_s(end_s: int, length: int) -> int:
+    """Where a window of that length begins."""
+    start_s = end_s - length
+    return start_s if length <= FINE_S else -_floor(-start_s, MINUTE_S)
 
 
 def _before(slots: _Slots, end_s: int) -> list[int]:
@@ -209,8 +222,13 @@ def _with(slots: _Slots, start_s: int, sums: Sparse) -> _Slots:
     return slots if in_order else dict(sorted(slots.items()))
 
 
-def _add(total: Ints, sums: Sparse) -> Ints:
+def _wide(sums: Sparse) -> tuple[Ints, Ints]:
+    """As numpy calculates with them: several times as fast."""
     index, count = sums
+    return index.astype(np.int64), count.astype(np.int64)
+
+
+def _add(total: Ints, index: Ints, count: Ints) -> Ints:
     if len(index) and int(index[-1]) >= len(total):
         total = np.concatenate([total, np.zeros(int(index[-1]) + 1 - len(total), np.int64)])
     total[index] += count

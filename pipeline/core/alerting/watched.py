@@ -1,8 +1,9 @@
 """A model that some rule is about: its sliding windows (whole, by device, by class), and what the rules say of them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.core.alerting import metrics
 from pipeline.core.alerting.condition import Condition, Subject
@@ -20,18 +21,25 @@ Key = tuple[str, str]  # ("model", ""), ("device", id), ("class", name), ("mix",
 MODEL: Key = ("model", "")
 MIX: Key = ("mix", "")  # detections by class
 
-_COUNTS = metrics.WITHOUT_MIN_COUNT - {Metric.SILENCE_S}  # of a part of a window: less than of all of it, never more
+_BEYOND: dict[Operator, Callable[[float, float], bool]] = {
+    Operator.BELOW: operator.lt,
+    Operator.AT_MOST: operator.le,
+    Operator.ABOVE: operator.gt,
+    Operator.AT_LEAST: operator.ge,
+}
 _FALLING = frozenset({Operator.BELOW, Operator.AT_MOST})
 
 
 @dataclass(frozen=True, slots=True)
 class _Watch:
-    """A rule about this model."""
+    """A rule about this model, and what follows from it."""
 
     rule: Rule
     subject: Subject
     key: Key
     wording: Wording
+    meter: metrics.Meter | None  # None: not about the sums of one window
+    is_beyond: Callable[[float, float], bool]
 
 
 @dataclass(slots=True)
@@ -42,14 +50,12 @@ class _Need:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Finding:
+class _Finding(NamedTuple):
     """A value and what it rests on."""
 
     value: float | None
-    count: int
-    is_partial: bool = False  # of a window whose beginning is not known
-    classes: Sequence[Mapping[str, Any]] = ()
+    sample_size: int
+    is_partial: bool = False  # a count of a window whose beginning is not known
 
 
 class WatchedModel:
@@ -61,6 +67,7 @@ class WatchedModel:
         self.model_id = model_id
         self.heard_s: int | None = None  # start of the newest window there was a row of
         self.needs: dict[Key, _Need] = {}
+        self.hears_classes = False
         self._series: dict[Key, Sliding] = {}
         self._class_ids: dict[str, int] = {}
         self._watches: list[_Watch] = []
@@ -91,6 +98,7 @@ class WatchedModel:
         self._watches = [self._watch(rule) for rule in rules]
         self._speaks_of_silence = any(rule.metric in metrics.WITHOUT_MIN_COUNT for rule in rules)
         self.needs = _needs(rules)
+        self.hears_classes = any(kind in ("class", "mix") for kind, _ in self.needs)
         self._series = {key: series for key, series in self._series.items() if key in self.needs}
         named = {("device", rule.device_id) for rule in rules if names_model(rule)}
         for key in self.needs:
@@ -119,49 +127,55 @@ class WatchedModel:
                 self._class_ids[name] = number
         return number
 
-    def judge(self, end_s: int) -> Iterator[Condition]:
-        """What each rule finds, once all windows that end by then are complete."""
+    def judge(self, end_s: int, listens: Callable[[Subject], bool]) -> Iterator[Condition]:
+        """What each rule finds, once all windows that end by then are complete: breaches, and what somebody hears."""
         if not self._speaks_of_silence and self.is_idle:
             return
         for series in self._series.values():
             series.advance(end_s)
         for watch in self._watches:
             found = self._find(watch, end_s)
-            if found is not None:
-                yield _condition(watch, found, end_s)
+            if found is None:
+                continue
+            breached = _breached(watch, found)
+            if breached or listens(watch.subject):
+                changes = self._changes(watch.rule) if watch.key == MIX and found.value is not None else []
+                yield _condition(watch, found, breached, changes, end_s)
 
     def _find(self, watch: _Watch, end_s: int) -> _Finding | None:
         rule, series = watch.rule, self._series.get(watch.key)
         if series is None:  # a device that this model has not been heard of with
             return None
-        if rule.metric is Metric.SILENCE_S:
+        if watch.meter is None:
+            if watch.key == MIX:
+                return _Finding(*metrics.class_distance(*self._mixes(rule), rule.min_count))
             quiet_from_s = series.since_s if series.last_s is None else series.last_s + STEP_S
             return _Finding(float(max(0, end_s - quiet_from_s)), 0)
-        sums = series.total(rule.window_s)
-        if rule.metric is Metric.CLASS_DISTANCE:
-            return self._find_distance(rule, sums, series.total(_reference_length(rule.window_s)))
-        whole = sums
+        whole = sums = series.total(rule.window_s)
         if rule.metric is Metric.CLASS_SHARE:
             all_classes = self._series[MODEL]
             whole = all_classes.total(rule.window_s)
             # A part of the one against all of the other would be no share.
             if series.known_from_s(rule.window_s) != all_classes.known_from_s(rule.window_s):
-                return _Finding(None, metrics.sample_size(rule.metric, sums, whole))
-        value, count = metrics.measure(rule.metric, sums, whole, rule.window_s, rule.min_count)
-        return _Finding(value, count, not series.covers(rule.window_s))
+                return _Finding(None, watch.meter.sample_size(sums, whole))
+        value, count = watch.meter.measure(sums, whole, rule.window_s, rule.min_count)
+        # Of a part of a window there are fewer than of all of it, never more; samples are as good.
+        return _Finding(value, count, not (watch.meter.asks_min_count or series.covers(rule.window_s)))
 
-    def _find_distance(self, rule: Rule, mix: Ints, both: Ints) -> _Finding:
-        reference = both.copy()
+    def _mixes(self, rule: Rule) -> tuple[Ints, Ints]:
+        """Detections by class, in the window and before it."""
+        mix = self._series[MIX].total(rule.window_s)
+        reference = self._series[MIX].total(_reference_length(rule.window_s)).copy()
         reference[: len(mix)] -= mix
-        value, count = metrics.class_distance(mix, reference, rule.min_count)
-        if value is None:
-            return _Finding(None, count)
+        return mix, reference
+
+    def _changes(self, rule: Rule) -> list[dict[str, Any]]:
+        """What makes the distance of two mixes."""
         names = [*self._class_ids, "(others)"]
-        changes = [
+        return [
             {"class": names[i], "share": share, "expected": expected}
-            for i, share, expected in metrics.largest_changes(mix, reference)
+            for i, share, expected in metrics.largest_changes(*self._mixes(rule))
         ]
-        return _Finding(value, count, classes=changes)
 
     def _watch(self, rule: Rule) -> _Watch:
         subject = Subject(
@@ -173,7 +187,8 @@ class WatchedModel:
             rule.class_name,
             rule.metric.value,
         )
-        return _Watch(rule, subject, _key(rule), Wording.of(rule, subject))
+        meter = metrics.METERS.get(rule.metric)
+        return _Watch(rule, subject, _key(rule), Wording.of(rule, subject), meter, _BEYOND[rule.operator])
 
     def snapshot(self) -> dict[str, Any]:
         """All but the rules, as JSON has it."""
@@ -224,35 +239,28 @@ def _reference_length(window_s: int) -> int:
     return -(-(window_s + REFERENCE_S) // MINUTE_S) * MINUTE_S
 
 
-def _breached(rule: Rule, found: _Finding) -> bool | None:
+def _breached(watch: _Watch, found: _Finding) -> bool | None:
     if found.value is None:
         return None
-    match rule.operator:
-        case Operator.BELOW:
-            breached = found.value < rule.threshold
-        case Operator.AT_MOST:
-            breached = found.value <= rule.threshold
-        case Operator.ABOVE:
-            breached = found.value > rule.threshold
-        case Operator.AT_LEAST:
-            breached = found.value >= rule.threshold
-    falling = rule.operator in _FALLING
-    if found.is_partial and rule.metric in _COUNTS and breached == falling:
+    breached = watch.is_beyond(found.value, watch.rule.threshold)
+    if found.is_partial and breached == (watch.rule.operator in _FALLING):
         return None  # what is known of the window is too little to say: the rest may hold as many
     return breached
 
 
-def _condition(watch: _Watch, found: _Finding, end_s: int) -> Condition:
-    rule, breached = watch.rule, _breached(watch.rule, found)
+def _condition(
+    watch: _Watch, found: _Finding, breached: bool | None, changes: Sequence[Mapping[str, Any]], end_s: int
+) -> Condition:
+    rule = watch.rule
     evidence: dict[str, Any] = {
         "rule": rule.name,
         "window_s": rule.window_s,
         "operator": rule.operator.value,
-        "count": found.count,
+        "count": found.sample_size,
         "min_count": rule.min_count,
     }
-    if found.classes:
-        evidence["classes"] = list(found.classes)
+    if changes:
+        evidence["classes"] = changes
     return Condition(
         subject=watch.subject,
         at_ms=end_s * 1000,
@@ -263,7 +271,7 @@ def _condition(watch: _Watch, found: _Finding, end_s: int) -> Condition:
         severity=rule.severity,
         hold_ms=rule.hold_s * 1000,
         keep_firing_ms=rule.keep_firing_s * 1000,
-        summary=watch.wording.summary(found.value, breached, found.count),
+        summary=watch.wording.summary(found.value, breached, found.sample_size),
         labels=rule.labels,
         evidence=evidence,
     )
