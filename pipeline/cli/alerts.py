@@ -85,15 +85,8 @@ def ack(
         return
     if step.state not in _ACKNOWLEDGEABLE:
         raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}: there is nothing to acknowledge")
-    value = Acknowledgement(
-        id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
-        author=_login(author),
-        at_ms=now_ms(),
-        comment=comment,
-    )
-    _check(value)
-    edge.put_silence(settings, value)
-    typer.echo(f"{step.fingerprint}: acknowledged by {value.author}: {step.summary}")
+    said = _say(settings, step, "taken", author, comment)
+    typer.echo(f"{step.fingerprint}: acknowledged by {said.author}: {step.summary}")
 
 
 @app.command()
@@ -106,20 +99,10 @@ def accept(
     settings = config.load()
     step = edge.read(settings).find(fingerprint)
     if step.kind is not AlertKind.ANOMALY or step.state is AlertState.RESOLVED:
-        why = (
-            "is resolved" if step.state is AlertState.RESOLVED else f"comes from a {step.kind.value}, not from learning"
-        )
+        why = "is resolved" if step.state is AlertState.RESOLVED else f"comes from a {step.kind.value}"
         raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to learn")
-    value = Acknowledgement(
-        id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
-        author=_login(author),
-        at_ms=now_ms(),
-        comment=comment,
-        says="normal",
-    )
-    _check(value)
-    edge.put_silence(settings, value)
-    typer.echo(f"{step.fingerprint}: {value.author} says that this is normal: {step.summary}")
+    said = _say(settings, step, "normal", author, comment)
+    typer.echo(f"{step.fingerprint}: {said.author} says that this is normal: {step.summary}")
 
 
 @app.command()
@@ -137,20 +120,12 @@ def resolve(
     if step.state is AlertState.RESOLVED or step.metric == WATCHDOG:
         why = "always fires" if step.metric == WATCHDOG else "is resolved"
         raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to end")
-    value = Acknowledgement(
-        id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
-        author=_login(author),
-        at_ms=now_ms(),
-        comment=comment,
-        says="over",
-    )
-    _check(value)
-    edge.put_silence(settings, value)
+    said = _say(settings, step, "over", author, comment)
     if not edge.is_over(settings, step, _RESOLVED_S):
         raise NoSuchAlertError(
             f"{step.fingerprint}: no detector has ended it within {_RESOLVED_S:.0f} s; if none runs, the next one will"
         )
-    typer.echo(f"{step.fingerprint}: resolved by {value.author}: {step.summary}")
+    typer.echo(f"{step.fingerprint}: resolved by {said.author}: {step.summary}")
 
 
 @app.command()
@@ -265,6 +240,26 @@ def matcher(text: str) -> Matcher:
 def _text(one: Matcher) -> str:
     sign = {(False, True): "=", (True, True): "=~", (False, False): "!=", (True, False): "!~"}
     return f"{one.name}{sign[one.is_regex, one.is_equal]}{one.value}"
+
+
+def _say(
+    settings: config.Settings,
+    step: AlertEvent,
+    what: Literal["taken", "over", "normal"],
+    author: str | None,
+    comment: str,
+) -> Acknowledgement:
+    """Puts what a person says of an episode where the detector hears it."""
+    said = Acknowledgement(
+        id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
+        author=_login(author),
+        at_ms=now_ms(),
+        comment=comment,
+        says=what,
+    )
+    _check(said)
+    edge.put_silence(settings, said)
+    return said
 
 
 def _check(value: Silence | Acknowledgement) -> None:
