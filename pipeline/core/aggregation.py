@@ -149,10 +149,6 @@ class PartitionAggregator:
         """Whether a cut through then would hold a row."""
         return any(start + WINDOW_MS <= through_ms for start in self._open)
 
-    def has_news(self) -> bool:
-        """Whether records were observed that no cut has named."""
-        return self.next_offset > self._done.from_offset
-
     def observe(self, offsets: Sequence[int], times_ms: Sequence[int], values: Sequence[bytes | None]) -> Observed:
         """Folds records in log order. Never past the end of a named cut that is still to be made again."""
         assert offsets[0] >= self.next_offset, (offsets[0], self.next_offset)

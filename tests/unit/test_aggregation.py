@@ -86,7 +86,6 @@ def test_refused_records_are_passed() -> None:
     m = machine()
     observe(m, b"{", None)
     assert m.next_offset == FIRST + 2
-    assert m.has_news()
     assert not m.has_pending(FAR_MS)
 
 
@@ -281,7 +280,6 @@ def test_there_is_no_cut_before_all_is_read_again() -> None:
     m = machine(done_before(FIRST - 2))
     observe(m, *at(B))
     assert m.cut(FAR_MS, 1) is None
-    assert not m.has_news()
     observe(m, *at(B))
     cut = m.cut(C, 1)
     assert cut is not None

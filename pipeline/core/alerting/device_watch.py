@@ -25,7 +25,7 @@ TICK_MS = 60_000  # of the log: how often it is looked for what is over, or has 
 class DeviceWatch:
     """One partition's devices."""
 
-    version = 1  # of its snapshot
+    version = 2  # of its snapshot
 
     def __init__(self, partition: int, policy: HeartbeatPolicy | None = None, limits: OurLimits | None = None) -> None:
         self._monitor = HeartbeatMonitor(partition, policy)
@@ -83,5 +83,5 @@ class DeviceWatch:
         self._watermark_ms = saved["watermark_ms"]
         self._monitor.restore(saved["monitor"])
         self._life.restore(saved["life"])
-        for role, one in saved.get("roles", {}).items():
+        for role, one in saved["roles"].items():
             self._roles[role].restore(one)

@@ -126,10 +126,6 @@ class LifeCycle:
         """Ends the episodes of a rule that is not judged any more: deleted, disabled, or about something else now."""
         return self._end_all(lambda subject: subject.rule_id == rule_id, at_ms, why)
 
-    def withdraw_subject(self, subject: Subject, at_ms: int, why: str) -> list[AlertEvent]:
-        """Ends the episode of something that is no longer watched (a device that was retired)."""
-        return self._end_all(lambda other: other == subject, at_ms, why)
-
     @property
     def open(self) -> Mapping[str, AlertState]:
         """The state of every open episode, by fingerprint."""

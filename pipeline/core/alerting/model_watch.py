@@ -255,7 +255,7 @@ class ModelWatch:
             _Pending(WindowRows(msgspec.convert(models, ModelColumns), msgspec.convert(classes, ClassColumns)), is_fed)
             for models, classes, is_fed in saved["pending"]
         ]
-        self._refusals.restore(saved.get("refusals", []))
+        self._refusals.restore(saved["refusals"])
         self._rules.restore(saved["rules"])
         if self._detector is not None:
             self._detector.restore(saved["detector"])

@@ -1,6 +1,6 @@
 """State of many keys in one place: named arrays, all of them ending in the key's column."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,8 +81,3 @@ class KeyedState:
             array[..., : self.size] = self._whole[name][..., : self.size]
             self._whole[name] = array
         self._capacity = capacity
-
-
-def columns_of(rows: Sequence[int]) -> Ints:
-    """Numbers as an index."""
-    return np.array(rows, np.int64)
