@@ -6,15 +6,15 @@ import faust
 
 from agents.app import Folding, Role, host, make_app
 from pipeline.config import Settings
-from pipeline.core.aggregation import Cut, Observed, PartitionAggregator
-from pipeline.core.ledger import AggregatorName
-from pipeline.core.publication import records
-from pipeline.core.tables import Records
-from pipeline.core.windows import LogClock, closed_through
+from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.rows.tables import Records
+from pipeline.core.windows.aggregation import Cut, Observed, PartitionAggregator
+from pipeline.core.windows.log_clock import LogClock, closed_through
+from pipeline.core.windows.publication import records
 from pipeline.edge import clock, metrics
-from pipeline.edge.consumer.partition import Partition
-from pipeline.edge.consumer.partitions import Partitions
-from pipeline.edge.topics.aggregates import AggregatesTopic
+from pipeline.edge.kafka.aggregates import AggregatesTopic
+from pipeline.edge.kafka.group.partition import Partition
+from pipeline.edge.kafka.group.partitions import Partitions
 from schemas.topics import AGGREGATES, EVENTS
 
 CORRECTIONS_MS = 10_000  # late events do not wait longer than this for a window to close

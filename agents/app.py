@@ -1,7 +1,7 @@
 """The Faust app that hosts a worker: its services, its agent on a channel of batches, its web pages.
 
 Faust's own Kafka consumer stays off: its acks, commits, tables and windows lose or repeat data. An aiokafka consumer
-inside a Service owns partitions, cuts and names (pipeline.edge.consumer), and hands whole batches to the agent.
+inside a Service owns partitions, cuts and names (pipeline.edge.kafka.group), and hands whole batches to the agent.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from pipeline.config import Settings
-from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.kafka.group.partitions import Partitions
 
 log = structlog.get_logger()
 

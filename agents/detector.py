@@ -24,16 +24,16 @@ from pipeline.config import Settings
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.news import News
-from pipeline.core.detection.heartbeat import TICK_DEVICE_PREFIX, TICK_WORKSPACE
-from pipeline.core.ledger import Verdict
-from pipeline.core.tables import Records
+from pipeline.core.devices.heartbeats import TICK_DEVICE_PREFIX, TICK_WORKSPACE
+from pipeline.core.ledger.chain import Verdict
+from pipeline.core.rows.tables import Records
 from pipeline.edge import clock, metrics
-from pipeline.edge.consumer.partition import Partition
-from pipeline.edge.consumer.partitions import Partitions
-from pipeline.edge.consumer.standings import FollowedStandings
-from pipeline.edge.topics.followed import FollowedTopic
-from pipeline.edge.topics.output import Output, OutRecord
-from pipeline.edge.topics.snapshots import SnapshotTopic
+from pipeline.edge.kafka.followed import FollowedTopic
+from pipeline.edge.kafka.group.partition import Partition
+from pipeline.edge.kafka.group.partitions import Partitions
+from pipeline.edge.kafka.group.standings import FollowedStandings
+from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.snapshots import SnapshotTopic
 from schemas import aggregate, alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected

@@ -17,21 +17,22 @@ import structlog
 
 from agents.app import Role, host, make_app
 from pipeline.config import Settings
-from pipeline.core.alerting.notification import Notification
-from pipeline.core.alerting.notifier import Notifier
-from pipeline.core.alerting.routing import Routing
-from pipeline.core.alerting.silencing import Silences
 from pipeline.core.alerting.undelivered import Undelivered
+from pipeline.core.notifying.muting import Silences
+from pipeline.core.notifying.notification import Notification
+from pipeline.core.notifying.notifier import Notifier
+from pipeline.core.notifying.recipients import named
+from pipeline.core.notifying.routing import Routing
 from pipeline.edge import clock, metrics
-from pipeline.edge.consumer.partition import Partition
-from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.kafka.followed import FollowedTopic
+from pipeline.edge.kafka.group.partition import Partition
+from pipeline.edge.kafka.group.partitions import Partitions
+from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.reader import Reader
+from pipeline.edge.kafka.snapshots import SnapshotTopic
 from pipeline.edge.notification.delivery import Delivery, Patience
-from pipeline.edge.notification.outcome import Outcome, Sent, named
+from pipeline.edge.notification.outcome import Outcome, Sent
 from pipeline.edge.notification.senders import open_senders
-from pipeline.edge.topics.followed import FollowedTopic
-from pipeline.edge.topics.output import Output, OutRecord
-from pipeline.edge.topics.reader import Reader
-from pipeline.edge.topics.snapshots import SnapshotTopic
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected

@@ -11,16 +11,17 @@ import structlog
 
 from agents.app import Folding, Role, host, make_app
 from pipeline.config import Settings
-from pipeline.core.alert_rows import record_alerts
-from pipeline.core.device_rows import record_heartbeats, record_metadata
-from pipeline.core.inference_rows import record_events
-from pipeline.core.ledger import Position, RecorderName, Verdict, mark, marked
-from pipeline.core.tables import Recorded, Records
-from pipeline.core.window_rows import followed, record_aggregates
+from pipeline.core.ledger.chain import Verdict
+from pipeline.core.ledger.names import Position, RecorderName, mark, marked
+from pipeline.core.rows.alerts import record_alerts
+from pipeline.core.rows.devices import record_heartbeats, record_metadata
+from pipeline.core.rows.inferences import record_events
+from pipeline.core.rows.tables import Recorded, Records
+from pipeline.core.rows.windows import followed, record_aggregates
 from pipeline.edge import clock, metrics
-from pipeline.edge.consumer.fetched import join
-from pipeline.edge.consumer.partition import Partition
-from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.kafka.group.fetched import join
+from pipeline.edge.kafka.group.partition import Partition
+from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.store.inserts import Attempt, Writer
 from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
 

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from pipeline.core.alerting.notifier import NotifierPolicy
 from pipeline.core.alerting.ourselves import OurLimits
-from pipeline.core.alerting.routing import Defaults
-from pipeline.core.detection.device import HeartbeatPolicy
+from pipeline.core.devices.device import HeartbeatPolicy
+from pipeline.core.notifying.notifier import NotifierPolicy
+from pipeline.core.notifying.routing import Defaults
 from schemas.event import TimeLimits
 
 PREFIX = "INFERWATCH_"

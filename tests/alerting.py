@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.core.alerting.condition import Condition, Subject
+from pipeline.core.condition import Condition, Subject
 from schemas import aggregate
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.core.tables import Records
+from pipeline.core.rows.tables import Records
 from schemas.event import TimeLimits
 
 START_MS = 1_795_373_680_000  # the start of a window; broker timestamps begin here

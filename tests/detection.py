@@ -8,8 +8,8 @@ import numpy as np
 
 from pipeline.core.detection.detector import AutomaticDetector, WindowRows
 from pipeline.core.detection.finding import Finding
-from pipeline.core.histogram import latency_buckets
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.histogram import latency_buckets
+from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from tests import builders

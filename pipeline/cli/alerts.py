@@ -17,13 +17,12 @@ from pipeline import config
 from pipeline.cli.duration import seconds
 from pipeline.cli.history import state_text
 from pipeline.cli.signals import when_asked_to_end
-from pipeline.core.alerting.routing import WATCHDOG
-from pipeline.core.alerting.silencing import mistakes, preview
-from pipeline.core.alerting.wording import duration
-from pipeline.core.audit import iso
-from pipeline.edge import alerts as edge
-from pipeline.edge.alerts import Alerts, NoSuchAlertError
+from pipeline.core.condition import WATCHDOG
+from pipeline.core.notifying.muting import mistakes, preview
+from pipeline.core.words import duration, iso
 from pipeline.edge.clock import now_ms
+from pipeline.edge.operator import alerts as edge
+from pipeline.edge.operator.alerts import Alerts, NoSuchAlertError
 from schemas import silence as silence_schema
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rejection import Rejected

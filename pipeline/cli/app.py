@@ -21,18 +21,18 @@ from pipeline.cli import (
     up,
 )
 from pipeline.config import ConfigError
-from pipeline.core.ledger import ForeignMetadataError
-from pipeline.edge.alerts import NoSuchAlertError
-from pipeline.edge.dead_letters import NoSuchDeadLetterError
-from pipeline.edge.demo.digits import DigitsError
-from pipeline.edge.embedded import EmbeddedError
-from pipeline.edge.history import HistoryError
-from pipeline.edge.kafka import GroupInUseError, KafkaUnavailable
-from pipeline.edge.load import PublishError
-from pipeline.edge.plots import PlotsError
-from pipeline.edge.rule_file import RuleFileError
-from pipeline.edge.store.clickhouse import ClickHouseUnavailable
+from pipeline.core.ledger.names import ForeignMetadataError
+from pipeline.edge.kafka.client import GroupInUseError, KafkaUnavailable
+from pipeline.edge.local import EmbeddedError
+from pipeline.edge.operator.alerts import NoSuchAlertError
+from pipeline.edge.operator.dead_letters import NoSuchDeadLetterError
+from pipeline.edge.operator.history import HistoryError
+from pipeline.edge.operator.plots import PlotsError
+from pipeline.edge.operator.rule_file import RuleFileError
+from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.migrations import MigrationError
+from pipeline.trial.demo.digits import DigitsError
+from pipeline.trial.load import PublishError
 
 app = typer.Typer(
     name="inferwatch",

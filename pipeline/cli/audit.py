@@ -12,10 +12,11 @@ from rich.table import Table
 
 from pipeline import config
 from pipeline.cli.duration import seconds
-from pipeline.core.audit import FINDINGS_MAX, Report, iso
-from pipeline.core.sent import Sent, decode
-from pipeline.edge.audit.report import Audit
+from pipeline.core.audit import FINDINGS_MAX, Report
+from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
+from pipeline.trial.sent import Sent, decode
+from pipeline.trial.sent_audit import audit_of
 
 
 def audit(
@@ -32,11 +33,11 @@ def audit(
     """
     progress = Console(stderr=True)
     with progress.status("asking Kafka and ClickHouse") as status:
-        report = Audit(
+        report = audit_of(
             config.load(),
+            _sent(sent) if sent else None,
             wait_s=seconds(wait),
             since_ms=now_ms() - round(seconds(since) * 1000) if since else 0,
-            sent=_sent(sent) if sent else None,
             tell=lambda text: status.update(escape(text)),
         ).run()
     if as_json:

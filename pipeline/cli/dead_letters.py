@@ -13,11 +13,11 @@ from rich.table import Table
 from pipeline import config
 from pipeline.cli.duration import seconds
 from pipeline.config import Settings
-from pipeline.core.audit import iso
-from pipeline.edge import dead_letters
+from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
-from pipeline.edge.dead_letters import DeadLetter, NoSuchDeadLetterError, Selection
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.operator import dead_letters
+from pipeline.edge.operator.dead_letters import DeadLetter, NoSuchDeadLetterError, Selection
+from pipeline.edge.store.client import connect
 from schemas.rejection import Reason
 from schemas.topics import TOPICS
 

@@ -10,23 +10,23 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from pipeline.cli.demo_view import KINDS, WINDOWS_SHOWN, alerts_table, live_view, summary
 from pipeline.cli.duration import seconds
 from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.up import ROLES, Steps, addresses, commands
 from pipeline.config import Settings
 from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
-from pipeline.core.phases import schedule
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.demo.digits import train
-from pipeline.edge.demo.job import DEGRADED, Demo, confidence_rule
-from pipeline.edge.demo.stats import FIRST_QUERY, Alert, DemoStats, Window
-from pipeline.edge.embedded.stack import Stack
-from pipeline.edge.publish import publishing
-from pipeline.edge.rules import put_rules
-from pipeline.edge.store.clickhouse import ClickHouseUnavailable
+from pipeline.edge.kafka.compacted import put_rules
+from pipeline.edge.kafka.publish import publishing
+from pipeline.edge.local.stack import Stack
+from pipeline.edge.store.client import ClickHouseUnavailable
+from pipeline.trial.demo.digits import train
+from pipeline.trial.demo.job import DEGRADED, Demo, confidence_rule
+from pipeline.trial.demo.stats import FIRST_QUERY, Alert, DemoStats, Window
+from pipeline.trial.demo.view import KINDS, WINDOWS_SHOWN, alerts_table, live_view, summary
+from pipeline.trial.phases import schedule
 
 POLL_S = 2.0
 RESOLVED_S = 20.0  # for alerts that end with the last windows

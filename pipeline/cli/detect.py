@@ -7,8 +7,8 @@ import typer
 
 from pipeline import config
 from pipeline.cli import history
-from pipeline.edge import plots, rule_file
-from pipeline.edge.history import Only
+from pipeline.edge.operator import plots, rule_file
+from pipeline.edge.operator.history import Only
 
 app = typer.Typer(no_args_is_help=True, help="Detection over history.")
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from pipeline import config
 from pipeline.config import ConfigError
-from pipeline.edge.doctor import Line, examine
+from pipeline.edge.operator.doctor import Line, examine
 
 
 def doctor(

@@ -14,13 +14,13 @@ from rich.table import Table
 
 from pipeline.cli.moment import moment_s
 from pipeline.config import Settings
-from pipeline.core.alerting.replay import AT_ONCE_S, asks_confidence_bins, replay
-from pipeline.core.alerting.wording import duration
-from pipeline.core.audit import Span, iso
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.history.replay import AT_ONCE_S, asks_confidence_bins, replay
+from pipeline.core.span import Span
+from pipeline.core.windows.log_clock import WINDOW_MS
+from pipeline.core.words import duration, iso
 from pipeline.edge.clock import now_ms
-from pipeline.edge.history import ClickHouseHistory, History, Only, ParquetHistory
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.operator.history import ClickHouseHistory, History, Only, ParquetHistory
+from pipeline.edge.store.client import connect
 from schemas import alert
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertState

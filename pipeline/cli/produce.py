@@ -16,11 +16,11 @@ from rich.text import Text
 from pipeline import config
 from pipeline.cli.duration import seconds
 from pipeline.cli.signals import when_asked_to_end
-from pipeline.core.sent import Sent, encode
-from pipeline.core.workload import Workload, WorkloadSpec
-from pipeline.edge.kafka import create_topics
-from pipeline.edge.load import Load, Pace
-from pipeline.edge.publish import publishing
+from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.kafka.publish import publishing
+from pipeline.trial.load import Load, Pace
+from pipeline.trial.sent import Sent, encode
+from pipeline.trial.workload import Workload, WorkloadSpec
 
 _REFRESH_S = 0.25
 _RATE_OVER_S = 3.0

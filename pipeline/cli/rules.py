@@ -13,9 +13,11 @@ from rich.table import Table
 from pipeline import config
 from pipeline.cli import history
 from pipeline.cli.detect import From, Input, To
-from pipeline.core.alerting.wording import duration, quantity
-from pipeline.edge import rule_file, rules
-from pipeline.edge.history import Only
+from pipeline.core.rules.wording import quantity
+from pipeline.core.words import duration
+from pipeline.edge.kafka import compacted as rules
+from pipeline.edge.operator import rule_file
+from pipeline.edge.operator.history import Only
 from schemas.rejection import Rejected
 from schemas.rule import Rule
 

@@ -13,12 +13,12 @@ from rich.table import Table
 
 from pipeline import config
 from pipeline.cli.moment import moment_s
-from pipeline.core.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
-from pipeline.edge import kafka
+from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
 from pipeline.edge.clock import now_ms
-from pipeline.edge.consumer.standings import accept_gap as accept
-from pipeline.edge.consumer.standings import rewind as rewind_recorder
-from pipeline.edge.consumer.standings import standing_of, standings
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.group.standings import accept_gap as accept
+from pipeline.edge.kafka.group.standings import rewind as rewind_recorder
+from pipeline.edge.kafka.group.standings import standing_of, standings
 from schemas.topics import PARTITIONS_MAX, TOPICS
 
 app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, grow, rewind, accept a gap.")

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from pipeline.edge.embedded import Progress as Step
-from pipeline.edge.embedded.stack import Stack
+from pipeline.edge.local import Progress as Step
+from pipeline.edge.local.stack import Stack
 
 ROLES = ("aggregator", "recorder", "detector", "notifier")
 Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="default: a free one, the same the next time")]

@@ -4,13 +4,12 @@ The promise (design section 2): every record is exactly once a row or a dead let
 exactly what its rows say. The edge asks the engines; nothing here does.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from pipeline.core.histogram import LATENCY_BOUNDS, ZERO_BUCKET
-from pipeline.core.ledger import AggregatorName
+from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.span import Span
+from pipeline.core.windows.histogram import LATENCY_BOUNDS, ZERO_BUCKET
 
 BLOCK = 1_000_000  # offsets that are counted together; only a block that does not add up is looked into
 FINDINGS_MAX = 20  # shown of one check
@@ -71,17 +70,6 @@ class Report:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Half-open: offsets, or seconds, from `start` to before `end`."""
-
-    start: int
-    end: int
-
-    def __len__(self) -> int:
-        return max(0, self.end - self.start)
-
-
 def suspects(expected: Span, blocks: Mapping[int, tuple[int, int]]) -> list[Span]:
     """The parts of `expected` that do not add up. `blocks`: block number -> (rows, distinct offsets) found inside."""
     out = []
@@ -92,17 +80,6 @@ def suspects(expected: Span, blocks: Mapping[int, tuple[int, int]]) -> list[Span
     return out
 
 
-def runs(offsets: Iterable[int]) -> list[Span]:
-    """Offsets as ranges, in order."""
-    out: list[Span] = []
-    for offset in sorted(offsets):
-        if out and out[-1].end == offset:
-            out[-1] = Span(out[-1].start, offset + 1)
-        else:
-            out.append(Span(offset, offset + 1))
-    return out
-
-
 def through_by_partition(names: Mapping[int, AggregatorName], logs: Mapping[int, Span]) -> dict[int, int]:
     """By partition: the end of the last window that it adds to no more, but for late events. 0: none.
 
@@ -110,20 +87,6 @@ def through_by_partition(names: Mapping[int, AggregatorName], logs: Mapping[int,
     and has no name holds nothing back, and is left out.
     """
     return {p: name.through_ms if name else 0 for p in logs if (name := names.get(p)) or logs[p].end > 0}
-
-
-def slices(rows: Mapping[int, int], size_s: int, rows_max: int) -> list[Span]:
-    """Neighbouring periods joined while they hold at most `rows_max` rows. `rows`: start in seconds -> rows."""
-    out: list[Span] = []
-    held = 0
-    for start_s, count in sorted(rows.items()):
-        if out and held + count <= rows_max:
-            out[-1] = Span(out[-1].start, start_s + size_s)
-            held += count
-        else:
-            out.append(Span(start_s, start_s + size_s))
-            held = count
-    return out
 
 
 def ceil_to(second: int, size_s: int) -> int:
@@ -157,12 +120,6 @@ def differences(columns: Sequence[str], expected: Sequence[str] | None, actual: 
         for column, due, there in zip(columns, expected, actual, strict=True)
         if due != there
     )
-
-
-def iso(time_ms: int) -> str:
-    """A time for people: 2026-11-24T15:00:10Z, with milliseconds only if there are any."""
-    seconds, rest = divmod(time_ms, 1000)
-    return f"{np.datetime64(time_ms, 'ms') if rest else np.datetime64(seconds, 's')}Z"
 
 
 def _short(value: str) -> str:

@@ -8,8 +8,8 @@ from importlib.metadata import version
 
 from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
 
-from pipeline.core.ledger import Verdict
-from pipeline.edge.notification.outcome import Kind
+from pipeline.core.ledger.chain import Verdict
+from pipeline.core.notifying.recipients import RecipientKind
 from schemas.alert import AlertKind, AlertState
 from schemas.rejection import Reason
 
@@ -67,7 +67,7 @@ for _state in STATES:
 for _kind in AlertKind:
     for _step in AlertState:
         ALERTS.labels(_kind.value, _step.value)
-for _sender in Kind:
+for _sender in RecipientKind:
     NOTIFICATION_RETRIES.labels(_sender.value)
     for _outcome in (SENT, FAILED):
         NOTIFICATIONS.labels(_sender.value, _outcome)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
-from pipeline.core.ledger import Verdict
+from pipeline.core.ledger.chain import Verdict
+from pipeline.core.notifying.recipients import RecipientKind
 from pipeline.edge import metrics
-from pipeline.edge.notification.outcome import Kind
 from pipeline.edge.store.inserts import Outcome
 from schemas.alert import AlertKind, AlertState
 from schemas.rejection import Reason
@@ -57,7 +57,7 @@ LABELS = {
     ("state", "inferwatch_partitions"): _values(metrics.STATES),
     ("state", "inferwatch_alerts_total"): _of(AlertState),
     ("kind", ""): _of(AlertKind),
-    ("sender", ""): _of(Kind),
+    ("sender", ""): _of(RecipientKind),
 }
 
 

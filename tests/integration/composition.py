@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.edge.embedded.clickhouse import EmbeddedClickHouse, Passwords
-from pipeline.edge.embedded.kafka import EmbeddedKafka
-from pipeline.edge.embedded.ports import HOST, free_port, free_ports
-from pipeline.edge.embedded.process import Child
+from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
+from pipeline.edge.local.kafka import EmbeddedKafka
+from pipeline.edge.local.ports import HOST, free_port, free_ports
+from pipeline.edge.local.process import Child
 from tests.deployment import ROOT, Service, in_order, services
 from tests.integration.image import Installed
 from tests.integration.workers import eventually

@@ -14,8 +14,8 @@ from contextlib import closing
 import pytest
 
 from pipeline.config import Settings
-from pipeline.edge.kafka import admin, create_topics
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.kafka.client import admin, create_topics
+from pipeline.edge.store.client import connect
 from pipeline.edge.store.migrations import migrate
 from pipeline.edge.store.users import ensure_users
 from schemas.topics import TOPICS

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.config import Settings, load
-from pipeline.edge.embedded.clickhouse import Passwords
-from pipeline.edge.embedded.kafka import broker_count
-from pipeline.edge.embedded.layout import SERVER_PORTS, servers, settings_for
-from pipeline.edge.embedded.ports import HOST, free_port, free_ports
-from pipeline.edge.store.clickhouse import ClickHouseUnavailable, connect
+from pipeline.edge.local.clickhouse import Passwords
+from pipeline.edge.local.kafka import broker_count
+from pipeline.edge.local.layout import SERVER_PORTS, servers, settings_for
+from pipeline.edge.local.ports import HOST, free_port, free_ports
+from pipeline.edge.store.client import ClickHouseUnavailable, connect
 
 KAFKA_IMAGE = "apache/kafka:4.4.0"
 CLICKHOUSE_IMAGE = "clickhouse/clickhouse-server:26.9"

@@ -19,11 +19,11 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from agents.main import main
 from agents.recorder import Recorder
-from pipeline.core.native import Maps, Numbers, Strings
-from pipeline.core.tables import TableRows
+from pipeline.core.rows.native import Maps, Numbers, Strings
+from pipeline.core.rows.tables import TableRows
+from pipeline.edge.kafka.aggregates import AggregatesTopic
+from pipeline.edge.kafka.output import Output
 from pipeline.edge.store.inserts import Answer, Outcome, Writer
-from pipeline.edge.topics.aggregates import AggregatesTopic
-from pipeline.edge.topics.output import Output
 from schemas.topics import EVENTS
 from tests.integration.workers import FAULT, Action, Fault, Step
 

@@ -16,9 +16,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
 from pipeline.config import Settings
-from pipeline.core.workload import Workload, WorkloadSpec
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import admin
+from pipeline.edge.kafka.client import admin
+from pipeline.trial.workload import Workload, WorkloadSpec
 from schemas.topics import EVENTS, HEARTBEATS, METADATA
 
 MARGIN_MS = 20_000  # the log ends so long ago: its last windows close as soon as it is idle

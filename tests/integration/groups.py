@@ -10,7 +10,7 @@ from aiokafka.admin import RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.edge.kafka import admin
+from pipeline.edge.kafka.client import admin
 
 Commits = Mapping[TopicPartition, OffsetAndMetadata]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from pipeline.edge.embedded.ports import HOST, free_port
+from pipeline.edge.local.ports import HOST, free_port
 
 _CHUNK = 1 << 16
 

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
-from pipeline.edge.embedded.ports import HOST, free_port
+from pipeline.edge.local.ports import HOST, free_port
 
 DEADLINE_S = 20.0
 

@@ -18,8 +18,8 @@ from aiokafka.structs import TopicPartition
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
-from pipeline.core.ledger import AggregatorName, RecorderName
-from pipeline.edge import kafka
+from pipeline.core.ledger.names import AggregatorName, RecorderName
+from pipeline.edge.kafka import client as kafka
 from schemas import topics
 
 ZERO = -2147483648

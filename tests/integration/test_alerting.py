@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.edge.clock import now_ms
-from pipeline.edge.publish import partition_of
-from pipeline.edge.rules import put_rules, write_compacted
-from pipeline.edge.store.clickhouse import connect
-from pipeline.edge.topics.output import Output, OutRecord
+from pipeline.edge.kafka.compacted import put_rules, write_compacted
+from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.publish import partition_of
+from pipeline.edge.store.client import connect
 from schemas import alert, silence
 from schemas.alert import AlertEvent, AlertState
 from schemas.silence import Acknowledgement, Matcher, Silence, acknowledgement_id

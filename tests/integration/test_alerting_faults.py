@@ -15,11 +15,11 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.core.alerting.undelivered import METRIC as UNDELIVERED
-from pipeline.core.windows import WINDOW_MS
-from pipeline.edge import kafka
+from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.rules import put_rules
-from pipeline.edge.topics.output import OutRecord
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.compacted import put_rules
+from pipeline.edge.kafka.output import OutRecord
 from schemas import alert
 from schemas.alert import AlertEvent, AlertState
 from schemas.topics import AGGREGATES, ALERTS, DETECTOR_STATE, EVENTS, HEARTBEATS

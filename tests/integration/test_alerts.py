@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
-from pipeline.core.alerting.silencing import Silences
-from pipeline.edge import alerts as edge
-from pipeline.edge.alerts import NoSuchAlertError
-from pipeline.edge.kafka import KafkaUnavailable
-from pipeline.edge.rules import write_compacted
-from pipeline.edge.store.clickhouse import connect
+from pipeline.core.notifying.muting import Silences
+from pipeline.edge.kafka.client import KafkaUnavailable
+from pipeline.edge.kafka.compacted import write_compacted
+from pipeline.edge.operator import alerts as edge
+from pipeline.edge.operator.alerts import NoSuchAlertError
+from pipeline.edge.store.client import connect
 from schemas import alert as alert_schema
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.topics import ALERTS

@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.core.audit import Check, Report
-from pipeline.core.sent import Cell, Sent, Unknown, encode
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.store.client import connect
+from pipeline.trial.sent import Cell, Sent, Unknown, encode
+from pipeline.trial.sent_audit import audit_of
 from tests.integration import seeding
 from tests.integration.seeding import Seed
 
@@ -37,7 +38,7 @@ def seeded(world: Settings, admin: Client) -> Seed:
 
 
 def audited(seed: Seed, *, wait_s: float = 0.0, sent: Sent | None = None) -> Report:
-    return Audit(seed.settings, wait_s=wait_s, sent=sent).run()
+    return audit_of(seed.settings, sent, wait_s=wait_s).run()
 
 
 def wrong(report: Report) -> dict[str, Check]:

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaProducer
 
 from pipeline.config import Settings, load
 from pipeline.edge.clock import now_ms
-from pipeline.edge.embedded.ports import HOST
-from pipeline.edge.kafka import client_options
-from pipeline.edge.store.clickhouse import ask, connect
+from pipeline.edge.kafka.client import client_options
+from pipeline.edge.local.ports import HOST
+from pipeline.edge.store.client import ask, connect
 from pipeline.edge.store.users import statements_for_users
 from schemas.topics import EVENTS
 from tests.integration.composition import Composition, composition

@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
-from pipeline.edge import dead_letters, kafka
-from pipeline.edge.dead_letters import HEADER, Selection
-from pipeline.edge.store.clickhouse import ask, connect
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.operator import dead_letters
+from pipeline.edge.operator.dead_letters import HEADER, Selection
+from pipeline.edge.store.client import ask, connect
 from schemas.topics import EVENTS, HEARTBEATS
 from tests.integration import seeding
 

@@ -9,12 +9,12 @@ import pytest
 from aiokafka.structs import ConsumerRecord
 
 from pipeline.config import Settings
-from pipeline.core.phases import DARK, HEALTHY, NOISE, RECOVERED, SILENT, Schedule
-from pipeline.edge.demo.digits import MODELS, Digits, train
-from pipeline.edge.demo.job import DEGRADED, Demo
-from pipeline.edge.demo.stats import DemoStats
-from pipeline.edge.publish import publishing
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.kafka.publish import publishing
+from pipeline.edge.store.client import connect
+from pipeline.trial.demo.digits import MODELS, Digits, train
+from pipeline.trial.demo.job import DEGRADED, Demo
+from pipeline.trial.demo.stats import DemoStats
+from pipeline.trial.phases import DARK, HEALTHY, NOISE, RECOVERED, SILENT, Schedule
 from schemas import event, heartbeat, metadata
 from schemas.event import InferenceEvent
 from schemas.heartbeat import Heartbeat

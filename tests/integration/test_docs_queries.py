@@ -9,7 +9,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.store.client import connect
 from pipeline.edge.store.migrations import migrate
 from pipeline.edge.store.users import ensure_users
 from tests.documents import Documented, all_documented, documented

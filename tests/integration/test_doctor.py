@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
-from pipeline.core.ledger import RecorderName
-from pipeline.edge import kafka
+from pipeline.core.ledger.names import RecorderName
 from pipeline.edge.clock import now_ms
-from pipeline.edge.doctor import Line, examine
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.operator.doctor import Line, examine
+from pipeline.edge.store.client import connect
 from schemas.topics import AGGREGATES, EVENTS, METADATA
 from tests.integration import seeding
 

@@ -19,9 +19,9 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from pydantic import SecretStr
 
 from pipeline.config import Settings, load
-from pipeline.edge.embedded.layout import Secrets, kept_secrets, settings_for
-from pipeline.edge.kafka import client_options
-from pipeline.edge.store.clickhouse import ClickHouseUnavailable, connect
+from pipeline.edge.kafka.client import client_options
+from pipeline.edge.local.layout import Secrets, kept_secrets, settings_for
+from pipeline.edge.store.client import ClickHouseUnavailable, connect
 from schemas.topics import AGGREGATES
 from tests.integration.engines import Engines, Server
 

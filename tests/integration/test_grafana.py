@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 
 from deploy.grafana.dashboard import POINTS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.store.client import connect
 from pipeline.edge.store.migrations import migrate
 from pipeline.edge.store.users import ensure_users
 from tests.integration.engines import Engines, world_settings

@@ -10,12 +10,12 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
-from pipeline.core.phases import Schedule
 from pipeline.edge.clock import now_ms
-from pipeline.edge.demo.digits import MODELS, train
-from pipeline.edge.demo.job import DEGRADED, Demo
-from pipeline.edge.publish import publishing
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.kafka.publish import publishing
+from pipeline.edge.store.client import connect
+from pipeline.trial.demo.digits import MODELS, train
+from pipeline.trial.demo.job import DEGRADED, Demo
+from pipeline.trial.phases import Schedule
 from tests.integration.grafana import Query, expand, interval_ms, load_dashboards, queries
 from tests.integration.grafana.choices import chosen_at_first
 from tests.integration.workers import eventually, fleet

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import Settings, to_environ
-from pipeline.edge.embedded.ports import HOST, free_port
-from pipeline.edge.embedded.process import Child
+from pipeline.edge.local.ports import HOST, free_port
+from pipeline.edge.local.process import Child
 from schemas.topics import TOPICS
 from tests.deployment import ROOT, image
 from tests.integration.image import Installed, can_confine

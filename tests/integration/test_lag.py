@@ -6,9 +6,9 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
-from pipeline.edge.consumer import partitions
-from pipeline.edge.consumer.partition import Partition
-from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.kafka.group import partitions
+from pipeline.edge.kafka.group.partition import Partition
+from pipeline.edge.kafka.group.partitions import Partitions
 from schemas.topics import EVENTS
 from tests.integration.receivers import true
 from tests.integration.seeding import publish

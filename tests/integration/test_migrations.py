@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.migrate import migrate as migrate_verb
 from pipeline.config import Settings, to_environ
-from pipeline.edge.store.clickhouse import ClickHouseUnavailable, connect
+from pipeline.edge.store.client import ClickHouseUnavailable, connect
 from pipeline.edge.store.migrations import Migration, MigrationError, known_migrations, migrate
 from pipeline.edge.store.users import ensure_users, statements_for_users
 from tests.integration.engines import Engines, world_settings

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.edge.clock import now_ms
-from pipeline.edge.rules import put_rules
-from pipeline.edge.store.clickhouse import connect
-from pipeline.edge.topics.output import Output, OutRecord
+from pipeline.edge.kafka.compacted import put_rules
+from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.store.client import connect
 from schemas import aggregate, alert
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertState

@@ -10,8 +10,8 @@ import pytest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings, to_environ
-from pipeline.edge import kafka
 from pipeline.edge.clock import now_ms
+from pipeline.edge.kafka import client as kafka
 from schemas.rejection import Reason
 from schemas.topics import EVENTS
 from tests.integration import oracle

@@ -15,12 +15,12 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import ConsumerRecord
 
 from pipeline.config import Settings, to_environ
-from pipeline.core.sent import Cell, Sent, decode
-from pipeline.core.windows import window_start
-from pipeline.core.workload import Workload, WorkloadSpec
-from pipeline.edge import kafka as broker
-from pipeline.edge.load import Load, Pace
-from pipeline.edge.publish import publishing
+from pipeline.core.windows.log_clock import window_start
+from pipeline.edge.kafka import client as broker
+from pipeline.edge.kafka.publish import publishing
+from pipeline.trial.load import Load, Pace
+from pipeline.trial.sent import Cell, Sent, decode
+from pipeline.trial.workload import Workload, WorkloadSpec
 from schemas import event, heartbeat
 from schemas.event import InferenceEvent
 from tests.integration.engines import Server

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipeline.config import Settings
-from pipeline.edge.rules import put_rules
+from pipeline.edge.kafka.compacted import put_rules
 from tests.alerting import rule
 from tests.integration.feed import Feed, Traffic
 from tests.integration.proof import quick

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import rules as verb
 from pipeline.config import Settings, to_environ
-from pipeline.edge import rules
-from pipeline.edge.rule_file import RuleFileError
+from pipeline.edge.kafka import compacted as rules
+from pipeline.edge.operator.rule_file import RuleFileError
 from schemas.rejection import Rejected
 from schemas.topics import RULES
 from tests.alerting import rule

@@ -14,10 +14,11 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.config import Settings
-from pipeline.core.alerting.notification import Notification, Reason
-from pipeline.edge.embedded.ports import HOST, free_port
+from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.recipients import RecipientKind, kind_of
+from pipeline.edge.local.ports import HOST, free_port
 from pipeline.edge.notification.delivery import Delivery, Patience
-from pipeline.edge.notification.outcome import Failed, Kind, Outcome, Sender, Sent, kind_of
+from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
 from pipeline.edge.notification.senders import open_senders
 from pipeline.edge.notification.webhook import SIGNATURE_HEADER, signature
 from schemas.alert import AlertEvent, AlertState, Severity
@@ -127,7 +128,7 @@ def test_a_webhook_is_signed_and_has_its_key() -> None:
     async def test() -> None:
         settings = Settings(notify_networks=LOCAL, webhook_secret=SecretStr("hush"))
         async with receiver() as hook, open_senders(settings) as senders:
-            assert await senders[Kind.WEBHOOK].send(notification(hook.url)) == Sent()
+            assert await senders[RecipientKind.WEBHOOK].send(notification(hook.url)) == Sent()
             [(headers, body)] = hook.requests
             assert headers["Idempotency-Key"] == "k1"
             assert headers[SIGNATURE_HEADER] == signature("hush", body)
@@ -141,7 +142,7 @@ def test_a_receivers_status_says_whether_to_try_again(status: int, recoverable: 
     async def test() -> None:
         async with receiver(status) as hook, open_senders(Settings(notify_networks=LOCAL)) as senders:
             hook.headers["Location"] = hook.url + "/elsewhere"
-            outcome = await senders[Kind.WEBHOOK].send(notification(hook.url))
+            outcome = await senders[RecipientKind.WEBHOOK].send(notification(hook.url))
             assert isinstance(outcome, Failed)
             assert (outcome.recoverable, outcome.reason[:8]) == (recoverable, f"HTTP {status}")
             assert len(hook.requests) == 1
@@ -154,7 +155,7 @@ def test_nothing_of_ours_can_be_reached_by_a_webhook(host: str) -> None:
     async def test() -> None:
         async with receiver() as hook, open_senders(Settings()) as senders:
             port = hook.url.split(":")[2]
-            outcome = await senders[Kind.WEBHOOK].send(notification(f"http://{host}:{port}"))
+            outcome = await senders[RecipientKind.WEBHOOK].send(notification(f"http://{host}:{port}"))
             assert isinstance(outcome, Failed)
             assert not outcome.recoverable
             assert outcome.reason.endswith(("(setting notify_networks allows more)", "the address is no URL"))
@@ -172,10 +173,10 @@ def test_a_chat_gets_the_message_and_only_where_it_may_go() -> None:
             address = hook.url.removeprefix("http://").removesuffix("/hook")
             there = notification(f"mmost://{address}/abcdefghijklmnopqrstuvwxyz")
             async with open_senders(Settings(notify_networks=LOCAL)) as senders:
-                assert await senders[Kind.CHAT].send(there) == Sent()
+                assert await senders[RecipientKind.CHAT].send(there) == Sent()
             assert "confidence of helmets/3" in hook.requests[0][1].decode()
             async with open_senders(Settings()) as senders:
-                outcome = await senders[Kind.CHAT].send(there)
+                outcome = await senders[RecipientKind.CHAT].send(there)
             assert outcome == Failed(False, f"{HOST} is not a public address (setting notify_networks allows more)")
             assert len(hook.requests) == 1
 
@@ -188,7 +189,7 @@ def test_a_chats_redirect_is_not_followed() -> None:
             hook.headers["Location"] = hook.url
             address = hook.url.removeprefix("http://").removesuffix("/hook")
             recipient = f"mmost://{address}/abcdefghijklmnopqrstuvwxyz?redirect=yes"
-            outcome = await senders[Kind.CHAT].send(notification(recipient))
+            outcome = await senders[RecipientKind.CHAT].send(notification(recipient))
             assert isinstance(outcome, Failed)
             assert len(hook.requests) == 1
 
@@ -224,7 +225,7 @@ def test_an_incident_is_triggered_acknowledged_and_resolved() -> None:
             async with open_senders(settings) as senders:
                 for state in (AlertState.FIRING, AlertState.ACKNOWLEDGED, RESOLVED):
                     one = notification("pagerduty:default", alert(state, severity=Severity.CRITICAL))
-                    assert await senders[Kind.PAGERDUTY].send(one) == Sent()
+                    assert await senders[RecipientKind.PAGERDUTY].send(one) == Sent()
             bodies = [json.loads(body) for _, body in hook.requests]
         assert [body["event_action"] for body in bodies] == ["trigger", "acknowledge", "resolve"]
         assert {body["dedup_key"] for body in bodies} == {"inferwatch model acme helmets/3"}
@@ -246,13 +247,13 @@ def test_a_real_alertmanager_receives_groups_and_resolves_our_alerts(tmp_path: P
             other = alert(model_id="vests/1", **begun)
             async with open_senders(Settings(alertmanager_url=url)) as senders:
                 there = notification("alertmanager", low, slow, other, at_ms=now_ms)
-                assert await senders[Kind.ALERTMANAGER].send(there) == Sent()
+                assert await senders[RecipientKind.ALERTMANAGER].send(there) == Sent()
                 await true(lambda: groups(hook.requests, "firing") == {"helmets/3": 2, "vests/1": 1})
                 assert len(await active(url)) == 3
                 ended = alert(RESOLVED, 2, episode=now_ms - 60_000, at_ms=now_ms + 1)
                 gone = notification("alertmanager", ended, at_ms=now_ms + 1)
-                assert await senders[Kind.ALERTMANAGER].send(gone) == Sent()
-                assert await senders[Kind.ALERTMANAGER].send(gone) == Sent()  # again, as for five minutes
+                assert await senders[RecipientKind.ALERTMANAGER].send(gone) == Sent()
+                assert await senders[RecipientKind.ALERTMANAGER].send(gone) == Sent()  # again, as for five minutes
                 await true(lambda: groups(hook.requests, "resolved") == {"helmets/3": 1})
                 left = await active(url)
             assert sorted((one["labels"]["model_id"], one["labels"]["alertname"]) for one in left) == [
@@ -286,7 +287,7 @@ async def active(url: str) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def delivering(
-    senders: Mapping[Kind, Sender], patience: Patience
+    senders: Mapping[RecipientKind, Sender], patience: Patience
 ) -> AsyncIterator[tuple[Delivery, dict[str, Outcome]]]:
     done: dict[str, Outcome] = {}
     delivery = Delivery(senders, lambda one, outcome: done.update({one.idempotency_key: outcome}), patience)
@@ -380,7 +381,7 @@ def test_an_error_that_nobody_expected_ends_the_worker() -> None:
             raise KeyError("a mistake of ours")
 
     async def test() -> None:
-        async with delivering({Kind.MAIL: Broken()}, QUICK) as (delivery, _):
+        async with delivering({RecipientKind.MAIL: Broken()}, QUICK) as (delivery, _):
             delivery.put(notification("mailto:ann@example.com"))
             with pytest.raises(KeyError, match="a mistake of ours"):
                 await delivery.watch()

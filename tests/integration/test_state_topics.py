@@ -11,11 +11,11 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
-from pipeline.edge.rules import write_compacted
-from pipeline.edge.topics.followed import FollowedTopic
-from pipeline.edge.topics.output import Output, OutRecord
-from pipeline.edge.topics.reader import Reader
-from pipeline.edge.topics.snapshots import SnapshotTopic
+from pipeline.edge.kafka.compacted import write_compacted
+from pipeline.edge.kafka.followed import FollowedTopic
+from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.reader import Reader
+from pipeline.edge.kafka.snapshots import SnapshotTopic
 from tests.integration.receivers import true
 
 pytestmark = pytest.mark.integration

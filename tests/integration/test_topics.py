@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
-from pipeline.core.ledger import AggregatorName, Position, RecorderName
-from pipeline.core.standing import Problem
-from pipeline.edge import kafka
-from pipeline.edge.consumer.standings import accept_gap, standing_of, standings
+from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
+from pipeline.core.ledger.standing import Problem
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.group.standings import accept_gap, standing_of, standings
 from schemas.topics import AGGREGATES, EVENTS
 from tests.integration import seeding
 

@@ -17,9 +17,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from pipeline.core.native import Lists, Maps, NullableNumbers, Numbers, Strings, block
+from pipeline.core.rows.native import Lists, Maps, NullableNumbers, Numbers, Strings, block
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.store.client import connect
 from pipeline.edge.store.migrations import migrate
 from tests.integration.engines import Engines, world_settings
 from tests.integration.seeding import ZERO, class_windows, insert, model_windows

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.edge.embedded.ports import HOST, free_port
-from pipeline.edge.embedded.process import Child
+from pipeline.edge.local.ports import HOST, free_port
+from pipeline.edge.local.process import Child
 from tests.integration.workers import eventually
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -7,9 +7,9 @@ from zlib import crc32
 
 from pipeline.config import Settings
 from pipeline.core.alerting.model_watch import ModelWatch
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.topics.output import Output, OutRecord
+from pipeline.edge.kafka.output import Output, OutRecord
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import PREFIX, Settings, to_environ
-from pipeline.edge.embedded.ports import HOST, free_port
-from pipeline.edge.embedded.process import Child
-from pipeline.edge.embedded.worker import Worker
+from pipeline.edge.local.ports import HOST, free_port
+from pipeline.edge.local.process import Child
+from pipeline.edge.local.worker import Worker
 
 FAULT = "TEST_FAULT"  # the environment variable that carries a Fault, as JSON
 

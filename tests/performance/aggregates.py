@@ -11,11 +11,11 @@ from zlib import crc32
 import numpy as np
 import orjson
 
-from pipeline.core.histogram import latency_buckets
-from pipeline.core.publication import Ragged, Table, take
 from pipeline.core.tally import Ints
-from pipeline.core.windows import WINDOW_MS
-from pipeline.edge.topics.output import OutRecord
+from pipeline.core.windows.histogram import latency_buckets
+from pipeline.core.windows.log_clock import WINDOW_MS
+from pipeline.core.windows.publication import Ragged, Table, take
+from pipeline.edge.kafka.output import OutRecord
 from schemas import aggregate
 from schemas.topics import AGGREGATES, EVENTS
 

@@ -17,13 +17,13 @@ import orjson
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.core.windows import WINDOW_MS
-from pipeline.edge import kafka
+from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import create_topics
-from pipeline.edge.publish import partition_of
-from pipeline.edge.rules import put_rules
-from pipeline.edge.topics.output import Output, OutRecord
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.kafka.compacted import put_rules
+from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.publish import partition_of
 from schemas import aggregate, alert, heartbeat
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState

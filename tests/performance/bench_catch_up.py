@@ -16,10 +16,11 @@ from aiokafka.admin import NewTopic
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
-from pipeline.core.ledger import AggregatorName, Chain, Position, RecorderName, Verdict
-from pipeline.edge import kafka
+from pipeline.core.ledger.chain import Chain, Verdict
+from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
 from pipeline.edge.clock import now_ms
-from pipeline.edge.publish import Publisher, partition_of
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.publish import Publisher, partition_of
 from pipeline.edge.store.migrations import migrate
 from schemas import aggregate
 from schemas.topics import AGGREGATES, EVENTS

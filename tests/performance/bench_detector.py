@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.config import Settings
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.embedded.ports import HOST
-from pipeline.edge.kafka import create_topics
-from pipeline.edge.topics.output import Output
+from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.kafka.output import Output
+from pipeline.edge.local.ports import HOST
 from schemas.topics import AGGREGATES
 from tests.integration.engines import Engines
 from tests.performance import system

@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 
-from pipeline.core.aggregation import PartitionAggregator
-from pipeline.core.inference_rows import record_events
-from pipeline.core.ledger import AggregatorName
-from pipeline.core.publication import records as publication_records
-from pipeline.core.tables import Records
-from pipeline.core.windows import WINDOW_MS, closed_through
+from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.rows.inferences import record_events
+from pipeline.core.rows.tables import Records
+from pipeline.core.windows.aggregation import PartitionAggregator
+from pipeline.core.windows.log_clock import WINDOW_MS, closed_through
+from pipeline.core.windows.publication import records as publication_records
 from schemas.event import TimeLimits
 from tests.performance.events import chunks
 from tests.performance.figures import Figure, VoidRunError

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from clickhouse_connect.driver.client import Client
 
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
 from tests.integration.engines import Engines
 from tests.performance import system

@@ -27,10 +27,10 @@ from rich.table import Table
 
 from pipeline.config import Settings, load
 from pipeline.edge.clock import now_ms
-from pipeline.edge.embedded.clickhouse import EmbeddedClickHouse, Passwords
-from pipeline.edge.embedded.layout import kept_secrets, settings_for
-from pipeline.edge.embedded.ports import free_ports
-from pipeline.edge.store.clickhouse import connect, credentials
+from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
+from pipeline.edge.local.layout import kept_secrets, settings_for
+from pipeline.edge.local.ports import free_ports
+from pipeline.edge.store.client import connect, credentials
 from pipeline.edge.store.migrations import migrate
 from tests.documents import ROOT
 from tests.performance import bench_queries_data as data

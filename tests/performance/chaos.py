@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.config import Settings, load, to_environ
-from pipeline.edge.embedded.engine import Engine
-from pipeline.edge.embedded.stack import Stack
-from pipeline.edge.embedded.worker import Worker
+from pipeline.edge.local.engine import Engine
+from pipeline.edge.local.stack import Stack
+from pipeline.edge.local.worker import Worker
 from tests.integration import oracle
 from tests.integration.workers import Fleet, WorkerUnderTest
 

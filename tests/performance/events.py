@@ -6,7 +6,7 @@ The load generator's own events, with the times that they would have had.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.core.workload import Workload, WorkloadSpec
+from pipeline.trial.workload import Workload, WorkloadSpec
 
 SPEC = WorkloadSpec(seed=1, models=8, devices=8 * 25)
 STEP_MS = 100

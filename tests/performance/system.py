@@ -16,12 +16,12 @@ import psutil
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings, to_environ
-from pipeline.edge.embedded.engine import Engine
-from pipeline.edge.embedded.ports import free_port
-from pipeline.edge.embedded.process import Child
-from pipeline.edge.embedded.worker import Worker
-from pipeline.edge.kafka import create_topics
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.local.engine import Engine
+from pipeline.edge.local.ports import free_port
+from pipeline.edge.local.process import Child
+from pipeline.edge.local.worker import Worker
+from pipeline.edge.store.client import connect
 from pipeline.edge.store.migrations import migrate
 from tests.integration.engines import Engines, embedded_engines, world_settings
 from tests.performance.events import SPEC

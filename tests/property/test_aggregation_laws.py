@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core import aggregation, publication
-from pipeline.core.aggregation import Cut, PartitionAggregator
-from pipeline.core.ledger import AggregatorName, Chain, Position, Verdict
-from pipeline.core.publication import records
+from pipeline.core.ledger.chain import Chain, Verdict
+from pipeline.core.ledger.names import AggregatorName, Position
+from pipeline.core.windows import aggregation, publication
+from pipeline.core.windows.aggregation import Cut, PartitionAggregator
+from pipeline.core.windows.publication import records
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from tests.builders import FAR_MS, LIMITS, START_MS, LogRecord, random_log

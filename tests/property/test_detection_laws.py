@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.detection.detector import AutomaticDetector
 from pipeline.core.detection.finding import Finding
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from tests.detection import MONDAY_MS, Health, model_rows, window_rows
 
 MODELS = ("a", "b", "c")

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.histogram import (
+from pipeline.core.windows.histogram import (
     LATENCY_BOUNDS,
     confidence_bins,
     latency_buckets,

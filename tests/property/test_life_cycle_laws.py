@@ -4,8 +4,8 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.alerting.condition import Condition, Subject
 from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.condition import Condition, Subject
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from tests.alerting import START_MS, condition
 

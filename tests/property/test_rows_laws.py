@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core import tally
-from pipeline.core.rows import ClassRows, EventColumns, ModelRows, concatenate, fold, merge_classes, merge_models
+from pipeline.core.windows.fold import (
+    ClassRows,
+    EventColumns,
+    ModelRows,
+    concatenate,
+    fold,
+    merge_classes,
+    merge_models,
+)
 from tests import recount
 
 

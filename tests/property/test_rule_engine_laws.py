@@ -6,8 +6,8 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.alerting.condition import Condition
-from pipeline.core.alerting.rules import RuleEngine
+from pipeline.core.condition import Condition
+from pipeline.core.rules.engine import RuleEngine
 from schemas.rule import Rule
 from tests.alerting import START_MS, START_S, rows, rule
 

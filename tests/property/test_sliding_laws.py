@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.alerting.sliding import Sliding, sparse
+from pipeline.core.rules.sliding import Sliding, sparse
 from tests.alerting import START_S
 
 LENGTHS = [60, 130, 3600, 3660, 7200]

@@ -10,10 +10,10 @@ import json
 
 import pytest
 
-from pipeline.core.alerting.condition import Condition
-from pipeline.core.detection.device import HeartbeatPolicy
-from pipeline.core.detection.heartbeat import TICK_WORKSPACE, HeartbeatMonitor
-from pipeline.core.detection.silence import SILENCE, SITE_SILENCE
+from pipeline.core.condition import Condition
+from pipeline.core.devices.device import HeartbeatPolicy
+from pipeline.core.devices.heartbeats import TICK_WORKSPACE, HeartbeatMonitor
+from pipeline.core.devices.quiet import SILENCE, SITE_SILENCE
 from schemas.alert import Severity
 from schemas.heartbeat import Heartbeat
 from tests.builders import START_MS

@@ -1,6 +1,6 @@
 """From windows to the steps of alerts: rules and the life cycle together, over history."""
 
-from pipeline.core.alerting.replay import replay
+from pipeline.core.history.replay import replay
 from schemas.alert import AlertEvent
 from tests.alerting import START_MS, START_S, rows, rule
 

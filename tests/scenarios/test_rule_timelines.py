@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.alerting.condition import Condition
-from pipeline.core.alerting.rules import RuleEngine
-from pipeline.core.histogram import latency_buckets
+from pipeline.core.condition import Condition
+from pipeline.core.rules.engine import RuleEngine
+from pipeline.core.windows.histogram import latency_buckets
 from schemas.rule import Rule
 from tests.alerting import START_MS, START_S, rows, rule
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from pipeline.core.aggregation import Cut, PartitionAggregator
-from pipeline.core.ledger import AggregatorName
-from pipeline.core.publication import records
-from pipeline.core.windows import WINDOW_MS, LogClock, closed_through
+from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.windows.aggregation import Cut, PartitionAggregator
+from pipeline.core.windows.log_clock import WINDOW_MS, LogClock, closed_through
+from pipeline.core.windows.publication import records
 from tests.builders import LIMITS, START_MS, event
 
 LATENESS_MS = 2000

@@ -7,12 +7,13 @@ from typing import Any
 from unittest.mock import patch
 
 import agents.recorder
-import pipeline.core.publication
-from pipeline.core.aggregation import PartitionAggregator
-from pipeline.core.ledger import AggregatorName, Chain, Position, RecorderName, Verdict
-from pipeline.core.tables import TableRows
-from pipeline.edge.consumer.commits import Committer
-from pipeline.edge.consumer.partition import Partition
+import pipeline.core.windows.publication
+from pipeline.core.ledger.chain import Chain, Verdict
+from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
+from pipeline.core.rows.tables import TableRows
+from pipeline.core.windows.aggregation import PartitionAggregator
+from pipeline.edge.kafka.group.commits import Committer
+from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.store.inserts import Attempt, Writer
 from tests.simulation.kafka import CommittedOffsets
 
@@ -120,7 +121,7 @@ def cuts_show_who_made_them() -> AbstractContextManager[None]:
     def as_met(table: Any, *_: str) -> Any:
         return table
 
-    return patched(patch.object(pipeline.core.publication, "_ordered", as_met))
+    return patched(patch.object(pipeline.core.windows.publication, "_ordered", as_met))
 
 
 BUGS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiokafka.structs import TopicPartition
 
-from pipeline.core.ledger import Position
+from pipeline.core.ledger.names import Position
 from pipeline.edge import metrics
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord

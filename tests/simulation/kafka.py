@@ -14,9 +14,9 @@ from typing import NamedTuple
 from aiokafka import errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.core.tables import Records
+from pipeline.core.rows.tables import Records
 from pipeline.edge import clock
-from pipeline.edge.consumer.fetched import Fetched
+from pipeline.edge.kafka.group.fetched import Fetched
 from tests.builders import LogRecord
 from tests.simulation.luck import Luck, Sender
 
@@ -93,7 +93,7 @@ class CommittedOffsets:
 
 
 class Coordinator:
-    """The part of aiokafka's coordinator that pipeline.edge.consumer.commits uses."""
+    """The part of aiokafka's coordinator that pipeline.edge.kafka.group.commits uses."""
 
     def __init__(self, luck: Luck, sender: Sender, group: CommittedOffsets) -> None:
         self._luck, self._sender, self._group = luck, sender, group

@@ -3,8 +3,8 @@
 import pytest
 
 from pipeline.config import load
-from pipeline.core.inference_rows import record_events
-from pipeline.core.tables import TableRows
+from pipeline.core.rows.inferences import record_events
+from pipeline.core.rows.tables import TableRows
 from pipeline.edge.store.inserts import Attempt
 from tests.builders import LIMITS, event, records
 from tests.native_reader import read_block

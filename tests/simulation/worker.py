@@ -9,11 +9,11 @@ from aiokafka.structs import TopicPartition
 from agents.aggregator import Aggregator
 from agents.recorder import Recorder
 from pipeline.config import Settings
-from pipeline.edge.consumer.commits import Committer
-from pipeline.edge.consumer.partition import Partition
-from pipeline.edge.consumer.partitions import Partitions
+from pipeline.edge.kafka.aggregates import AggregatesTopic
+from pipeline.edge.kafka.group.commits import Committer
+from pipeline.edge.kafka.group.partition import Partition
+from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.store.inserts import Answer, Writer
-from pipeline.edge.topics.aggregates import AggregatesTopic
 from schemas.topics import AGGREGATES, EVENTS
 from tests.simulation.clickhouse import ClickHouse
 from tests.simulation.kafka import NOBODY, CommittedOffsets, Consumer, Log, Member, Producer

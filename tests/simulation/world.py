@@ -10,13 +10,13 @@ from unittest.mock import patch
 from aiokafka.structs import TopicPartition
 
 import agents.recorder
-import pipeline.core.aggregation
-import pipeline.core.publication
+import pipeline.core.windows.aggregation
+import pipeline.core.windows.publication
 import pipeline.edge.clock
-import pipeline.edge.consumer.partition
-import pipeline.edge.topics.aggregates
+import pipeline.edge.kafka.aggregates
+import pipeline.edge.kafka.group.partition
 from pipeline.config import Settings, load
-from pipeline.core.ledger import RecorderName
+from pipeline.core.ledger.names import RecorderName
 from schemas.topics import AGGREGATES, EVENTS
 from tests.simulation import check, events
 from tests.simulation.clickhouse import ClickHouse
@@ -189,10 +189,10 @@ def small() -> Iterator[None]:
     """The limits of the code made small enough to be met, and the loop's time for all clocks."""
     with ExitStack() as stack:
         for module, name, value in (
-            (pipeline.core.publication, "_PART_BYTES", 2000),
-            (pipeline.core.aggregation, "_NAMES_MAX", 6),
-            (pipeline.core.aggregation, "_PENDING_EVENTS_MAX", 3),
-            (pipeline.edge.consumer.partition, "time", TIME),
+            (pipeline.core.windows.publication, "_PART_BYTES", 2000),
+            (pipeline.core.windows.aggregation, "_NAMES_MAX", 6),
+            (pipeline.core.windows.aggregation, "_PENDING_EVENTS_MAX", 3),
+            (pipeline.edge.kafka.group.partition, "time", TIME),
             (agents.recorder, "time", TIME),
             (agents.recorder, "IDLE_S", 4.0),  # turns of the loop are what a run costs
         ):
@@ -206,7 +206,7 @@ def run(seed: int, trace: Callable[[str], None] | None = None) -> Counter[str]:
 
     async def live() -> None:
         world = World(luck)
-        reader = patch.object(pipeline.edge.topics.aggregates, "AIOKafkaConsumer", lambda **_: Reader(luck, world.logs))
+        reader = patch.object(pipeline.edge.kafka.aggregates, "AIOKafkaConsumer", lambda **_: Reader(luck, world.logs))
         with reader, patch.object(pipeline.edge.clock, "now_ms", world.now_ms):
             await world.run()
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.core import aggregation
-from pipeline.core.aggregation import Cut, PartitionAggregator
-from pipeline.core.ledger import AggregatorName
-from pipeline.core.publication import records
+from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.windows import aggregation
+from pipeline.core.windows.aggregation import Cut, PartitionAggregator
+from pipeline.core.windows.publication import records
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.rejection import Reason

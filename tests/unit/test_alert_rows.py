@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.core.alert_rows import record_alerts
-from pipeline.core.tables import Recorded
+from pipeline.core.rows.alerts import record_alerts
+from pipeline.core.rows.tables import Recorded
 from schemas.alert import AlertState, encode
 from schemas.rejection import Reason
 from tests.alerting import START_MS, SUBJECT, event

@@ -8,18 +8,16 @@ from pipeline.core.audit import (
     Check,
     Finding,
     Report,
-    Span,
     ceil_to,
     differences,
-    iso,
     latency_table,
-    runs,
-    slices,
     suspects,
     through_by_partition,
 )
-from pipeline.core.histogram import latency_buckets
-from pipeline.core.ledger import AggregatorName
+from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.span import Span, runs, slices
+from pipeline.core.windows.histogram import latency_buckets
+from pipeline.core.words import iso
 
 
 def through(ms: int) -> AggregatorName:

@@ -7,7 +7,7 @@ import pytest
 from pipeline.core.detection.detector import FORGOTTEN_WINDOWS, AutomaticDetector
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.signals import Channel, Signal, Signals
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.alert import Severity
 from tests.detection import MONDAY_MS, Health, Life, model_rows, window_rows
 

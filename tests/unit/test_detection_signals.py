@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.core.detection.signals import ClassRows, ModelRows, Signal, log_quantiles, signals
-from pipeline.core.histogram import ZERO_BUCKET, latency_buckets
+from pipeline.core.windows.histogram import ZERO_BUCKET, latency_buckets
 from tests.detection import Health, model_rows, window_rows
 
 

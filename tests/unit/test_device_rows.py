@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.device_rows import record_heartbeats, record_metadata
-from pipeline.core.tables import Recorded
+from pipeline.core.rows.devices import record_heartbeats, record_metadata
+from pipeline.core.rows.tables import Recorded
 from schemas.rejection import Reason
 from tests.builders import START_MS, heartbeat, metadata, records
 from tests.native_reader import read_block

@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.life_cycle import FLAP_MS
-from pipeline.core.detection.device import HeartbeatPolicy
-from pipeline.core.tables import Records
+from pipeline.core.devices.device import HeartbeatPolicy
+from pipeline.core.rows.tables import Records
 from schemas.alert import AlertEvent
 from schemas.silence import Acknowledgement, acknowledgement_id
 from tests import builders

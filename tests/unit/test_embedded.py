@@ -20,15 +20,15 @@ from pathlib import Path
 import pytest
 
 from pipeline.config import load
-from pipeline.edge.embedded import EmbeddedError, Progress, directory, jars
-from pipeline.edge.embedded.clickhouse import Passwords, users_xml
-from pipeline.edge.embedded.engine import Engine
-from pipeline.edge.embedded.jars import Jar, fetched_jars, locked_jars
-from pipeline.edge.embedded.java import find_java, java_version
-from pipeline.edge.embedded.layout import chosen_ports, endpoints, kept_secrets, settings_for
-from pipeline.edge.embedded.ports import free_port, free_ports, is_free
-from pipeline.edge.embedded.process import Child, rotate, tail
-from pipeline.edge.embedded.stack import Stack
+from pipeline.edge.local import EmbeddedError, Progress, directory, jars
+from pipeline.edge.local.clickhouse import Passwords, users_xml
+from pipeline.edge.local.engine import Engine
+from pipeline.edge.local.jars import Jar, fetched_jars, locked_jars
+from pipeline.edge.local.java import find_java, java_version
+from pipeline.edge.local.layout import chosen_ports, endpoints, kept_secrets, settings_for
+from pipeline.edge.local.ports import free_port, free_ports, is_free
+from pipeline.edge.local.process import Child, rotate, tail
+from pipeline.edge.local.stack import Stack
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
@@ -349,7 +349,7 @@ def test_a_child_does_not_outlive_its_parent_even_if_a_short_lived_thread_made_i
     script = (
         "import threading, time\n"
         "from pathlib import Path\n"
-        "from pipeline.edge.embedded.process import Child\n"
+        "from pipeline.edge.local.process import Child\n"
         f"make = lambda: print(Child(['sleep', '600'], Path({str(tmp_path / 'log')!r})).pid, flush=True)\n"
         "thread = threading.Thread(target=make); thread.start(); thread.join()\n"
         "time.sleep(600)\n"

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.alerting.condition import Condition
 from pipeline.core.alerting.life_cycle import LifeCycle
-from pipeline.core.detection.device import HeartbeatPolicy
-from pipeline.core.detection.heartbeat import TICK_WORKSPACE, HeartbeatMonitor, is_tick
-from pipeline.core.detection.silence import CLOCK, SILENCE, words
+from pipeline.core.condition import Condition
+from pipeline.core.devices.device import HeartbeatPolicy
+from pipeline.core.devices.heartbeats import TICK_WORKSPACE, HeartbeatMonitor, is_tick
+from pipeline.core.devices.quiet import CLOCK, SILENCE, words
 from schemas.alert import AlertState, Severity
 from schemas.heartbeat import Heartbeat
 from tests.builders import START_MS

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.core.histogram import (
+from pipeline.core.windows.histogram import (
     CONFIDENCE_BINS,
     GAMMA,
     LATENCY_BOUNDS,

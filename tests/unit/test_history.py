@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.cli.moment import moment_s
 from pipeline.core.alerting.model_watch import ModelWatch
-from pipeline.core.alerting.replay import replay
-from pipeline.core.audit import Span
-from pipeline.edge.history import HistoryError, Only, ParquetHistory
+from pipeline.core.history.replay import replay
+from pipeline.core.span import Span
+from pipeline.edge.operator.history import HistoryError, Only, ParquetHistory
 from schemas import aggregate, alert
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState

@@ -22,7 +22,7 @@ LONG_FUNCTIONS: dict[str, int] = {}
 # Where everything is caught and yet not raised on the spot, and where it goes instead.
 CATCH_ALL = {
     "agents/app.py": "to the caller, through a future",
-    "pipeline/edge/consumer/partitions.py": "to the whole worker, which ends with it",
+    "pipeline/edge/kafka/group/partitions.py": "to the whole worker, which ends with it",
 }
 
 # Addresses of package registries, options that name one, and paths of somebody's machine. Our own tree must work

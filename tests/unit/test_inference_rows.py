@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core.inference_rows import _TOGETHER, record_events, text_of
-from pipeline.core.tables import DEAD_LETTER_BYTES_MAX, Recorded, TableRows
+from pipeline.core.rows.inferences import _TOGETHER, record_events, text_of
+from pipeline.core.rows.tables import DEAD_LETTER_BYTES_MAX, Recorded, TableRows
 from schemas.rejection import Reason
 from tests.builders import LIMITS, START_MS, event, prediction, records
 from tests.native_reader import read_block

@@ -6,10 +6,10 @@ from typing import Any, cast
 import pytest
 from aiokafka.structs import TopicPartition
 
-from pipeline.core.tables import Records
+from pipeline.core.rows.tables import Records
 from pipeline.edge import clock
-from pipeline.edge.consumer.fetched import Fetched
-from pipeline.edge.consumer.partition import Partition
+from pipeline.edge.kafka.group.fetched import Fetched
+from pipeline.edge.kafka.group.partition import Partition
 
 TP = TopicPartition("events", 0)
 

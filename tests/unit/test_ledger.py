@@ -6,15 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.ledger import (
+from pipeline.core.ledger.chain import Chain, Verdict
+from pipeline.core.ledger.names import (
     METADATA_BYTES_MAX,
     ORIGIN,
     AggregatorName,
-    Chain,
     ForeignMetadataError,
     Position,
     RecorderName,
-    Verdict,
     mark,
     marked,
 )

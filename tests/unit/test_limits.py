@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from pipeline.core.alerting.limits import DAY_MS, HOUR_MS, MINUTE_MS, Allowance, Allowances, StormCap
+from pipeline.core.notifying.limits import DAY_MS, HOUR_MS, MINUTE_MS, Allowance, Allowances, StormCap
 from tests.builders import START_MS
 
 NOW = START_MS - START_MS % MINUTE_MS

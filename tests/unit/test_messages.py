@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.alerting.messages import NEVER, alertmanager_labels, html, subject, text
-from pipeline.core.alerting.notification import Notification, Reason
+from pipeline.core.notifying.messages import NEVER, alertmanager_labels, html, subject, text
+from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.recipients import RecipientKind, kind_of, redacted
 from pipeline.edge.notification.mail import addresses_of, mail
-from pipeline.edge.notification.outcome import Kind, kind_of, redacted
 from pipeline.edge.notification.pagerduty import DEDUP_KEY_LENGTH_MAX, dedup_key, event_body
 from pipeline.edge.notification.webhook import signature, webhook_body
 from schemas.alert import AlertEvent, AlertState, Severity
@@ -155,14 +155,14 @@ def test_a_dedup_key_is_never_too_long() -> None:
 @pytest.mark.parametrize(
     ("recipient", "kind", "shown"),
     [
-        ("mailto:a@b.c", Kind.MAIL, "mailto:a@b.c"),
-        ("alertmanager", Kind.ALERTMANAGER, "alertmanager"),
-        ("pagerduty:hush", Kind.PAGERDUTY, "pagerduty:***"),
-        ("https://u:hush@x.example.com/hush", Kind.WEBHOOK, "https:***"),
-        ("SLACK://hush/hush/hush", Kind.CHAT, "slack:***"),
+        ("mailto:a@b.c", RecipientKind.MAIL, "mailto:a@b.c"),
+        ("alertmanager", RecipientKind.ALERTMANAGER, "alertmanager"),
+        ("pagerduty:hush", RecipientKind.PAGERDUTY, "pagerduty:***"),
+        ("https://u:hush@x.example.com/hush", RecipientKind.WEBHOOK, "https:***"),
+        ("SLACK://hush/hush/hush", RecipientKind.CHAT, "slack:***"),
     ],
 )
-def test_a_recipient_is_shown_without_its_secrets(recipient: str, kind: Kind, shown: str) -> None:
+def test_a_recipient_is_shown_without_its_secrets(recipient: str, kind: RecipientKind, shown: str) -> None:
     assert (kind_of(recipient), redacted(recipient)) == (kind, shown)
 
 

@@ -6,32 +6,32 @@ import random
 import numpy as np
 import pytest
 
-from pipeline.core.alerting import metrics
-from pipeline.core.histogram import confidence_bins, latency_buckets
+from pipeline.core.rules import meters
 from pipeline.core.tally import Ints
+from pipeline.core.windows.histogram import confidence_bins, latency_buckets
 from schemas.rule import Metric
 
-EMPTY = np.zeros(metrics.LATENCY_SIZE, np.int64)
+EMPTY = np.zeros(meters.LATENCY_SIZE, np.int64)
 
 
 def sums(latencies_us: list[int] = [], confidences_ppm: list[int] = [], **counts: int) -> Ints:  # noqa: B006
     """Sums of single values."""
     out = EMPTY.copy()
     for name, count in counts.items():
-        out[getattr(metrics, name)] = count
+        out[getattr(meters, name)] = count
     latency, confidence = np.array(latencies_us, np.int64), np.array(confidences_ppm, np.int64)
-    out[metrics.LATENCIES], out[metrics.LATENCY_US] = len(latency), latency.sum()
-    out[metrics.DETECTIONS], out[metrics.CONFIDENCE_PPM] = (
-        max(len(confidence), out[metrics.DETECTIONS]),
+    out[meters.LATENCIES], out[meters.LATENCY_US] = len(latency), latency.sum()
+    out[meters.DETECTIONS], out[meters.CONFIDENCE_PPM] = (
+        max(len(confidence), out[meters.DETECTIONS]),
         confidence.sum(),
     )
-    np.add.at(out, metrics.latency_index(latency_buckets(latency)), 1)
-    np.add.at(out, metrics.confidence_index(confidence_bins(confidence)), 1)
+    np.add.at(out, meters.latency_index(latency_buckets(latency)), 1)
+    np.add.at(out, meters.confidence_index(confidence_bins(confidence)), 1)
     return out
 
 
 def value(metric: Metric, of: Ints, *, whole: Ints = EMPTY, window_s: int = 60, min_count: int = 1) -> float | None:
-    return metrics.METERS[metric].measure(of, whole, window_s, min_count)[0]
+    return meters.METERS[metric].measure(of, whole, window_s, min_count)[0]
 
 
 def rank(values: list[int], q: float) -> int:
@@ -81,15 +81,15 @@ def test_counts_and_shares(metric: Metric, wanted: float) -> None:
     assert value(metric, of, whole=sums(DETECTIONS=100)) == wanted
 
 
-SAMPLED = [m for m in Metric if m not in (*metrics.WITHOUT_MIN_COUNT, Metric.CLASS_DISTANCE)]
+SAMPLED = [m for m in Metric if m not in (*meters.WITHOUT_MIN_COUNT, Metric.CLASS_DISTANCE)]
 
 
 @pytest.mark.parametrize("metric", SAMPLED)
 def test_a_small_sample_says_nothing(metric: Metric) -> None:
     of = sums([1000] * 5, [500_000] * 5, INFERENCES=5, DETECTIONS=5)
-    assert metrics.METERS[metric].measure(of, of, 60, 5)[0] is not None
-    assert metrics.METERS[metric].measure(of, of, 60, 6) == (None, 5)
-    assert metrics.METERS[metric].measure(EMPTY, EMPTY, 60, 0) == (None, 0)
+    assert meters.METERS[metric].measure(of, of, 60, 5)[0] is not None
+    assert meters.METERS[metric].measure(of, of, 60, 6) == (None, 5)
+    assert meters.METERS[metric].measure(EMPTY, EMPTY, 60, 0) == (None, 0)
 
 
 def test_zero_is_a_count() -> None:
@@ -99,7 +99,7 @@ def test_zero_is_a_count() -> None:
 
 def test_the_distance_of_mixes_is_from_0_for_the_same_to_1_for_nothing_in_common() -> None:
     def distance(p: list[int], q: list[int]) -> float | None:
-        return metrics.class_distance(np.array(p), np.array(q), 1)[0]
+        return meters.class_distance(np.array(p), np.array(q), 1)[0]
 
     assert distance([5, 5], [50, 50]) == 0.0
     assert distance([5, 0], [0, 70]) == 1.0
@@ -111,11 +111,11 @@ def test_the_distance_of_mixes_is_from_0_for_the_same_to_1_for_nothing_in_common
 
 
 def test_the_distance_needs_enough_of_both() -> None:
-    assert metrics.class_distance(np.array([9]), np.array([500]), 10) == (None, 9)
-    assert metrics.class_distance(np.array([500]), np.array([9]), 10) == (None, 9)
-    assert metrics.class_distance(np.array([], np.int64), np.array([9]), 0) == (None, 0)
+    assert meters.class_distance(np.array([9]), np.array([500]), 10) == (None, 9)
+    assert meters.class_distance(np.array([500]), np.array([9]), 10) == (None, 9)
+    assert meters.class_distance(np.array([], np.int64), np.array([9]), 0) == (None, 0)
 
 
 def test_the_largest_changes_are_named() -> None:
-    changes = metrics.largest_changes(np.array([10, 70, 20]), np.array([10, 20, 70, 0]))
+    changes = meters.largest_changes(np.array([10, 70, 20]), np.array([10, 20, 70, 0]))
     assert changes == [(1, 0.7, 0.2), (2, 0.2, 0.7)]

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.alerting.model_watch import GAP_MS, ModelWatch
 from pipeline.core.alerting.ourselves import LAG_MS_MAX
-from pipeline.core.ledger import Verdict
+from pipeline.core.ledger.chain import Verdict
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertState

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.native import Column, Lists, Maps, Names, NullableNumbers, Numbers, Strings, block
+from pipeline.core.rows.native import Column, Lists, Maps, Names, NullableNumbers, Numbers, Strings, block
 from pipeline.core.tally import Ints
 from tests.native_reader import read_block
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from pipeline.core.alerting.notification import Notification, Reason
-from pipeline.core.alerting.notifier import Notifier, NotifierPolicy
-from pipeline.core.alerting.routing import Defaults, Routing
-from pipeline.core.alerting.silencing import Silences
+from pipeline.core.notifying.muting import Silences
+from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notifier import Notifier, NotifierPolicy
+from pipeline.core.notifying.routing import Defaults, Routing
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement, Matcher, Silence

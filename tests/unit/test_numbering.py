@@ -1,6 +1,6 @@
 """Numbers for texts, in the order of their first use."""
 
-from pipeline.core.numbering import Numbering
+from pipeline.core.windows.numbering import Numbering
 
 
 def test_a_text_keeps_the_number_that_it_got_at_first() -> None:

@@ -18,8 +18,8 @@ from pipeline.cli.app import app
 from pipeline.cli.up import ROLES
 from pipeline.config import CONFIG_FILE, PREFIX, Settings, load, to_environ
 from pipeline.edge import metrics
-from pipeline.edge.embedded.jars import locked_jars
-from pipeline.edge.embedded.kafka import _PROPERTIES
+from pipeline.edge.local.jars import locked_jars
+from pipeline.edge.local.kafka import _PROPERTIES
 from pipeline.edge.store.migrations import known_migrations
 from schemas.topics import TOPICS
 from tests.deployment import COMPOSE_FILE, ROOT, image, services

@@ -9,10 +9,10 @@ import pytest
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.ourselves import DEAD_LETTERS, OurLimits
-from pipeline.core.audit import Span
-from pipeline.core.ledger import AggregatorName, RecorderName
-from pipeline.core.standing import AGGREGATOR, RECORDER, Standing, judge
-from pipeline.core.tables import Records
+from pipeline.core.ledger.names import AggregatorName, RecorderName
+from pipeline.core.ledger.standing import AGGREGATOR, RECORDER, Standing, judge
+from pipeline.core.rows.tables import Records
+from pipeline.core.span import Span
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, Severity

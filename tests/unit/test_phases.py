@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.core.phases import schedule
+from pipeline.trial.phases import schedule
 
 
 @pytest.mark.parametrize(

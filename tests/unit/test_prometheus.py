@@ -16,11 +16,10 @@ import yaml
 from pipeline.cli import up
 from pipeline.config import Settings
 from pipeline.core.alerting import ourselves
-from pipeline.core.alerting.condition import Condition
 from pipeline.core.alerting.ourselves import OurLimits
-from pipeline.core.alerting.routing import WATCHDOG
 from pipeline.core.alerting.standstill import Progress
-from pipeline.core.standing import AGGREGATOR, RECORDER
+from pipeline.core.condition import WATCHDOG, Condition
+from pipeline.core.ledger.standing import AGGREGATOR, RECORDER
 from pipeline.edge import metrics, metrics_reference
 
 ROOT = Path(__file__).parents[2]

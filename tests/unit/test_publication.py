@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.core import publication
-from pipeline.core.aggregation import Cut, PartitionAggregator
-from pipeline.core.ledger import AggregatorName, Chain, Position, Verdict
-from pipeline.core.publication import Ragged, records, take
+from pipeline.core.ledger.chain import Chain, Verdict
+from pipeline.core.ledger.names import AggregatorName, Position
+from pipeline.core.windows import publication
+from pipeline.core.windows.aggregation import Cut, PartitionAggregator
+from pipeline.core.windows.publication import Ragged, records, take
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.topics import AGGREGATES

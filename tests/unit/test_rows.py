@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from pipeline.core.histogram import ZERO_BUCKET
-from pipeline.core.rows import (
+from pipeline.core.windows.fold import (
     ClassRows,
     EventColumns,
     ModelRows,
@@ -13,6 +12,7 @@ from pipeline.core.rows import (
     merge_classes,
     merge_models,
 )
+from pipeline.core.windows.histogram import ZERO_BUCKET
 
 UNKNOWN = -1
 

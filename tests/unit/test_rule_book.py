@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.core.alerting.rule_book import RuleBook, is_about, names_model
+from pipeline.core.rules.rule_book import RuleBook, is_about, names_model
 from tests.alerting import rule
 
 MODELS = [None, "helmets", "helmets/3", "helmets/4", "helmets2/3", "site/helmets", "site/helmets/3"]

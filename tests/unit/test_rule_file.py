@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.edge import rule_file
-from pipeline.edge.rule_file import RuleFileError
+from pipeline.edge.operator import rule_file
+from pipeline.edge.operator.rule_file import RuleFileError
 
 ONE = """
 rule_id: {name}

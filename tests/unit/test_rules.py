@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.alerting.condition import Condition
-from pipeline.core.alerting.rules import FORGET_S, RuleEngine
-from pipeline.core.alerting.wording import duration
+from pipeline.core.condition import Condition
+from pipeline.core.rules.engine import FORGET_S, RuleEngine
+from pipeline.core.words import duration
 from schemas.rule import Rule
 from tests.alerting import START_MS, START_S, rows, rule
 

@@ -7,9 +7,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from pipeline.core.sent import Account, Cell, decode, encode
-from pipeline.core.windows import window_start
-from pipeline.core.workload import Records, Workload, WorkloadSpec
+from pipeline.core.windows.log_clock import window_start
+from pipeline.trial.sent import Account, Cell, decode, encode
+from pipeline.trial.workload import Records, Workload, WorkloadSpec
 from schemas import event
 from schemas.event import InferenceEvent, TimeLimits
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pipeline.core.alerting.silencing import Silences, mistakes, preview
+from pipeline.core.notifying.muting import Silences, mistakes, preview
 from schemas.alert import Severity
 from schemas.silence import Acknowledgement, Matcher, Silence
 from tests.alerts import T0, alert

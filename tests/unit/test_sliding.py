@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.core.alerting.sliding import Sliding, sparse
+from pipeline.core.rules.sliding import Sliding, sparse
 from tests.alerting import START_S
 
 

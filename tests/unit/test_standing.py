@@ -1,8 +1,8 @@
 """Where a role stands, and what accepting a gap commits."""
 
-from pipeline.core.audit import Span
-from pipeline.core.ledger import AggregatorName, Position, RecorderName
-from pipeline.core.standing import AGGREGATOR, RECORDER, Problem, Standing, accepted, judge, rewound
+from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
+from pipeline.core.ledger.standing import AGGREGATOR, RECORDER, Problem, Standing, accepted, judge, rewound
+from pipeline.core.span import Span
 
 AGGREGATED = AggregatorName(low=40, from_offset=50, closed_ms=1000, to_offset=60, through_ms=2000, targets=8, epoch=3)
 

@@ -6,10 +6,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.core.device_rows import record_heartbeats, record_metadata
-from pipeline.core.inference_rows import record_events
-from pipeline.core.tables import Recorded, TableRows
-from pipeline.core.window_rows import record_aggregates
+from pipeline.core.rows.devices import record_heartbeats, record_metadata
+from pipeline.core.rows.inferences import record_events
+from pipeline.core.rows.tables import Recorded, TableRows
+from pipeline.core.rows.windows import record_aggregates
 from pipeline.edge.store.migrations import known_migrations
 from tests.builders import LIMITS, aggregate, event, heartbeat, metadata, records
 from tests.native_reader import read_block

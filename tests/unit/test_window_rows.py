@@ -4,9 +4,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.ledger import Position, Verdict
-from pipeline.core.tables import Recorded
-from pipeline.core.window_rows import record_aggregates
+from pipeline.core.ledger.chain import Verdict
+from pipeline.core.ledger.names import Position
+from pipeline.core.rows.tables import Recorded
+from pipeline.core.rows.windows import record_aggregates
 from schemas.rejection import Reason
 from tests.builders import CLASS_ROW, MODEL_ROW, START_MS, aggregate, records
 from tests.native_reader import read_block

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.core.windows import WINDOW_MS, LogClock, closed_through, window_start
+from pipeline.core.windows.log_clock import WINDOW_MS, LogClock, closed_through, window_start
 
 LATENESS_MS = 2000
 LONG_AGO_MS = 0

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.core.breakage import HUGE_EVERY, WAYS
-from pipeline.core.workload import BLOCK, NO_LATENCY, Records, Workload, WorkloadSpec, daily_rhythm
+from pipeline.trial.breakage import HUGE_EVERY, WAYS
+from pipeline.trial.workload import BLOCK, NO_LATENCY, Records, Workload, WorkloadSpec, daily_rhythm
 from schemas.event import InferenceEvent, TimeLimits, decode
 from schemas.rejection import Reason, Rejected
 

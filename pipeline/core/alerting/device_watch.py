@@ -10,10 +10,10 @@ from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.life_cycle import LifeCycle
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.alerting.standstill import Standstill
-from pipeline.core.detection.device import HeartbeatPolicy
-from pipeline.core.detection.heartbeat import HeartbeatMonitor
-from pipeline.core.standing import READS, Standing
-from pipeline.core.tables import Records
+from pipeline.core.devices.device import HeartbeatPolicy
+from pipeline.core.devices.heartbeats import HeartbeatMonitor
+from pipeline.core.ledger.standing import READS, Standing
+from pipeline.core.rows.tables import Records
 from schemas import heartbeat
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected

@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.core.alerting.condition import Condition, Subject
+from pipeline.core.condition import Condition, Subject
 from schemas.alert import SUMMARY_LENGTH_MAX, AlertEvent, AlertState, Severity
 from schemas.silence import Acknowledgement
 

@@ -12,16 +12,17 @@ from zlib import crc32
 import msgspec
 
 from pipeline.core.alerting import ourselves
-from pipeline.core.alerting.condition import Condition, Subject
 from pipeline.core.alerting.life_cycle import LifeCycle
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.alerting.refusals import Refusals
-from pipeline.core.alerting.rules import RuleEngine
+from pipeline.core.condition import Condition, Subject
 from pipeline.core.detection.detector import AutomaticDetector, WindowRows
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.signals import Channel
-from pipeline.core.ledger import Chain, Position, Verdict
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.ledger.chain import Chain, Verdict
+from pipeline.core.ledger.names import Position
+from pipeline.core.rules.engine import RuleEngine
+from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.aggregate import AggregateRecord, ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Rule

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.alerting.condition import Condition, Subject
-from pipeline.core.alerting.routing import WATCHDOG
 from pipeline.core.alerting.standstill import Progress
-from pipeline.core.standing import AGGREGATOR, RECORDER
+from pipeline.core.condition import WATCHDOG, Condition, Subject
+from pipeline.core.ledger.standing import AGGREGATOR, RECORDER
 from schemas.alert import AlertKind, Severity
 from schemas.topics import AGGREGATES, EVENTS
 

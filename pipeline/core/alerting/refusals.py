@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 
 
 class Refusals:

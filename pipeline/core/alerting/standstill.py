@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.ledger import AggregatorName
-from pipeline.core.standing import Standing
+from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.ledger.standing import Standing
 from schemas.topics import AGGREGATES
 
 

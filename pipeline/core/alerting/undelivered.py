@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.alerting.condition import Condition, Subject
 from pipeline.core.alerting.life_cycle import LifeCycle
 from pipeline.core.alerting.ourselves import WORKSPACE
+from pipeline.core.condition import Condition, Subject
 from schemas.alert import AlertEvent, AlertKind, Severity
 
 METRIC = "undelivered"

@@ -17,16 +17,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from pipeline.core.detection import learning
-from pipeline.core.detection.learning import (
-    ECHO,
-    EXPOSURE,
-    NOTES,
-    OFF,
-    RELEARN_WINDOWS,
-    SIZE,
-    TAUGHT,
-    interpolated,
-)
+from pipeline.core.detection.learning import ECHO, EXPOSURE, NOTES, OFF, RELEARN_WINDOWS, SIZE, TAUGHT, interpolated
 from pipeline.core.detection.moment import SLOTS, WINDOWS_PER_DAY, Moment
 from pipeline.core.detection.signals import COUNTS, GAUSSIANS, SIGNALS, Signal
 from pipeline.core.detection.state import Arrays, Bools, Field, Floats, KeyedState

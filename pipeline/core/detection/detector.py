@@ -28,7 +28,7 @@ from pipeline.core.detection.signals import (
     signals,
 )
 from pipeline.core.detection.state import Bools, Ints
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.aggregate import ClassColumns, ModelColumns
 
 VERSION = 2

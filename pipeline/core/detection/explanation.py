@@ -12,7 +12,7 @@ from pipeline.core.detection.recovery import Recovery, statistics
 from pipeline.core.detection.scoring import BANK, FAMILIES
 from pipeline.core.detection.signals import GAUSSIANS, SIGNALS_OF_CHANNEL, Channel, Signals
 from pipeline.core.detection.state import Arrays, Bools, Floats
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 
 _TOLD_EVERY = 6  # windows
 _ENDING = 2  # windows; a mean over more than that has much of the fault in it

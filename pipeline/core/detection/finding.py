@@ -4,10 +4,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipeline.core.alerting.condition import Condition, Subject
+from pipeline.core.condition import Condition, Subject
 from pipeline.core.detection.moment import WINDOWS_PER_HOUR
 from pipeline.core.detection.signals import Channel, Signal
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.alert import AlertKind, Severity
 
 _WORDS: dict[int, str] = {

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.core.windows import WINDOW_MS
+from pipeline.core.windows.log_clock import WINDOW_MS
 
 WINDOWS_PER_HOUR = 3_600_000 // WINDOW_MS
 WINDOWS_PER_DAY = 24 * WINDOWS_PER_HOUR

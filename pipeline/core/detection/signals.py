@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.detection.state import Floats, Ints
-from pipeline.core.histogram import GAMMA, LATENCY_BOUNDS, ZERO_BUCKET
 from pipeline.core.tally import group_sum
+from pipeline.core.windows.histogram import GAMMA, LATENCY_BOUNDS, ZERO_BUCKET
 from schemas.aggregate import ClassColumns, ModelColumns
 
 _KEYS_MAX = len(LATENCY_BOUNDS)

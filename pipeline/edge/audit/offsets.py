@@ -9,11 +9,12 @@ from aiokafka.structs import TopicPartition
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
-from pipeline.core.audit import FINDINGS_MAX, Check, Finding, Span, runs, suspects
-from pipeline.edge import kafka
+from pipeline.core.audit import FINDINGS_MAX, Check, Finding, suspects
+from pipeline.core.span import Span, runs
 from pipeline.edge.audit.sql import BLOCKS, DOUBLED, GAPS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.clickhouse import ask
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.store.client import ask
 from schemas import topics
 from schemas.event import decode
 from schemas.rejection import Rejected

@@ -9,18 +9,20 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from clickhouse_connect.driver.client import Client
+
 from pipeline.config import Settings
-from pipeline.core.audit import FINDINGS_MAX, Check, Finding, Report, Span, iso, through_by_partition
-from pipeline.core.sent import Sent
-from pipeline.core.windows import WINDOW_MS
-from pipeline.edge import kafka
+from pipeline.core.audit import FINDINGS_MAX, Check, Finding, Report, through_by_partition
+from pipeline.core.span import Span
+from pipeline.core.windows.log_clock import WINDOW_MS
+from pipeline.core.words import iso
 from pipeline.edge.audit.offsets import OffsetsAudit
-from pipeline.edge.audit.sent import audit_sent
 from pipeline.edge.audit.sql import SETTINGS
 from pipeline.edge.audit.windows import WindowsAudit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.consumer.standings import aggregator_names, recorder_offsets
-from pipeline.edge.store.clickhouse import connect
+from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.group.standings import aggregator_names, recorder_offsets
+from pipeline.edge.store.client import connect
 from schemas import topics
 
 DAY_S = 86_400
@@ -32,12 +34,17 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """One audit. `wait_s` is how long what is on its way may take to arrive."""
+    """One audit. `wait_s` is how long what is on its way may take to arrive.
+
+    `also` adds checks of the caller's: it gets a client and the first second of which ClickHouse keeps everything.
+    `due_ms`: windows that end by then must be closed, whatever the clock says.
+    """
 
     settings: Settings
     wait_s: float = 60.0
     since_ms: int = 0
-    sent: Sent | None = None
+    also: Callable[[Client, int], list[Check]] | None = None
+    due_ms: int = 0
     tell: Tell = field(default=lambda _: None)
 
     def run(self) -> Report:
@@ -60,9 +67,8 @@ class Audit:
             not_before_s = self._not_before_s()
             start_s = max(not_before_s, self.since_ms // 1000)
             checks += WindowsAudit(self.settings, client, began_ms, self.wait_s, self.tell).run(start_s, through_ms)
-            if self.sent is not None:
-                self.tell("comparing with what was sent")
-                checks += audit_sent(client, self.sent, not_before_s)
+            if self.also is not None:
+                checks += self.also(client, not_before_s)
             return Report((*lag, *checks), through_ms)
         finally:
             client.close()
@@ -92,9 +98,7 @@ class Audit:
 
     def _closed(self, events: str, logs: dict[int, Span]) -> tuple[Check, int]:
         """Waits until the windows that had ended are closed; through when all partitions are."""
-        due_ms = now_ms() // WINDOW_MS * WINDOW_MS
-        if self.sent is not None and self.sent.cells:
-            due_ms = max(due_ms, max(cell.window_start_ms for cell in self.sent.cells) + WINDOW_MS)
+        due_ms = max(self.due_ms, now_ms() // WINDOW_MS * WINDOW_MS)
         deadline = time.monotonic() + self.wait_s
         while True:
             through = through_by_partition(aggregator_names(self.settings, events), logs)

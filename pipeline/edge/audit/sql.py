@@ -7,7 +7,8 @@ merging the maps of 2 million events takes 5 s, this 0.1 s.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.core.audit import BLOCK, Span, latency_table
+from pipeline.core.audit import BLOCK, latency_table
+from pipeline.core.span import Span
 
 KEYS_MAX = 2000  # differing keys that are followed one by one; with more the whole slice is asked again
 GAPS_MAX = 1000  # missing ranges told apart in one block of offsets

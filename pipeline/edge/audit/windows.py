@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
-from pipeline.core.audit import FINDINGS_MAX, Check, Finding, Span, ceil_to, differences, iso, slices
+from pipeline.core.audit import FINDINGS_MAX, Check, Finding, ceil_to, differences
+from pipeline.core.span import Span, slices
+from pipeline.core.words import iso
 from pipeline.edge.audit.sql import KEYS_MAX, ROLLUPS, WINDOWS, Comparison, Key, compare, details, due_events, periods
 from pipeline.edge.clock import now_ms
-from pipeline.edge.consumer.standings import aggregator_names
-from pipeline.edge.store.clickhouse import ask
+from pipeline.edge.kafka.group.standings import aggregator_names
+from pipeline.edge.store.client import ask
 from schemas import topics
 
 DAY_S = 86_400

@@ -1,12 +1,12 @@
-"""Alertmanager, by its API v2. It is told again and again (pipeline/core/alerting/resend.py)."""
+"""Alertmanager, by its API v2. It is told again and again (pipeline/core/notifying/resend.py)."""
 
 from typing import Any
 
 import aiohttp
 import orjson
 
-from pipeline.core.alerting.messages import alertmanager_labels, annotations, iso
-from pipeline.core.alerting.notification import Notification
+from pipeline.core.notifying.messages import alertmanager_labels, annotations, iso
+from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome
 from pipeline.edge.notification.posting import post
 from schemas.alert import AlertEvent, AlertState

@@ -10,8 +10,8 @@ import re
 
 import apprise
 
-from pipeline.core.alerting.messages import emphasis, subject, text
-from pipeline.core.alerting.notification import Notification
+from pipeline.core.notifying.messages import emphasis, subject, text
+from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.targets import Targets
 

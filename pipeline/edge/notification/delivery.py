@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import structlog
 
-from pipeline.core.alerting.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.recipients import RecipientKind, kind_of, redacted
 from pipeline.edge import metrics
-from pipeline.edge.notification.outcome import Failed, Kind, Outcome, Sender, Sent, kind_of, redacted
+from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
 
 log = structlog.get_logger()
 
@@ -37,7 +38,7 @@ class Patience:
 class Delivery:
     """Sends what it is given. `done` is called once for each notification, with what became of it."""
 
-    def __init__(self, senders: Mapping[Kind, Sender], done: Done, patience: Patience | None = None) -> None:
+    def __init__(self, senders: Mapping[RecipientKind, Sender], done: Done, patience: Patience | None = None) -> None:
         """One sender for each kind of recipient."""
         self._senders, self._done, self._patience = senders, done, patience or Patience()
         self._queues: dict[str, asyncio.Queue[Notification]] = {}

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from pipeline.core.alerting.messages import html, subject, text
-from pipeline.core.alerting.notification import Notification
+from pipeline.core.notifying.messages import html, subject, text
+from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 
 TIMEOUT_S = 20.0

@@ -6,8 +6,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from pipeline.core.alerting.messages import details, iso, subject
-from pipeline.core.alerting.notification import Notification
+from pipeline.core.notifying.messages import details, iso, subject
+from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.posting import post
 from schemas.alert import AlertState

@@ -4,10 +4,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from pipeline.config import Settings
+from pipeline.core.notifying.recipients import RecipientKind
 from pipeline.edge.notification.alertmanager import Alertmanager
 from pipeline.edge.notification.chat import Chat
 from pipeline.edge.notification.mail import Mail, MailServer
-from pipeline.edge.notification.outcome import Kind, Sender
+from pipeline.edge.notification.outcome import Sender
 from pipeline.edge.notification.pagerduty import PagerDuty
 from pipeline.edge.notification.posting import guarded_session, own_session
 from pipeline.edge.notification.targets import Targets, networks
@@ -15,7 +16,7 @@ from pipeline.edge.notification.webhook import Webhook
 
 
 @asynccontextmanager
-async def open_senders(settings: Settings) -> AsyncIterator[Mapping[Kind, Sender]]:
+async def open_senders(settings: Settings) -> AsyncIterator[Mapping[RecipientKind, Sender]]:
     """All senders while the context lasts."""
     targets = Targets(networks(settings.notify_networks))
     server = MailServer(
@@ -30,9 +31,11 @@ async def open_senders(settings: Settings) -> AsyncIterator[Mapping[Kind, Sender
     link = settings.public_url
     async with guarded_session(targets) as guarded, own_session() as own:
         yield {
-            Kind.MAIL: Mail(server, link),
-            Kind.ALERTMANAGER: Alertmanager(own, settings.alertmanager_url, link),
-            Kind.PAGERDUTY: PagerDuty(own, settings.pagerduty_url, settings.pagerduty_key.get_secret_value(), link),
-            Kind.WEBHOOK: Webhook(guarded, targets, settings.webhook_secret.get_secret_value(), link),
-            Kind.CHAT: Chat(targets, link),
+            RecipientKind.MAIL: Mail(server, link),
+            RecipientKind.ALERTMANAGER: Alertmanager(own, settings.alertmanager_url, link),
+            RecipientKind.PAGERDUTY: PagerDuty(
+                own, settings.pagerduty_url, settings.pagerduty_key.get_secret_value(), link
+            ),
+            RecipientKind.WEBHOOK: Webhook(guarded, targets, settings.webhook_secret.get_secret_value(), link),
+            RecipientKind.CHAT: Chat(targets, link),
         }

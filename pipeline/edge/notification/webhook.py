@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from pipeline.core.alerting.messages import NEVER, alertmanager_labels, annotations, iso
-from pipeline.core.alerting.notification import Notification
+from pipeline.core.notifying.messages import NEVER, alertmanager_labels, annotations, iso
+from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome
 from pipeline.edge.notification.posting import post
 from pipeline.edge.notification.targets import TargetRefusedError, Targets

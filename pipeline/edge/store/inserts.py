@@ -20,12 +20,12 @@ import numpy as np
 import structlog
 
 from pipeline.config import Settings
-from pipeline.core.ledger import mark, marked
-from pipeline.core.native import Maps, Numbers, Strings
-from pipeline.core.tables import TableRows
+from pipeline.core.ledger.names import mark, marked
+from pipeline.core.rows.native import Maps, Numbers, Strings
+from pipeline.core.rows.tables import TableRows
 from pipeline.core.tally import Ints
 from pipeline.edge import metrics
-from pipeline.edge.store import clickhouse
+from pipeline.edge.store import client as clickhouse
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from pipeline.config import Settings
-from pipeline.edge.store.clickhouse import ClickHouseUnavailable, connect
+from pipeline.edge.store.client import ClickHouseUnavailable, connect
 
 EACH_WINDOW = ("", "_1m", "_1h", "_1d")
 

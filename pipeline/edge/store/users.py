@@ -4,7 +4,7 @@ import hashlib
 from contextlib import closing
 
 from pipeline.config import Settings
-from pipeline.edge.store.clickhouse import connect, credentials
+from pipeline.edge.store.client import connect, credentials
 from pipeline.edge.store.migrations import explained
 
 # readonly = 2: Grafana and our own client set settings of their own, which 1 refuses.

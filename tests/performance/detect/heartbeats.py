@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from rich.console import Console
 
-from pipeline.core.alerting.condition import Condition
-from pipeline.core.detection.device import HeartbeatPolicy
-from pipeline.core.detection.heartbeat import TICK_DEVICE_PREFIX, TICK_WORKSPACE, HeartbeatMonitor
-from pipeline.core.detection.silence import CLOCK, SITE_SILENCE
+from pipeline.core.condition import Condition
+from pipeline.core.devices.device import HeartbeatPolicy
+from pipeline.core.devices.heartbeats import TICK_DEVICE_PREFIX, TICK_WORKSPACE, HeartbeatMonitor
+from pipeline.core.devices.quiet import CLOCK, SITE_SILENCE
 from schemas.alert import Severity
 from schemas.heartbeat import Heartbeat
 from tests.performance.figures import Figure, table

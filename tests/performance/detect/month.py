@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.detection.moment import WINDOWS_PER_DAY
-from pipeline.core.histogram import confidence_bins, latency_buckets
+from pipeline.core.windows.histogram import confidence_bins, latency_buckets
 from tests.performance.detect.workload import (
     CONFIDENCE_SD,
     DETECTIONS,

@@ -1,0 +1,1 @@
+"""Devices by their heartbeats: who beats how, who is quiet, which site is out."""

@@ -1,0 +1,1 @@
+"""The detector's machine over history: backtests, and pictures of what they found."""

@@ -1,0 +1,1 @@
+"""What a cut is in ClickHouse: tables, columns, blocks in its Native format."""

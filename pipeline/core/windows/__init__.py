@@ -1,0 +1,1 @@
+"""Events become closed windows: clock, numbers, fold, cut, publication."""

@@ -1,0 +1,250 @@
+"""A member of a consumer group: which partitions it owns, their tasks, and the fetches that feed them.
+
+Each assigned partition has one task that runs the role's `work` from the committed name onwards; one fetcher fills
+their bounded inboxes. A partition object lives as long as one assignment: after a rebalance there is a new one, with
+the new generation, and the old one can do no more harm.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+from aiokafka import errors as kafka_errors
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+
+from pipeline.config import Settings
+from pipeline.core.ledger.names import ForeignMetadataError
+from pipeline.edge import metrics
+from pipeline.edge.kafka.client import client_options
+from pipeline.edge.kafka.group.commits import Committer, FencedError
+from pipeline.edge.kafka.group.fetched import fetched
+from pipeline.edge.kafka.group.partition import GapError, Partition
+
+log = structlog.get_logger()
+
+ENDS_S = 10.0  # between questions for the ends of paused partitions
+LEAVE_S = 2.5  # for the cut under way, when partitions are revoked
+POLL_RECORDS_MAX = 20_000
+PARTITION_FETCH_BYTES = 1 << 20
+
+Work = Callable[[Partition], Awaitable[None]]
+
+
+class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
+    """A consumer group's member: assigns partitions to `work`, and ends the process when that breaks a promise."""
+
+    def __init__(self, settings: Settings, group: str, work: Mapping[str, Work]) -> None:
+        """`work` by topic (as on the broker)."""
+        self._settings = settings
+        self._group = group
+        self._work = work
+        self.consumer: AIOKafkaConsumer = None
+        self.partitions: dict[TopicPartition, Partition] = {}
+        self.assigned = False
+        self.error: BaseException | None = None
+        self.fetched_at = time.monotonic()
+        self.committer: Committer | None = None
+        self._stopping = False
+
+    @property
+    def partition_bytes_max(self) -> int:
+        """What one inbox holds before its partition is paused."""
+        return max(1 << 20, (self._settings.buffer_mb << 20) // max(1, len(self.partitions)))
+
+    # -- life
+
+    async def start(self) -> None:
+        """Joins the group; waits for the broker as long as that takes."""
+        for topic in self._work:
+            metrics.watch_topic(topic)
+        session_ms = self._settings.session_timeout_ms
+        wait_s = 0.5
+        while True:
+            self.consumer = AIOKafkaConsumer(
+                **client_options(self._settings),
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="none",
+                session_timeout_ms=session_ms,
+                heartbeat_interval_ms=session_ms // 6,
+                rebalance_timeout_ms=max(session_ms, 15_000),
+                request_timeout_ms=session_ms + 5000,
+                max_poll_interval_ms=600_000,
+                fetch_max_wait_ms=500,
+                max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+                metadata_max_age_ms=30_000,
+            )
+            try:
+                await self.consumer.start()
+                break
+            except (kafka_errors.KafkaError, OSError) as error:
+                await self.consumer.stop()
+                log.warning("broker_unreachable", bootstrap=self._settings.kafka_bootstrap, error=repr(error))
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, 10)
+        self.consumer.subscribe(list(self._work), listener=self)
+        self.committer = Committer(self.consumer)  # it has a coordinator only now
+
+    async def stop(self) -> None:
+        """Finishes what is under way, says what is done, leaves the group."""
+        self._stopping = True
+        await self._drain()
+        if self.consumer is not None:
+            await self.consumer.stop()
+
+    async def run_forever(self) -> None:
+        """Joins, then fetches and commits until it is cancelled or the role fails."""
+        await self.start()
+        assert self.committer is not None
+        await asyncio.gather(self.fetch_forever(), self.committer.commit_forever(), self._ask_ends_forever())
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the process: an error that nobody knows must never leave a partition quietly stuck."""
+        if self.error is None:
+            self.error = error
+            log.error("worker_fails", error=repr(error), exc_info=error)
+
+    # -- rebalance. aiokafka is eager: everything is revoked every time.
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Heartbeats go on meanwhile, and commits of the old generation are still taken."""
+        await self._drain()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Must not wait: heartbeats begin only when it returns."""
+        if self._stopping:  # a rebalance that ends while we leave: the outputs are about to be closed
+            return
+        assert self.committer is not None
+        member = self.committer.member
+        partitions = {tp: Partition(self, tp, member) for tp in sorted(assigned)}
+        self.assigned = True
+        metrics.REBALANCES.inc()
+        log.info("assigned", generation=member[0], partitions=[f"{tp.topic}/{tp.partition}" for tp in partitions])
+        if partitions:
+            self.consumer.pause(*partitions)
+        self.partitions = partitions
+        for partition in partitions.values():
+            partition.task = asyncio.create_task(self._run(partition))
+        self._measure()
+
+    async def _drain(self) -> None:
+        partitions, self.partitions = list(self.partitions.values()), {}
+        for partition in partitions:
+            partition.leave()
+            metrics.LAG_RECORDS.labels(partition.topic, partition.tp.partition).set(0)
+            metrics.LAG_SECONDS.labels(partition.topic, partition.tp.partition).set(0)
+        tasks = [p.task for p in partitions if p.task is not None and not p.task.done()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=LEAVE_S)
+            for task in late:
+                task.cancel()  # its name stays: the next owner makes exactly this cut again
+            await asyncio.gather(*late, return_exceptions=True)
+        self._measure()
+
+    async def _run(self, partition: Partition) -> None:
+        try:
+            await self._work[partition.topic](partition)
+        except FencedError as error:
+            metrics.CUTS_FENCED.labels(partition.topic).inc()
+            log.warning("fenced", topic=partition.topic, partition=partition.tp.partition, reason=str(error))
+        except (GapError, ForeignMetadataError) as error:
+            partition.failure = str(error)
+            log.error("partition_stands_still", topic=partition.topic, partition=partition.tp.partition, why=str(error))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self.fail(error)
+
+    # -- fetching
+
+    async def fetch_forever(self) -> None:
+        """Fills the inboxes. Pauses between polls unless there is a backlog: fetches in Python are dear."""
+        poll_s = self._settings.poll_ms / 1000
+        while True:
+            if self.error is not None:
+                raise self.error
+            try:
+                batches = await self.consumer.getmany(timeout_ms=self._settings.poll_ms, max_records=POLL_RECORDS_MAX)
+            except kafka_errors.ConsumerStoppedError:
+                return
+            except kafka_errors.OffsetOutOfRangeError as error:
+                self.fail(error)  # the log was cut under us; after a restart the ledger says what is missing
+                continue
+            except (kafka_errors.IllegalStateError, kafka_errors.KafkaError) as error:
+                # NoOffsetForPartition: fetched before our seek. Others: the broker is away, and the client tries on.
+                log.debug("fetch_failed", error=repr(error))
+                await asyncio.sleep(poll_s)
+                continue
+            self.fetched_at = time.monotonic()
+            count = 0
+            for tp, records in batches.items():
+                count += len(records)
+                partition = self.partitions.get(tp)
+                if partition is not None and partition.restored and records:
+                    batch = fetched(tp, records)
+                    metrics.RECORDS.labels(tp.topic).inc(len(records))
+                    metrics.BYTES.labels(tp.topic).inc(batch.bytes)
+                    partition.deliver(batch)
+            self._measure()
+            if count < POLL_RECORDS_MAX // 4:
+                await asyncio.sleep(poll_s)
+            else:
+                await asyncio.sleep(0)
+
+    async def _ask_ends_forever(self) -> None:
+        """What comes behind a paused partition is not fetched: without asking, its lag would stand still."""
+        while True:
+            await asyncio.sleep(ENDS_S)
+            paused = [partition for partition in self.partitions.values() if partition.restored and partition.is_full]
+            if not paused:
+                continue
+            try:
+                ends = await self.consumer.end_offsets([partition.tp for partition in paused])
+            except kafka_errors.KafkaError as error:
+                log.debug("ends_unknown", error=repr(error))
+                continue
+            for partition in paused:
+                partition.end_asked = ends[partition.tp]
+
+    def _measure(self) -> None:
+        for partition in self.partitions.values():
+            lag = partition.lag()
+            labels = partition.topic, partition.tp.partition
+            metrics.LAG_RECORDS.labels(*labels).set(lag)
+            metrics.LAG_SECONDS.labels(*labels).set(partition.lag_s())
+            if lag and partition.failure is None and partition.silent_s > self._settings.stall_s:
+                where = f"{partition.topic}/{partition.tp.partition}"
+                self.fail(
+                    RuntimeError(f"no progress on {where} for {partition.silent_s:.0f} s with {lag} records waiting")
+                )
+        metrics.BUFFERED_BYTES.set(sum(p.pending_bytes for p in self.partitions.values()))
+        metrics.PARTITIONS.labels("assigned").set(len(self.partitions))
+        metrics.PARTITIONS.labels("restoring").set(
+            sum(not p.restored and not p.failure for p in self.partitions.values())
+        )
+        metrics.PARTITIONS.labels("failed").set(sum(p.failure is not None for p in self.partitions.values()))
+
+    # -- what the group knows
+
+    async def fetch_committed(self, tp: TopicPartition) -> OffsetAndMetadata | None:
+        """The committed offset with its metadata, which the public call leaves out."""
+        assert self.committer is not None
+        return await self.committer.fetch(tp)
+
+    async def commit(self, tp: TopicPartition, offset: OffsetAndMetadata, member: tuple[int, str]) -> None:
+        """Commits for exactly this member. Raises FencedError."""
+        assert self.committer is not None
+        await self.committer.commit(tp, offset, member)
+
+    async def log_ends(self, tp: TopicPartition) -> tuple[int, int]:
+        """First and next offset of a partition; asks until the broker answers."""
+        while True:
+            try:
+                first = await self.consumer.beginning_offsets([tp])
+                end = await self.consumer.end_offsets([tp])
+                return first[tp], end[tp]
+            except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError) as error:
+                log.warning("broker_unreachable", error=repr(error))
+                await asyncio.sleep(0.5)

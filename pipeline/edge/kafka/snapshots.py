@@ -1,0 +1,137 @@
+"""The state of machines, on the compacted topic inference.detector-state: for each key the newest one.
+
+A snapshot takes several records if it is large. Two slots take turns, so that a crash in the middle of one leaves the
+other whole. State is MessagePack, compressed: arrays go in as the bytes that they are.
+
+The broker compacts the topic long after; until then all snapshots of days lie in it. So whoever saves notes in its
+group's next commit where the newest lies, and a load begins there.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from zlib import crc32
+
+import cramjam
+import msgspec
+from aiokafka.structs import TopicPartition
+
+from pipeline.config import Settings
+from pipeline.edge import metrics
+from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.reader import Reader
+from schemas.topics import DETECTOR_STATE
+
+VERSION = 2
+PART_BYTES = 900_000
+_NOTE = "s1:"
+_HEAD_START = 2  # who is frozen on its way to a save, and loses its partition meanwhile, makes it late: the smaller
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+    serial: int  # of the snapshot: the greater is the newer
+    part: int
+    parts: int
+    checksum: int  # of all parts together: parts of two snapshots do not mix
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    head: _Head
+    chunk: bytes
+
+
+class SnapshotTopic:
+    """Saves and loads. A key has one writer at a time, which has loaded it before it saves."""
+
+    def __init__(self, settings: Settings, output: Output, part_bytes: int = PART_BYTES) -> None:
+        """Snapshots go out through `output`."""
+        self._settings, self._output, self._part_bytes = settings, output, part_bytes
+        self._topic = settings.topic(DETECTOR_STATE.name)
+        self._serials: dict[str, int] = {}  # of the next
+        self._places: dict[str, int] = {}  # offset where the newest begins
+
+    def note(self, key: str) -> str:
+        """What to commit as metadata: where to look for the newest snapshot."""
+        return f"{_NOTE}{self._places.get(key, '')}"
+
+    async def save(self, key: str, state: dict[str, Any], alive: Callable[[], None]) -> None:
+        """Returns when the broker has it. Until then nobody may change the state: a thread packs it."""
+        started = time.monotonic()
+        serial = self._serials.get(key, 0)
+        packed = await asyncio.to_thread(_packed, state)
+        chunks = [packed[i : i + self._part_bytes] for i in range(0, len(packed), self._part_bytes)]
+        partition = (await self._partition(key)).partition
+        records = []
+        for part, chunk in enumerate(chunks):
+            head = msgspec.json.encode(_Head(VERSION, serial, part, len(chunks), crc32(packed)))
+            records.append(OutRecord(f"{key}:{serial % 2}:{part}".encode(), head + b"\n" + chunk, partition))
+        place = min(await self._output.send(self._topic, records, alive))
+        self._serials[key] = serial + 1
+        if place >= 0:
+            self._places[key] = place
+        metrics.SNAPSHOT_BYTES.inc(len(packed))
+        metrics.SNAPSHOT_SECONDS.observe(time.monotonic() - started)
+
+    async def load(self, key: str, note: str = "") -> dict[str, Any] | None:
+        """The newest whole snapshot; None if there is none that this version can read. `note`: as it was committed."""
+        place = _place_in(note)
+        slots = await self._slots_from(key, place)
+        if place is not None and not any(map(_whole, slots)):  # the topic was made anew
+            slots = await self._slots_from(key, None)
+        whole = [found for parts in slots if (found := _whole(parts)) is not None]
+        serial, packed = max(whole, default=(1, b""))
+        # The next one goes into the other slot, whatever lies there now, and stands against all that is there.
+        following = max((p.head.serial for parts in slots for p in parts.values()), default=0) + _HEAD_START
+        self._serials[key] = following + (following % 2 == serial % 2)
+        self._places.pop(key, None)
+        if place is not None:
+            self._places[key] = place
+        return await asyncio.to_thread(_unpacked, packed) if packed else None
+
+    async def _slots_from(self, key: str, place: int | None) -> list[dict[int, _Part]]:
+        """The parts in each slot; of two in one place the one with the greater serial."""
+        slots: dict[bytes, dict[int, _Part]] = {}
+        reader = Reader(self._settings, {await self._partition(key): place})
+        await reader.start()
+        try:
+            while not reader.caught_up:
+                for record in await reader.read(0.5):
+                    slot, _, number = (record.key or b"").rpartition(b":")
+                    if slot.rpartition(b":")[0] == key.encode() and record.value is not None:
+                        head, _, chunk = record.value.partition(b"\n")
+                        part, parts = _Part(msgspec.json.decode(head, type=_Head), chunk), slots.setdefault(slot, {})
+                        known = parts.get(int(number), part)
+                        parts[int(number)] = max(known, part, key=lambda p: (p.head.version, p.head.serial))
+        finally:
+            await reader.stop()
+        return list(slots.values())
+
+    async def _partition(self, key: str) -> TopicPartition:
+        return TopicPartition(self._topic, crc32(key.encode()) % await self._output.partitions(self._topic))
+
+
+def _place_in(note: str) -> int | None:
+    number = note.rstrip("\0").removeprefix(_NOTE)
+    return int(number) if note.startswith(_NOTE) and number.isdecimal() else None
+
+
+def _packed(state: dict[str, Any]) -> bytes:
+    return bytes(cramjam.zstd.compress(msgspec.msgpack.encode(state), level=1))
+
+
+def _unpacked(packed: bytes) -> dict[str, Any]:
+    state: dict[str, Any] = msgspec.msgpack.decode(bytes(cramjam.zstd.decompress(packed)))
+    return state
+
+
+def _whole(parts: dict[int, _Part]) -> tuple[int, bytes] | None:
+    """(serial, packed state) of a slot; None if it is torn, or of another version."""
+    if 0 not in parts or parts[0].head.version != VERSION:
+        return None
+    head = parts[0].head
+    packed = b"".join(parts[i].chunk for i in range(head.parts) if i in parts)
+    return (head.serial, packed) if crc32(packed) == head.checksum else None

@@ -1,0 +1,134 @@
+"""What `inferwatch up` remembers in its data directory: the ports it chose and the passwords it made.
+
+DIR/lock, ports.json, secrets.json, endpoints.json, kafka/, clickhouse/, logs/.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from pipeline.config import Settings
+from pipeline.edge.local import EmbeddedError
+from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
+from pipeline.edge.local.directory import read_json, write_private_json
+from pipeline.edge.local.kafka import EmbeddedKafka
+from pipeline.edge.local.ports import free_port, is_free
+
+SERVER_PORTS = ("kafka", "kafka_controller", "clickhouse_http", "clickhouse_native")
+OPTIONS = {
+    "kafka": "--kafka-port",
+    "clickhouse_http": "--clickhouse-port",
+    "clickhouse_native": "--clickhouse-native-port",
+}
+WORKER_OPTION = "--web-port-base"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secrets:
+    """The passwords of ClickHouse's users, and the key of the API."""
+
+    passwords: Passwords
+    api_key: str
+
+
+def chosen_ports(directory: Path, names: Sequence[str], told: Mapping[str, int]) -> dict[str, int]:
+    """A port for each name: the one told, else the one of last time if it is free, else a free one.
+
+    Remembers them. Raises EmbeddedError when one told is in use.
+    """
+    file = directory / "ports.json"
+    stored = read_json(file)
+    ports: dict[str, int] = {}
+    for name in names:
+        if (port := told.get(name)) is None:
+            continue
+        option = OPTIONS.get(name, WORKER_OPTION)
+        if port in ports.values():
+            raise EmbeddedError(f"port {port} ({option}) is asked for twice; give each server its own")
+        if not is_free(port):
+            raise EmbeddedError(
+                f"port {port} ({option}) is in use; stop what uses it, or choose another port with {option}"
+            )
+        ports[name] = port
+    for name in names:
+        if name not in ports:
+            last = stored.get(name)
+            usable = isinstance(last, int) and last not in ports.values() and is_free(last)
+            ports[name] = last if isinstance(last, int) and usable else free_port(ports.values())
+    if stored | ports != stored:
+        write_private_json(file, stored | ports)
+    return ports
+
+
+def kept_secrets(directory: Path) -> Secrets:
+    """The secrets of this directory; made at random the first time."""
+    file = directory / "secrets.json"
+    stored = read_json(file)
+    wanted = {name: stored.get(name) or secrets.token_urlsafe(24) for name in ("admin", "writer", "reader", "api_key")}
+    if stored | wanted != stored:
+        write_private_json(file, stored | wanted)
+    api_key = wanted.pop("api_key")
+    return Secrets(Passwords(**wanted), api_key)
+
+
+def servers(
+    directory: Path, ports: Mapping[str, int], passwords: Passwords, databases: Sequence[str]
+) -> tuple[EmbeddedKafka, EmbeddedClickHouse]:
+    """The two servers of a data directory, not started."""
+    logs = directory / "logs"
+    kafka = EmbeddedKafka(directory / "kafka", ports["kafka"], controller_port=ports["kafka_controller"], logs=logs)
+    clickhouse = EmbeddedClickHouse(
+        directory / "clickhouse",
+        ports["clickhouse_http"],
+        native_port=ports["clickhouse_native"],
+        passwords=passwords,
+        databases=databases,
+        logs=logs,
+    )
+    return kafka, clickhouse
+
+
+def settings_for(base: Settings, bootstrap: str, url: str, passwords: Passwords) -> Settings:
+    """`base`, pointed at a Kafka and a ClickHouse of our own."""
+    return base.model_copy(
+        update={
+            "kafka_bootstrap": bootstrap,
+            "kafka_security_protocol": "PLAINTEXT",
+            "topic_replication": 1,
+            "clickhouse_url": url,
+            "clickhouse_user": "writer",
+            "clickhouse_password": SecretStr(passwords.writer),
+            "clickhouse_admin_user": "admin",
+            "clickhouse_admin_password": SecretStr(passwords.admin),
+            "clickhouse_reader_user": "reader",
+            "clickhouse_reader_password": SecretStr(passwords.reader),
+        }
+    )
+
+
+def endpoints(settings: Settings, api_key: str, pids: Mapping[str, int], metrics: Mapping[str, str]) -> dict[str, Any]:
+    """What endpoints.json holds."""
+
+    def login(user: str, password: SecretStr) -> dict[str, str]:
+        return {
+            "http": settings.clickhouse_url,
+            "user": user,
+            "password": password.get_secret_value(),
+            "database": settings.clickhouse_database,
+        }
+
+    return {
+        "kafka": settings.kafka_bootstrap,
+        "clickhouse": login(settings.clickhouse_admin_user, settings.clickhouse_admin_password),
+        "reader": login(settings.clickhouse_reader_user, settings.clickhouse_reader_password),
+        "api": None,
+        "console": None,
+        "workspace": settings.workspace,
+        "api_key": api_key,
+        "pids": dict(pids),
+        "workers": {role: {"metrics": url} for role, url in metrics.items()},
+    }

@@ -1,0 +1,213 @@
+"""`inferwatch up`: a Kafka, a ClickHouse and our workers, started in order, supervised, and stopped in order.
+
+    async with Stack(directory, roles=("aggregator", "recorder")) as stack:
+        stack.settings    # what every process of ours is started with
+
+One process supervises a directory (its lock). A child that ends is started again after a growing wait, with the
+same port and the same data; endpoints.json follows its pid.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pipeline.config import Settings, load
+from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.local import EmbeddedError, Progress, ProgressCallback, unwatched
+from pipeline.edge.local.clickhouse import EmbeddedClickHouse
+from pipeline.edge.local.directory import DirectoryLock, check_space, write_private_json
+from pipeline.edge.local.engine import Engine
+from pipeline.edge.local.kafka import EmbeddedKafka
+from pipeline.edge.local.layout import SERVER_PORTS, chosen_ports, endpoints, kept_secrets, servers, settings_for
+from pipeline.edge.local.worker import Worker
+from pipeline.edge.store.migrations import migrate
+
+READY_S = 60.0
+HEALTHY_S = 60.0  # who has lived this long is restarted at once when it ends
+WAIT_S_MAX = 30.0
+_POLL_S = 0.1
+
+
+class Stack:
+    """Everything that runs in one data directory."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        roles: Sequence[str] = (),
+        ports: Mapping[str, int] | None = None,
+        settings: Settings | None = None,
+        progress: ProgressCallback = unwatched,
+        notice: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.directory = directory.absolute()
+        self.endpoints_file = self.directory / "endpoints.json"
+        self._roles, self._told = tuple(roles), dict(ports or {})
+        self._base = load() if settings is None else settings
+        self._progress, self._notice = progress, notice
+        self._lock = DirectoryLock(self.directory)
+        self._stopping = False
+        self._supervisors: list[asyncio.Task[None]] = []
+        self._api_key = ""
+        self.settings = self._base
+        self.kafka: EmbeddedKafka | None = None
+        self.clickhouse: EmbeddedClickHouse | None = None
+        self.workers: dict[str, Worker] = {}
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Starts all and returns when all is ready; whatever goes wrong, nothing is left running."""
+        self._stopping = False
+        self._lock.acquire()
+        try:
+            self.endpoints_file.unlink(missing_ok=True)
+            if warning := check_space(self.directory):
+                self._notice(warning)
+            self._make_servers()
+            await self._start_servers()
+            await self._step("Topics", create_topics(self.settings))
+            await self._step("Tables", asyncio.to_thread(migrate, self.settings))
+            await self._start_workers()
+            self._write_endpoints()
+        except BaseException:
+            await self.stop()
+            raise
+        self._supervisors = [asyncio.create_task(self._supervise(engine)) for engine in self._engines()]
+
+    async def stop(self) -> None:
+        """Stops workers, then ClickHouse, then Kafka: each may finish what it has begun."""
+        self._stopping = True
+        for task in self._supervisors:
+            task.cancel()
+        await asyncio.gather(*self._supervisors, return_exceptions=True)
+        self._supervisors = []
+        workers = list(self.workers.values())
+        order: tuple[Sequence[Engine | None], ...] = (workers, (self.clickhouse,), (self.kafka,))
+        for engines in order:
+            running = [engine for engine in engines if engine is not None and engine.alive]
+            for engine, willing in zip(
+                running, await asyncio.gather(*(asyncio.to_thread(e.stop) for e in running)), strict=True
+            ):
+                if not willing:
+                    self._notice(f"{engine.name} did not stop within {engine.stop_timeout_s:.0f} s and was killed")
+        for engine in self._engines():
+            engine.stop()  # has ended; lets go of its lock
+        self.endpoints_file.unlink(missing_ok=True)
+        self._lock.release()
+
+    def kill(self) -> None:
+        """SIGKILL to all children, at once."""
+        for engine in self._engines():
+            engine.kill9()
+
+    def endpoints(self) -> dict[str, Any]:
+        """Addresses, users and pids, as in endpoints.json."""
+        return endpoints(
+            self.settings,
+            self._api_key,
+            {engine.name: engine.pid for engine in self._engines()},
+            {role: worker.metrics_url for role, worker in self.workers.items()},
+        )
+
+    def _engines(self) -> list[Engine]:
+        return [engine for engine in (self.kafka, self.clickhouse) if engine] + list(self.workers.values())
+
+    def _make_servers(self) -> None:
+        ports = chosen_ports(self.directory, (*SERVER_PORTS, *self._roles), self._told)
+        secrets = kept_secrets(self.directory)
+        self._api_key = secrets.api_key
+        database = self._base.clickhouse_database
+        self.kafka, self.clickhouse = servers(self.directory, ports, secrets.passwords, [database])
+        self.settings = settings_for(self._base, self.kafka.bootstrap, self.clickhouse.url, secrets.passwords)
+        logs = self.directory / "logs"
+        self.workers = {role: Worker(role, self.settings, web_port=ports[role], logs=logs) for role in self._roles}
+
+    async def _start_servers(self) -> None:
+        assert self.kafka is not None
+        assert self.clickhouse is not None
+        await _together(self._bring_up("ClickHouse", self.clickhouse), self._bring_up("Kafka", self.kafka))
+
+    async def _start_workers(self) -> None:
+        await _together(*(self._bring_up(role.capitalize(), worker) for role, worker in self.workers.items()))
+
+    async def _bring_up(self, step: str, engine: Engine) -> None:
+        await asyncio.to_thread(engine.prepare, self._tell)
+        self._tell(Progress(step))
+        engine.spawn()
+        if not await self._ready(engine):
+            if not (isinstance(engine, Worker) and await asyncio.to_thread(engine.healthy)):
+                raise EmbeddedError(engine.too_slow(READY_S))
+            self._notice(f"{engine.name} works but is not ready yet (it may be behind); its log is {engine.log}")
+        self._tell(Progress(step, 1, 1))
+
+    async def _step(self, step: str, work: Awaitable[object]) -> None:
+        self._tell(Progress(step))
+        await work
+        self._tell(Progress(step, 1, 1))
+
+    def _tell(self, progress: Progress) -> None:
+        if self._stopping:  # ends what cannot be cancelled, such as a fetch in a thread
+            raise EmbeddedError("stopped while starting")
+        self._progress(progress)
+
+    async def _ready(self, engine: Engine) -> bool:
+        """Waits until it answers; False when it lives but does not in time."""
+        deadline = time.monotonic() + READY_S
+        while not await asyncio.to_thread(engine.ready):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(_POLL_S)
+        return True
+
+    async def _supervise(self, engine: Engine) -> None:
+        wait_s = 0.5
+        while True:
+            started = time.monotonic()
+            while engine.alive:
+                await asyncio.sleep(_POLL_S)
+            if time.monotonic() - started >= HEALTHY_S:
+                wait_s = 0.5
+            problem = engine.ended()
+            while problem:
+                wait_s = min(2 * wait_s, WAIT_S_MAX)
+                self._notice(f"{problem}; started again in {wait_s:.0f} s")
+                await asyncio.sleep(wait_s)
+                problem = await self._again(engine)
+
+    async def _again(self, engine: Engine) -> str:
+        """Starts it once more; what went wrong, or ''."""
+        try:
+            engine.spawn()
+            self._write_endpoints()
+            back = await self._ready(engine)
+        except EmbeddedError as error:
+            return str(error)
+        self._notice(f"{engine.name} is back" if back else engine.too_slow(READY_S))
+        return ""
+
+    def _write_endpoints(self) -> None:
+        write_private_json(self.endpoints_file, self.endpoints())
+
+
+async def _together(*work: Coroutine[Any, Any, None]) -> None:
+    """All of them; the first error ends the others and is raised as it is."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        for task in asyncio.as_completed(tasks):
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

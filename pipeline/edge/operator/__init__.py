@@ -1,0 +1,1 @@
+"""What an operator asks and does: doctor, alerts, dead letters, history, plots, rule files."""

@@ -1,0 +1,1 @@
+"""To try inferwatch out: the load generator and the demo. Nothing of the product imports it."""
