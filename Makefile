@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
-.PHONY: help install demo test test-fast lint format schemas docs dashboards constraints bench bench-detect bench-queries chaos clean
+.PHONY: help install check demo test test-unit test-fast types lint format schemas docs dashboards constraints bench bench-detect bench-queries chaos clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -36,12 +36,25 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## the whole thing: real Kafka, real ClickHouse, a real model; stop it with Ctrl-C
 	$(BIN)/inferwatch demo $(ARGS)
 
+check: install ## linters, types, import contracts, fast unit tests: before each commit, some 15 s
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q -m "not integration and not slow" tests/unit tests/scenarios $(ARGS)
+
 test: install ## all tests; real Kafka and ClickHouse included
-	$(BIN)/python -m pytest -m "not integration" --durations=5 $(ARGS)
+	$(BIN)/python -m pytest -q -n auto -m "not integration" --durations=5 $(ARGS)
 	$(BIN)/python -m pytest -m integration --durations=10 -v $(ARGS)
 
-test-fast: install ## the tests that need no engine
-	$(BIN)/python -m pytest -m "not integration" $(ARGS)
+test-unit: install ## the unit tests, slow ones too: make test-unit ARGS="-k ledger"
+	$(BIN)/python -m pytest -q tests/unit $(ARGS)
+
+test-fast: install ## the tests that need no engine, on all cores
+	$(BIN)/python -m pytest -q -n auto -m "not integration" $(ARGS)
+
+types: install ## mypy alone
+	$(BIN)/mypy
 
 lint: install ## ruff, mypy, import contracts
 	$(BIN)/ruff check .

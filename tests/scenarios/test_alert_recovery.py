@@ -11,6 +11,8 @@ from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
 from pipeline.core.detection.signals import Signals
 from tests.performance.detect.workload import FIRST_INDEX, Fault, Truth, World, look, with_fault
 
+pytestmark = pytest.mark.slow
+
 HOURS = (1, 8, 48)  # of the fault
 SETTLED_DAYS, CALM_HOURS = 1, 10
 FAULTS = (

@@ -9,6 +9,8 @@ from pipeline.core.detection.baseline import MINUTE_WINDOWS, RELEARN_WINDOWS, Ba
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, Moment
 from pipeline.core.detection.signals import SIGNALS, Signal, Signals
 
+pytestmark = pytest.mark.slow
+
 MONDAY = (4 + 7 * 2900) * WINDOWS_PER_DAY
 
 

@@ -85,6 +85,7 @@ def test_what_is_over_is_told_once(grown: dict[str, object]) -> None:
     assert not life.detector.breached.any()
 
 
+@pytest.mark.slow
 def test_nothing_is_learned_of_what_is_breached(grown: dict[str, object]) -> None:
     life = continued(grown)
     found = life.go(600, Health(confidence=0.6))  # 100 minutes
@@ -128,6 +129,7 @@ def test_a_window_that_was_judged_before_is_passed_over(grown: dict[str, object]
     assert life.detector.snapshot() == grown["saved"]
 
 
+@pytest.mark.slow
 def test_windows_that_are_known_together_are_judged_as_one_by_one() -> None:
     life = Life()
     life.go(750, WELL)  # old enough that nothing is learned within a minute

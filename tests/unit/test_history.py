@@ -88,6 +88,7 @@ def live(history: Sequence[tuple[list[Row], list[Row]]]) -> list[AlertEvent]:
     return [event for event in told if event.kind is not AlertKind.PIPELINE]
 
 
+@pytest.mark.slow
 def test_a_backtest_tells_what_the_detector_would_have_told_live(tmp_path: Path) -> None:
     made = windows(900, bad=range(700, 760))
     write(tmp_path, made)
@@ -131,6 +132,7 @@ def test_bins_of_confidence_are_left_out_where_nobody_looks_at_them(tmp_path: Pa
         assert not len(left_out.keys)
 
 
+@pytest.mark.slow
 def test_the_commands_say_what_would_have_fired_and_draw_it(tmp_path: Path) -> None:
     write(tmp_path, windows(300, bad=range(100, 130)))
     rules = tmp_path / "rules.yaml"

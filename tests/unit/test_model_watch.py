@@ -276,6 +276,7 @@ def test_what_a_person_calls_over_ends() -> None:
     assert not watch.hear(said(fired, "over"))
 
 
+@pytest.mark.slow
 def test_after_a_hole_of_a_week_judging_goes_on_at_once() -> None:
     watch, sources = watching(CONFIDENCE), Sources()
     story(watch, sources, [90] * 3)
@@ -318,6 +319,7 @@ def random_story(seed: int) -> list[AggregateRecord | Callable[[ModelWatch], lis
     return told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_restart_at_any_record_changes_nothing(seed: int) -> None:
     told = random_story(seed)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+import pytest
 
 from pipeline.core.notifying.muting import Silences
 from pipeline.core.notifying.notification import Notification, Reason
@@ -400,6 +401,7 @@ def test_a_secret_in_a_recipient_is_not_in_the_repr() -> None:
     assert "hush" not in repr(desk.until(10))
 
 
+@pytest.mark.slow
 def test_whatever_happens_each_beginning_has_one_end_for_whoever_heard_of_it() -> None:
     """Random lives with restarts: per alert and recipient, told beginnings and ends alternate."""
     for seed in range(10):

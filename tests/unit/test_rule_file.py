@@ -50,6 +50,7 @@ def test_an_id_that_is_given_twice_is_a_mistake(tmp_path: Path) -> None:
         read(tmp_path, indented("a") + indented("a"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -13,6 +13,8 @@ from pipeline.trial.workload import Records, Workload, WorkloadSpec
 from schemas import event
 from schemas.event import InferenceEvent, TimeLimits
 
+pytestmark = pytest.mark.slow
+
 NOW_MS = 1_795_373_683_301
 SPEC = WorkloadSpec(seed=3, workspace="acme", models=3, devices=5, late=0.2, duplicate=0.1, malformed=0.1, errors=0.1)
 

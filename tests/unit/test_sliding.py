@@ -85,6 +85,7 @@ def test_a_long_window_begins_on_a_whole_minute() -> None:
     assert totals == [720, 715, 716, 717, 718, 719, 720]
 
 
+@pytest.mark.slow
 def test_memory_is_bounded_by_the_longest_window() -> None:
     sliding = Sliding(START_S, START_S)
     sliding.ask([60, 86_400], 1)

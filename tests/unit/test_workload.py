@@ -10,6 +10,8 @@ from pipeline.trial.workload import BLOCK, NO_LATENCY, Records, Workload, Worklo
 from schemas.event import InferenceEvent, TimeLimits, decode
 from schemas.rejection import Reason, Rejected
 
+pytestmark = pytest.mark.slow
+
 NOW_MS = 1_795_373_683_301
 EVERYTHING = WorkloadSpec(seed=7, models=3, devices=8, late=0.1, duplicate=0.05, malformed=0.05, errors=0.05)
 
