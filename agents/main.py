@@ -1,6 +1,7 @@
 """The command `inferwatch`: the operator's verbs, and the workers."""
 
 from enum import StrEnum
+from importlib import import_module
 from typing import Annotated
 
 import typer
@@ -8,15 +9,9 @@ import typer
 from pipeline import config
 from pipeline.cli.app import app, run
 from pipeline.edge import logs
+from schemas.roles import ROLE_NAMES
 
-
-class RoleName(StrEnum):
-    """The kinds of worker."""
-
-    AGGREGATOR = "aggregator"
-    RECORDER = "recorder"
-    DETECTOR = "detector"
-    NOTIFIER = "notifier"
+RoleName = StrEnum("RoleName", {name.upper(): name for name in ROLE_NAMES})  # type: ignore[misc]
 
 
 @app.command("worker")
@@ -26,18 +21,11 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
     It answers /metrics, /healthz and /readyz on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT.
     """
     # Faust reads sys.argv and takes a second to import: only a worker pays for it.
-    from agents import aggregator, detector, notifier, recorder
     from agents.app import run as run_worker
 
     settings = config.load()
     logs.configure(settings, role=role.value)
-    make = {
-        RoleName.AGGREGATOR: aggregator.make,
-        RoleName.RECORDER: recorder.make,
-        RoleName.DETECTOR: detector.make,
-        RoleName.NOTIFIER: notifier.make,
-    }[role]
-    run_worker(*make(settings))
+    run_worker(*import_module(f"agents.{role.value}").make(settings))
 
 
 def main() -> None:

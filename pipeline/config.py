@@ -60,6 +60,11 @@ class Settings(BaseSettings):
     clickhouse_database: str = Field(
         "inferwatch", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="database of every table"
     )
+    clickhouse_cluster: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_.-]*$",
+        description="cluster on whose replicas migrations make the tables, replicated; default: one server",
+    )
     clickhouse_user: str = Field("default", description="user that the workers insert as")
     clickhouse_password: SecretStr = Field(SecretStr(""), description="its password")
     clickhouse_admin_user: str = Field("", description="user for migrations; default: clickhouse_user")

@@ -11,7 +11,7 @@ PLUGIN_VERSION = "4.20.0"
 CLICKHOUSE = DataSourceRef(type_val=CLICKHOUSE_TYPE, uid="${datasource}")
 PROMETHEUS = DataSourceRef(type_val="prometheus", uid="${prometheus}")
 
-# model_range and class_range (schemas/clickhouse/0011_dashboards.sql) read only the rollup that fits the range.
+# model_range and class_range (schemas/clickhouse/0009_ranges.sql) read only the rollup that fits the range.
 MODELS = "model_range(since = $__fromTime, until = $__toTime, step_s = $__interval_s)"
 CLASSES = "class_range(since = $__fromTime, until = $__toTime, step_s = $__interval_s)"
 # The range, and the one of equal length before it.

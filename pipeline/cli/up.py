@@ -13,8 +13,10 @@ from rich.table import Table
 
 from pipeline.edge.local import Progress as Step
 from pipeline.edge.local.stack import Stack
+from schemas.roles import ROLE_NAMES
 
-ROLES = ("aggregator", "recorder", "detector", "notifier")
+ROLES = ROLE_NAMES
+
 Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="default: a free one, the same the next time")]
 
 

@@ -1,7 +1,7 @@
 -- One row per event. Detections are parallel arrays (NaN in a box = not given); detections_extra holds the rest as JSON.
 -- Sorted by model, device, time: time first would interleave the rows of all parts and double the cost of merges.
 -- device_id '', error '', image_width 0 = not given.
-CREATE TABLE IF NOT EXISTS inferences
+CREATE TABLE IF NOT EXISTS inferences {cluster}
 (
     event_id                    String,
     event_time                  DateTime64(3, 'UTC'),
@@ -47,11 +47,11 @@ CREATE TABLE IF NOT EXISTS inferences
         SELECT kafka_partition, count(), max(kafka_offset), max(kafka_time) GROUP BY kafka_partition
     )
 )
-ENGINE = MergeTree
+ENGINE = {engine:MergeTree}
 PARTITION BY toDate(event_time)
 ORDER BY (workspace, model_id, device_id, event_time)
 TTL toDateTime(event_time) + toIntervalDay({ttl_inferences_days})
-SETTINGS non_replicated_deduplication_window = 100000,
+SETTINGS {deduplication},
          -- Live inserts are small: merge more parts at once, and columns one by one (7 -> 3 times written).
          merge_selector_base = 12,
          vertical_merge_algorithm_min_columns_to_activate = 1,

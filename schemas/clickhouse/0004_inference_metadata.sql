@@ -1,5 +1,5 @@
 -- What became known about an inference after it was published; the view inference_details folds it in.
-CREATE TABLE IF NOT EXISTS inference_metadata
+CREATE TABLE IF NOT EXISTS inference_metadata {cluster}
 (
     workspace       LowCardinality(String),
     inference_id    String,
@@ -14,9 +14,9 @@ CREATE TABLE IF NOT EXISTS inference_metadata
     INDEX inference_id inference_id TYPE bloom_filter(0.001) GRANULARITY 1,
     INDEX kafka_offset kafka_offset TYPE minmax              GRANULARITY 1
 )
-ENGINE = MergeTree
+ENGINE = {engine:MergeTree}
 PARTITION BY toDate(kafka_time)
 ORDER BY (workspace, inference_id, field, sent_at)
 TTL toDateTime(kafka_time) + toIntervalDay({ttl_inferences_days})
-SETTINGS non_replicated_deduplication_window = 100000,
+SETTINGS {deduplication},
          ttl_only_drop_parts = 1;

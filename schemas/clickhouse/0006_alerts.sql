@@ -1,5 +1,5 @@
 -- One row per step in the life of an alert, in the words of the topic inference.alerts. Kept for ever: they are few.
-CREATE TABLE IF NOT EXISTS alerts
+CREATE TABLE IF NOT EXISTS alerts {cluster}
 (
     fingerprint     String,
     episode         DateTime64(3, 'UTC'),
@@ -29,17 +29,17 @@ CREATE TABLE IF NOT EXISTS alerts
 
     INDEX kafka_offset kafka_offset TYPE minmax GRANULARITY 1
 )
-ENGINE = MergeTree
+ENGINE = {engine:MergeTree}
 PARTITION BY toYYYYMM(at)
 ORDER BY (workspace, fingerprint, episode, sequence)
-SETTINGS non_replicated_deduplication_window = 100000;
+SETTINGS {deduplication};
 
 -- The last step of each alert.
-CREATE OR REPLACE VIEW alert_state AS
+CREATE OR REPLACE VIEW alert_state {cluster} AS
 SELECT * FROM alerts
 ORDER BY episode DESC, sequence DESC
 LIMIT 1 BY workspace, fingerprint;
 
-CREATE OR REPLACE VIEW open_alerts AS
+CREATE OR REPLACE VIEW open_alerts {cluster} AS
 SELECT * FROM alert_state
 WHERE state != 'resolved';

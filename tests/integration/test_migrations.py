@@ -10,6 +10,7 @@ import pytest
 import typer
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from pipeline.cli.migrate import migrate as migrate_verb
@@ -193,6 +194,16 @@ def test_the_statements_for_users_are_sql_and_hold_no_password(empty: Settings, 
     for statement in statements:
         client.query(f"EXPLAIN AST {statement}")
         assert "pass'word" not in statement
+
+
+def test_what_a_cluster_is_given_is_sql(empty: Settings, client: Client) -> None:
+    # That it runs cannot be shown here: the embedded engine has no Keeper, so no replicated table.
+    cluster = empty.model_copy(update={"clickhouse_cluster": "main", "clickhouse_reader_password": SecretStr("secret")})
+    statements = [s for m in known_migrations() for s in m.statements(cluster)] + statements_for_users(cluster)[0]
+    for statement in statements:
+        # formatQuery has no parameters of its own to fill those of the views in.
+        ((told,),) = client.query(f"SELECT formatQuerySingleLine($sql${statement}$sql$)").result_rows
+        assert "ON CLUSTER main" in told
 
 
 def test_the_verb_prints_a_line_for_each_thing_done(empty: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import yaml
 
 from pipeline.config import Settings
 from pipeline.edge.kafka.compacted import put_rules
+from schemas.roles import ROLE_NAMES as ROLES
 from tests.alerting import rule
 from tests.integration.feed import Feed, Traffic
 from tests.integration.proof import quick
@@ -19,7 +20,6 @@ from tests.integration.workers import Fleet, eventually, fleet
 
 pytestmark = pytest.mark.integration
 
-ROLES = ("aggregator", "recorder", "detector", "notifier")
 SURE = rule(
     rule_id="always", metric="confidence_mean", operator=">", threshold=0.01, window_s=60, recipients=["alertmanager"]
 )

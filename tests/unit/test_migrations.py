@@ -5,7 +5,7 @@ import re
 import pytest
 
 from pipeline import config
-from pipeline.edge.store.migrations import EACH_WINDOW, Migration, MigrationError, known_migrations, missing_migrations
+from pipeline.edge.store.migrations import Migration, MigrationError, known_migrations, missing_migrations
 
 SETTINGS = config.load({})
 ONE = Migration(1, "0001_one", "CREATE TABLE IF NOT EXISTS one (a UInt8) ENGINE = Null;\n")
@@ -38,10 +38,27 @@ def test_a_semicolon_at_the_end_of_a_line_ends_a_statement_and_comments_are_not_
 
 
 def test_a_statement_about_each_window_stands_for_four() -> None:
-    migration = Migration(1, "0001_x", "SELECT 0;\nSELECT '{each_window}' FROM t{each_window};\n")
+    migration = Migration(1, "0001_x", "SELECT 0;\nSELECT {window_s}, '{window_ttl}' FROM t{window};\n")
+    ttl = "TTL window_start + toIntervalDay({})"
     assert migration.statements(SETTINGS) == [
         "SELECT 0",
-        *(f"SELECT '{w}' FROM t{w}" for w in ("", "_1m", "_1h", "_1d")),
+        f"SELECT 10, '{ttl.format(7)}' FROM t",
+        f"SELECT 60, '{ttl.format(90)}' FROM t_1m",
+        f"SELECT 3600, '{ttl.format(730)}' FROM t_1h",
+        "SELECT 86400, '' FROM t_1d",
+    ]
+
+
+def test_alternatives_in_braces_make_a_statement_each_and_go_together() -> None:
+    migration = Migration(1, "0001_x", "SELECT {a|b} FROM {|b_}t;\n")
+    assert migration.statements(SETTINGS) == ["SELECT a FROM t", "SELECT b FROM b_t"]
+
+
+def test_all_windows_can_stand_in_one_statement() -> None:
+    text = "SELECT * FROM (/* each window: UNION ALL */ SELECT {window_s} FROM {a|b}{window} /* end */);\n"
+    each = re.compile(r"SELECT (\d+) FROM ([ab]\w*)")
+    assert [each.findall(s) for s in Migration(1, "0001_x", text).statements(SETTINGS)] == [
+        [("10", name), ("60", f"{name}_1m"), ("3600", f"{name}_1h"), ("86400", f"{name}_1d")] for name in "ab"
     ]
 
 
@@ -62,21 +79,22 @@ def test_a_setting_does_not_change_the_checksum() -> None:
 
 
 def test_every_statement_that_comes_with_the_code_may_run_twice() -> None:
-    again = re.compile(
-        r"CREATE TABLE IF NOT EXISTS |CREATE MATERIALIZED VIEW IF NOT EXISTS |CREATE OR REPLACE VIEW |"
-        r"ALTER TABLE \w+ (ADD|DROP) \w+ IF (NOT )?EXISTS |ALTER TABLE \w+ MATERIALIZE PROJECTION |"
-        r"INSERT INTO model_(devices|classes)\n"  # tables of least and greatest: what is there twice counts once
-    )
+    again = re.compile(r"CREATE (TABLE|MATERIALIZED VIEW) IF NOT EXISTS |CREATE OR REPLACE VIEW ")
     assert [s.partition("\n")[0] for s in STATEMENTS if not again.match(s)] == []
 
 
-def test_every_table_that_keeps_what_the_recorder_writes_deduplicates() -> None:
-    rows = ("inferences", "device_heartbeats", "inference_metadata", "dead_letters", "alerts")
-    windows = [f"{kind}_windows{window}" for kind in ("model", "class") for window in EACH_WINDOW]
-    made = {
-        name[1]
-        for s in STATEMENTS
-        if (name := re.match(r"CREATE TABLE IF NOT EXISTS (\w+)", s))
-        and "non_replicated_deduplication_window = 100000" in s
-    }
-    assert made == {*rows, *windows, "model_devices", "model_classes"}
+def test_every_table_that_keeps_rows_knows_the_names_of_inserts() -> None:
+    made = {s.split()[5]: s for s in STATEMENTS if s.startswith("CREATE TABLE")}
+    assert len(made) == 18
+    kept = {name for name, s in made.items() if "non_replicated_deduplication_window = 100000" in s}
+    assert made.keys() - kept == {"model_windows_in", "class_windows_in"}
+
+
+def test_on_a_cluster_every_statement_runs_everywhere_and_every_table_is_replicated() -> None:
+    cluster = config.load({}, {"clickhouse_cluster": "main"})
+    statements = [s for m in known_migrations() for s in m.statements(cluster)]
+    assert len(statements) == len(STATEMENTS)
+    assert [s for s in statements if " ON CLUSTER `main`" not in s.partition("\n")[0]] == []
+    tables = [s for s in statements if s.startswith("CREATE TABLE") and "ENGINE = Null" not in s]
+    assert [s for s in tables if "ENGINE = Replicated" not in s] == []
+    assert [s for s in tables if "    replicated_deduplication_window" in s or "non_replicated" in s] == []

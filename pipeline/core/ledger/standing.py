@@ -10,13 +10,11 @@ from enum import Enum
 
 from pipeline.core.ledger.names import AggregatorName, ForeignMetadataError, Position, RecorderName
 from pipeline.core.span import Span
-from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, Topic
+from schemas import roles
+from schemas.topics import Topic
 
-AGGREGATOR, RECORDER = "aggregator", "recorder"
-READS: Mapping[str, tuple[Topic, ...]] = {
-    AGGREGATOR: (EVENTS,),
-    RECORDER: (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS),
-}
+AGGREGATOR, RECORDER = roles.AGGREGATOR.name, roles.RECORDER.name
+READS: Mapping[str, tuple[Topic, ...]] = {role.name: role.reads for role in roles.ROLES if role.is_exact}
 
 
 class Problem(Enum):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-WINDOW_MS = 10_000
+from schemas.windows import WINDOW_MS as WINDOW_MS
 
 
 def window_start(time_ms: int) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.core.audit import BLOCK, latency_table
 from pipeline.core.span import Span
+from schemas.windows import SIZES, WINDOW_MS, WINDOW_S
 
 KEYS_MAX = 2000  # differing keys that are followed one by one; with more the whole slice is asked again
 GAPS_MAX = 1000  # missing ranges told apart in one block of offsets
@@ -19,8 +20,6 @@ SETTINGS = {
     "max_bytes_before_external_sort": 400_000_000,
     "max_query_size": 4_000_000,
 }
-
-PERIODS = {"": 10, "_1m": 60, "_1h": 3600, "_1d": 86_400}  # suffix of a table -> its window in seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ _LATENCY_BUCKET = (
 )
 _CONFIDENCES = "`detections.confidence_ppm`"
 _BIN = "toInt32(intDiv({ppm}, 10000))"
-_ROWS_WINDOW = "toDateTime(intDiv(toUnixTimestamp64Milli(event_time), 10000) * 10, 'UTC')"
+_ROWS_WINDOW = f"toDateTime(intDiv(toUnixTimestamp64Milli(event_time), {WINDOW_MS}) * {WINDOW_S}, 'UTC')"
 
 
 def _optional(aggregate: str) -> str:
@@ -161,20 +160,19 @@ def _side(
 
 def _rollups(table: str, keys: tuple[str, ...], columns: tuple[str, ...]) -> list[Comparison]:
     out = []
-    for suffix, window_s in PERIODS.items():
-        if suffix:
-            floor = f"toDateTime(intDiv(toUnixTimestamp(window_start), {window_s}) * {window_s}, 'UTC')"
-            sums = _windows(table, columns, floor)
-            out.append(Comparison(table + suffix, window_s, keys, columns, sums, _windows(table + suffix, columns)))
+    for size in SIZES[1:]:
+        floor = f"toDateTime(intDiv(toUnixTimestamp(window_start), {size.seconds}) * {size.seconds}, 'UTC')"
+        name, sums = table + size.suffix, _windows(table, columns, floor)
+        out.append(Comparison(name, size.seconds, keys, columns, sums, _windows(name, columns)))
     return out
 
 
 WINDOWS = (
     Comparison(
-        "model_windows", 10, _MODEL_KEYS, _MODEL_COLUMNS, _model_rows(), _windows("model_windows", _MODEL_COLUMNS)
+        "model_windows", WINDOW_S, _MODEL_KEYS, _MODEL_COLUMNS, _model_rows(), _windows("model_windows", _MODEL_COLUMNS)
     ),
     Comparison(
-        "class_windows", 10, _CLASS_KEYS, _CLASS_COLUMNS, _class_rows(), _windows("class_windows", _CLASS_COLUMNS)
+        "class_windows", WINDOW_S, _CLASS_KEYS, _CLASS_COLUMNS, _class_rows(), _windows("class_windows", _CLASS_COLUMNS)
     ),
 )
 ROLLUPS = (

@@ -26,6 +26,7 @@ from pipeline.core.rows.tables import TableRows
 from pipeline.core.tally import Ints
 from pipeline.edge import metrics
 from pipeline.edge.store import client as clickhouse
+from schemas.windows import SIZES
 
 log = structlog.get_logger()
 
@@ -37,9 +38,6 @@ WAIT_S_FIRST, WAIT_S_MAX = 0.1, 10.0
 _REFUSED_CODES = frozenset(
     {6, 10, 16, 20, 26, 27, 33, 36, 44, 46, 47, 50, 53, 60, 62, 70, 72, 73, 81, 117, 130, 192, 193, 194, 349, 497, 516}
 )
-
-# The tables behind a Null table, and the seconds their window_start is floored to.
-_WINDOW_TARGETS = {"": 10, "_1m": 60, "_1h": 3600, "_1d": 86_400}
 
 _ROWS = ("inferences", "device_heartbeats", "inference_metadata", "alerts", "dead_letters")
 _WINDOWS = ("model_windows", "class_windows")
@@ -88,7 +86,7 @@ class Writer:
         """Opens the connection pool."""
         metrics.watch_tables(
             inserted=[*_ROWS, *(f"{table}_in" for table in _WINDOWS)],
-            mended=[*_ROWS, *(table + suffix for table in _WINDOWS for suffix in _WINDOW_TARGETS)],
+            mended=[*_ROWS, *(table + size.suffix for table in _WINDOWS for size in SIZES)],
             outcomes=[outcome.value for outcome in Outcome],
         )
         user, password = clickhouse.credentials(self._settings, "writer")
@@ -193,8 +191,8 @@ class Writer:
         if not rows.table.endswith("_in"):
             return _some([rows.take(np.flatnonzero(~np.isin(rows.offsets, await self._offsets_in(rows, alive))))])
         found = []
-        for suffix, seconds in _WINDOW_TARGETS.items():
-            target = floored(rows, rows.table.removesuffix("_in") + suffix, seconds)
+        for size in SIZES:
+            target = floored(rows, rows.table.removesuffix("_in") + size.suffix, size.seconds)
             there = await self._windows_in(target, alive)
             starts = _numbers(target, "window_start").tolist()
             found.append(target.take(np.flatnonzero(np.array([there.get(s, -1) for s in starts]) < _row_marks(target))))

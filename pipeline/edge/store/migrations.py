@@ -1,8 +1,7 @@
 """Brings a database to the tables and views that this code knows: numbered SQL files, forward only, each recorded.
 
-Every statement may run twice and by two at once. In the SQL a setting's name in braces stands for its value, and a
-statement that says {each_window} stands for four: for '' (10 s), _1m, _1h and _1d. Retention follows the settings, on
-every run.
+Every statement may run twice and by two at once. What stands in braces in the SQL is told in ddl.py. Retention follows
+the settings, on every run.
 """
 
 import hashlib
@@ -16,26 +15,24 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
 from pipeline.config import Settings
+from pipeline.edge.store import ddl
 from pipeline.edge.store.client import ClickHouseUnavailable, connect
 
-EACH_WINDOW = ("", "_1m", "_1h", "_1d")
-
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
-_COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
-_END = re.compile(r";\s*$", re.MULTILINE)
-_NAME = re.compile(r"\{(\w+)\}")
 _TTL = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+).*^TTL (.+) \+ toIntervalDay\((\d+)\)$", re.MULTILINE | re.DOTALL)
 _DAYS = re.compile(r"\bTTL .*toIntervalDay\((\d+)\)")
 
 _RECORD = """
-CREATE TABLE IF NOT EXISTS schema_migrations
+CREATE TABLE IF NOT EXISTS schema_migrations {cluster}
 (
     version    UInt32,
     name       String,
     checksum   String,
     applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')
 )
-ENGINE = ReplacingMergeTree ORDER BY version
+ENGINE = {engine:ReplacingMergeTree}
+ORDER BY version
+SETTINGS {deduplication}
 """
 
 
@@ -58,18 +55,10 @@ class Migration:
 
     def statements(self, settings: Settings) -> list[str]:
         """The SQL to run, in order. Raises MigrationError for a name that is no setting."""
-        found = [s.strip() for s in _END.split(_COMMENT.sub("", self.text)) if s.strip()]
-        repeated = [
-            s.replace("{each_window}", window)
-            for s in found
-            for window in (EACH_WINDOW if "{each_window}" in s else ("",))
-        ]
-        return [_NAME.sub(lambda name: self._value(settings, name[1]), s) for s in repeated]
-
-    def _value(self, settings: Settings, name: str) -> str:
-        if name not in Settings.model_fields:
-            raise MigrationError(f"{self.name}: {{{name}}} is no setting")
-        return str(getattr(settings, name))
+        try:
+            return ddl.statements(self.text, settings)
+        except ddl.TemplateError as error:
+            raise MigrationError(f"{self.name}: {error}") from error
 
 
 def known_migrations() -> tuple[Migration, ...]:
@@ -115,7 +104,8 @@ def migrate(settings: Settings, known: Sequence[Migration] | None = None) -> lis
     with explained(settings.clickhouse_database):
         _create_database(settings)
         with closing(connect(settings, "admin")) as client:
-            client.command(_RECORD)
+            (record,) = ddl.statements(_RECORD, settings)
+            client.command(record)
             applied = [
                 _apply(client, migration, settings) for migration in missing_migrations(known, _recorded(client))
             ]
@@ -139,7 +129,7 @@ def _create_database(settings: Settings) -> None:
         # Asked first: a user who may do everything inside one database may not say CREATE DATABASE, even to no effect.
         there = client.query("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name})
         if not there.result_rows:
-            client.command(f"CREATE DATABASE IF NOT EXISTS `{name}`")
+            client.command(f"CREATE DATABASE IF NOT EXISTS `{name}`{ddl.on_cluster(settings)}")
 
 
 def _apply(client: Client, migration: Migration, settings: Settings) -> str:
@@ -172,7 +162,7 @@ def _follow_retention(client: Client, settings: Settings, known: Sequence[Migrat
         if table in engines and (now is None or now[1] != days):
             # Not materialized: that would rewrite every part at once. Parts take it up as they merge.
             client.command(
-                f"ALTER TABLE {table} MODIFY TTL {column} + toIntervalDay({days})",
+                f"ALTER TABLE {table}{ddl.on_cluster(settings)} MODIFY TTL {column} + toIntervalDay({days})",
                 settings={"materialize_ttl_after_modify": 0},
             )
             changed.append(f"{table} is kept for {days} days")

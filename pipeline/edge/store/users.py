@@ -4,6 +4,7 @@ import hashlib
 from contextlib import closing
 
 from pipeline.config import Settings
+from pipeline.edge.store import ddl
 from pipeline.edge.store.client import connect, credentials
 from pipeline.edge.store.migrations import explained
 
@@ -31,13 +32,16 @@ def ensure_users(settings: Settings) -> list[str]:
 
 def statements_for_users(settings: Settings) -> tuple[list[str], list[str]]:
     """The SQL, and what to say once it has run."""
-    database = f"`{settings.clickhouse_database}`"
+    database, cluster = f"`{settings.clickhouse_database}`", ddl.on_cluster(settings)
     statements, report = [], []
     admin, (writer, writer_password) = credentials(settings, "admin")[0], credentials(settings, "writer")
     if admin == writer:
         report.append(f"writer: {writer} is the admin (set INFERWATCH_CLICKHOUSE_ADMIN_USER to keep them apart)")
     else:
-        statements += [*_user(writer, writer_password), f"GRANT SELECT, INSERT ON {database}.* TO {_quoted(writer)}"]
+        statements += [
+            *_user(writer, writer_password, cluster),
+            f"GRANT{cluster} SELECT, INSERT ON {database}.* TO {_quoted(writer)}",
+        ]
         report.append(f"writer: {writer} may insert and select")
     reader, reader_password = credentials(settings, "reader")
     if not reader_password:
@@ -46,17 +50,17 @@ def statements_for_users(settings: Settings) -> tuple[list[str], list[str]]:
         report.append(f"reader: {reader} is also the writer or the admin (set INFERWATCH_CLICKHOUSE_READER_USER)")
     else:
         statements += [
-            *_user(reader, reader_password, _READER_LIMITS),
-            f"GRANT SELECT ON {database}.* TO {_quoted(reader)}",
+            *_user(reader, reader_password, cluster, _READER_LIMITS),
+            f"GRANT{cluster} SELECT ON {database}.* TO {_quoted(reader)}",
         ]
         report.append(f"reader: {reader} may select")
     return statements, report
 
 
-def _user(name: str, password: str, limits: str = "") -> list[str]:
+def _user(name: str, password: str, cluster: str, limits: str = "") -> list[str]:
     # Only the hash goes over the wire, into the query log and into error texts.
     how = f"IDENTIFIED WITH sha256_hash BY '{hashlib.sha256(password.encode()).hexdigest()}' {limits}".rstrip()
-    return [f"CREATE USER IF NOT EXISTS {_quoted(name)} {how}", f"ALTER USER {_quoted(name)} {how}"]
+    return [f"{verb} {_quoted(name)}{cluster} {how}" for verb in ("CREATE USER IF NOT EXISTS", "ALTER USER")]
 
 
 def _quoted(name: str) -> str:
