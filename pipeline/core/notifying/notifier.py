@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
+from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.limits import Allowances, StormCap
-from pipeline.core.notifying.messages import alertmanager_labels
 from pipeline.core.notifying.muting import Silences
 from pipeline.core.notifying.notification import (
     Notification,
