@@ -57,6 +57,9 @@ NOTIFICATION_RETRIES = Counter(
     "inferwatch_notification_retries_total", "Attempts to notify that failed and are made again.", ["sender"]
 )
 SNAPSHOT_BYTES = Counter("inferwatch_snapshot_bytes_total", "State that was saved, compressed.")
+SNAPSHOTS_NOT_USED = Counter(
+    "inferwatch_snapshots_not_used_total", "Snapshots that could not be used; the log was read instead.", ["reason"]
+)
 SNAPSHOT_SECONDS = Histogram("inferwatch_snapshot_seconds", "From a state to its snapshot on Kafka.", buckets=_INSERTS)
 
 BUILD.info({"version": version("inferwatch")})

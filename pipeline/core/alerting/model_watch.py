@@ -6,24 +6,23 @@ in order. What comes out depends on the records and the rules alone, so a restar
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from zlib import crc32
 
 import msgspec
 
 from pipeline.core.alerting import ourselves
-from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.alerting.life_cycle import LifeCycle, LifeState
 from pipeline.core.alerting.ourselves import OurLimits
-from pipeline.core.alerting.refusals import Refusals
+from pipeline.core.alerting.refusals import Refusals, RefusalsState
 from pipeline.core.condition import Condition, Subject
-from pipeline.core.detection.detector import AutomaticDetector, WindowRows
+from pipeline.core.detection.detector import AutomaticDetector, DetectionState, WindowRows
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.signals import Channel
 from pipeline.core.ledger.chain import Chain, Verdict
 from pipeline.core.ledger.names import Position
-from pipeline.core.rules.engine import RuleEngine
+from pipeline.core.rules.engine import RuleEngine, RulesState
 from pipeline.core.windows.log_clock import WINDOW_MS
-from schemas.aggregate import AggregateRecord, ClassColumns, ModelColumns
+from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement
@@ -51,10 +50,25 @@ class _Pending:
         return self.rows.models.window_start_s + self.rows.classes.window_start_s
 
 
+class ModelState(msgspec.Struct):
+    """What is saved of a ModelWatch."""
+
+    chain: dict[int, Position]
+    sources: int
+    through: dict[int, int]
+    judged_ms: int
+    gap_ms: int | None
+    refusals: RefusalsState
+    heard_ms: int
+    pending: list[tuple[WindowRows, bool]]
+    rules: RulesState
+    detection: DetectionState | None
+    life: LifeState
+    accepted: list[tuple[Subject, int]]
+
+
 class ModelWatch:
     """One partition's models."""
-
-    version = 3  # of its snapshot
 
     def __init__(
         self,
@@ -230,35 +244,32 @@ class ModelWatch:
         lag_ms = newest_ms - (self._heard_ms if slowest is None else heard[slowest])
         return self._life.observe(ourselves.input_lag(self._partition, newest_ms, lag_ms, slowest))
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> ModelState:
         """What to save together with the offset that it explains."""
-        return {
-            "chain": [[source, *position] for source, position in self._chain.snapshot().items()],
-            "sources": self._sources,
-            "through": list(self._through.items()),
-            "judged_ms": self._judged_ms,
-            "gap_ms": self._gap_ms,
-            "refusals": self._refusals.snapshot(),
-            "heard_ms": self._heard_ms,
-            "pending": [[item.rows.models, item.rows.classes, item.is_fed] for item in self._pending],
-            "rules": self._rules.snapshot(),
-            "detector": None if self._detector is None else self._detector.snapshot(),
-            "life": self._life.snapshot(),
-            "accepted": [[msgspec.to_builtins(subject), episode] for subject, episode in self._accepted.items()],
-        }
+        return ModelState(
+            chain=self._chain.snapshot(),
+            sources=self._sources,
+            through=self._through,
+            judged_ms=self._judged_ms,
+            gap_ms=self._gap_ms,
+            refusals=self._refusals.snapshot(),
+            heard_ms=self._heard_ms,
+            pending=[(item.rows, item.is_fed) for item in self._pending],
+            rules=self._rules.snapshot(),
+            detection=None if self._detector is None else self._detector.snapshot(),
+            life=self._life.snapshot(),
+            accepted=list(self._accepted.items()),
+        )
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """As it was when it was saved, by this version."""
-        self._chain = Chain({source: Position(*position) for source, *position in saved["chain"]})
-        self._sources, self._through = saved["sources"], dict(saved["through"])
-        self._judged_ms, self._gap_ms, self._heard_ms = saved["judged_ms"], saved["gap_ms"], saved["heard_ms"]
-        self._pending = [
-            _Pending(WindowRows(msgspec.convert(models, ModelColumns), msgspec.convert(classes, ClassColumns)), is_fed)
-            for models, classes, is_fed in saved["pending"]
-        ]
-        self._refusals.restore(saved["refusals"])
-        self._rules.restore(saved["rules"])
-        if self._detector is not None:
-            self._detector.restore(saved["detector"])
-        self._life.restore(saved["life"])
-        self._accepted = {msgspec.convert(subject, Subject): episode for subject, episode in saved["accepted"]}
+    def restore(self, state: ModelState) -> None:
+        """As it was when it was saved."""
+        self._chain = Chain(state.chain)
+        self._sources, self._through = state.sources, state.through
+        self._judged_ms, self._gap_ms, self._heard_ms = state.judged_ms, state.gap_ms, state.heard_ms
+        self._pending = [_Pending(rows, is_fed) for rows, is_fed in state.pending]
+        self._refusals.restore(state.refusals)
+        self._rules.restore(state.rules)
+        if self._detector is not None and state.detection is not None:
+            self._detector.restore(state.detection)
+        self._life.restore(state.life)
+        self._accepted = dict(state.accepted)

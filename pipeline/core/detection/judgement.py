@@ -96,15 +96,20 @@ class Judgement:
         for state in self._parts.values():
             state.keep(columns)
 
-    def pack(self, columns: Ints) -> dict[str, dict[str, bytes]]:
-        """Their state, bit by bit."""
-        return {name: state.pack(columns) for name, state in self._parts.items()}
+    @property
+    def form(self) -> str:
+        """Of `arrays`: a part's name, and those, types and sizes of its arrays."""
+        return repr([(name, state.form) for name, state in self._parts.items()])
 
-    def unpack(self, packed: Mapping[str, Mapping[str, bytes]], count: int) -> None:
-        """Models of a `pack`, in the columns after the last."""
+    def arrays(self) -> dict[str, Arrays]:
+        """Their state, bit by bit."""
+        return {name: state.arrays() for name, state in self._parts.items()}
+
+    def take(self, saved: Mapping[str, Arrays]) -> None:
+        """Models that were saved, in the columns after the last."""
         self._forget()
         for name, state in self._parts.items():
-            state.unpack(packed[name], count)
+            state.take(saved[name])
 
     def step(self, index: int, coming: Signals, masked: Bools) -> Told:
         """One window of all models. `coming`: (SIGNALS, windows, models), this one and those known after it."""

@@ -2,7 +2,7 @@
 
 Silence is the broker's time since a device was last heard, against the partition's watermark: the broker's time of the
 newest record. So a lag, a pause or a restart of ours makes nobody silent, and the same log gives the same alerts. What
-is said depends on the records alone, not on how often `tick` is called.
+is said depends on the records alone.
 
 The detector beats into every partition itself (`is_tick`): the watermark goes on when all devices are dead. When the
 partition as a whole was silent, nobody could have been heard, and every device has its full time again.
@@ -11,10 +11,7 @@ Two stages: suspect (an alert that is pending: nobody is told), then lost (it fi
 within the same few beats, the site is out: one alert, and theirs are suppressed by it.
 """
 
-from collections import Counter
-from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
-from typing import Any
 
 import msgspec
 
@@ -45,6 +42,16 @@ def site_of(beat: Heartbeat) -> str | None:
     return None
 
 
+class MonitorState(msgspec.Struct):
+    """What is saved of a HeartbeatMonitor."""
+
+    watermark_ms: int
+    resumed_ms: int
+    refused: int
+    devices: list[Device]
+    outages: dict[Key, tuple[int, int]]  # since when, and when it was said last
+
+
 class HeartbeatMonitor:
     """A machine: the beats of one partition in, what is wrong with whom out."""
 
@@ -57,7 +64,6 @@ class HeartbeatMonitor:
         self._queue: list[tuple[int, Key]] = []  # deadlines; an entry that is not its device's any more is void
         self._watermark_ms = -1
         self._resumed_ms = 0  # the partition was silent before
-        self._caught_up = False
         self.refused = 0  # beats of devices beyond devices_max
 
     def observe(self, broker_ms: int, beat: Heartbeat | None) -> list[Condition]:
@@ -79,43 +85,23 @@ class HeartbeatMonitor:
         self._schedule(device)
         return said
 
-    def tick(self, watermark_ms: int, caught_up: bool) -> list[Condition]:
-        """The newest record of the partition is of `watermark_ms`; `caught_up`: no record before it is unread."""
-        self._caught_up = caught_up
-        return self._advance(watermark_ms) if caught_up else []
-
-    def stages(self) -> Mapping[str, int]:
-        """Devices by stage; all "unknown" while our input lags or the partition has just come back."""
-        settled_ms = self._resumed_ms + self._policy.log_gap_ms
-        if not self._caught_up or self._watermark_ms < settled_ms:
-            return {"unknown": len(self._devices)}
-        return Counter(device.stage.value for device in self._devices.values())
-
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> MonitorState:
         """What to save together with the offset that it explains."""
-        return {
-            "watermark_ms": self._watermark_ms,
-            "resumed_ms": self._resumed_ms,
-            "refused": self.refused,
-            "devices": [msgspec.to_builtins(device) for device in self._devices.values()],
-            "outages": [[*key, s.out_since_ms, s.said_ms] for key, s in self._sites.items() if s.out_since_ms],
-        }
+        outages = {key: (site.out_since_ms, site.said_ms) for key, site in self._sites.items() if site.out_since_ms}
+        return MonitorState(self._watermark_ms, self._resumed_ms, self.refused, list(self._devices.values()), outages)
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
+    def restore(self, state: MonitorState) -> None:
         """As it was when it was saved."""
-        self._watermark_ms, self._resumed_ms = snapshot["watermark_ms"], snapshot["resumed_ms"]
-        self.refused = snapshot["refused"]
-        devices = msgspec.convert(snapshot["devices"], list[Device])
-        self._devices = {(device.workspace, device.device_id): device for device in devices}
+        self._watermark_ms, self._resumed_ms, self.refused = state.watermark_ms, state.resumed_ms, state.refused
+        self._devices = {(device.workspace, device.device_id): device for device in state.devices}
         self._sites = {}
-        for device in devices:
+        for device in state.devices:
             self._site(device).enter(device)
-        for workspace, name, out_since_ms, said_ms in snapshot["outages"]:
-            site = self._sites[workspace, name]
+        for key, (out_since_ms, said_ms) in state.outages.items():
+            site = self._sites[key]
             site.out_since_ms, site.said_ms = out_since_ms, said_ms
         self._queue = [(device.deadline_ms, key) for key, device in self._devices.items()]
         heapify(self._queue)
-        self._caught_up = False
 
     def _enrol(self, broker_ms: int, beat: Heartbeat) -> Device | None:
         if len(self._devices) >= self._policy.devices_max:

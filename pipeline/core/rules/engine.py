@@ -9,9 +9,8 @@ one: a new version that does badly must not hide behind an old one that does wel
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -20,13 +19,22 @@ from pipeline.core.condition import Condition, Subject
 from pipeline.core.rules.layout import Layout
 from pipeline.core.rules.rule_book import RuleBook, is_about, names_model
 from pipeline.core.rules.sliding import STEP_S, sparse
-from pipeline.core.rules.watched import MIX, MODEL, Key, WatchedModel
+from pipeline.core.rules.watched import MIX, MODEL, Key, WatchedModel, WatchedState
 from pipeline.core.tally import Ints
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.rule import Rule
 
 FORGET_S = 7 * 86_400  # a model that no rule names and that was silent for so long is gone
 HOLE_S = 3600  # of a longer stretch of the log without anything, only the end is judged step by step
+
+
+class RulesState(msgspec.Struct):
+    """What is saved of a RuleEngine."""
+
+    end_s: int
+    coming: list[int]  # ascending
+    rules: list[Rule]
+    models: list[WatchedState]
 
 
 class RuleEngine:
@@ -97,25 +105,19 @@ class RuleEngine:
                 self._forget()
         return found
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {
-            "end_s": self.end_s,
-            "coming": sorted(self._coming),
-            "rules": [msgspec.to_builtins(rule) for rule in self._book],
-            "models": [model.snapshot() for model in self._models.values()],
-        }
+    def snapshot(self) -> RulesState:
+        """Everything."""
+        models = [model.snapshot() for model in self._models.values()]
+        return RulesState(self.end_s, sorted(self._coming), list(self._book), models)
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """As it was when the snapshot was taken."""
-        self.end_s = snapshot["end_s"]
-        self._coming = set(snapshot["coming"])
-        self._book = RuleBook()
-        for rule in snapshot["rules"]:
-            self._book.put(msgspec.convert(rule, Rule))
+    def restore(self, state: RulesState) -> None:
+        """As it was when it was saved."""
+        self.end_s, self._coming, self._book = state.end_s, set(state.coming), RuleBook()
+        for rule in state.rules:
+            self._book.put(rule)
         self._models = {}
-        for one in snapshot["models"]:
-            key = one["workspace"], one["model_id"]
+        for one in state.models:
+            key = one.workspace, one.model_id
             self._models[key] = WatchedModel.restore(one, self._book.about(*key), self.end_s)
 
     def _next_end(self, through_s: int) -> int:

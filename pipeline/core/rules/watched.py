@@ -3,12 +3,14 @@
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
 
 from pipeline.core.condition import Condition, Subject
 from pipeline.core.rules import meters
 from pipeline.core.rules.rule_book import names_model
-from pipeline.core.rules.sliding import MINUTE_S, STEP_S, Sliding, Sparse
+from pipeline.core.rules.sliding import MINUTE_S, STEP_S, Sliding, SlidingState, Sparse
 from pipeline.core.rules.wording import Wording
 from pipeline.core.tally import Ints
 from schemas.alert import AlertKind
@@ -56,6 +58,18 @@ class _Finding(NamedTuple):
     value: float | None
     sample_size: int
     is_partial: bool = False  # a count of a window whose beginning is not known
+
+
+class WatchedState(msgspec.Struct):
+    """What is saved of a WatchedModel."""
+
+    FORM: ClassVar[str] = repr((meters.COUNTS_SIZE, meters.CONFIDENCE_SIZE, meters.LATENCY_SIZE))  # where sums stand
+
+    workspace: str
+    model_id: str
+    heard_s: int | None
+    classes: list[str]  # by number
+    series: dict[Key, SlidingState]
 
 
 class WatchedModel:
@@ -190,23 +204,18 @@ class WatchedModel:
         meter = meters.METERS.get(rule.metric)
         return _Watch(rule, subject, _key(rule), Wording.of(rule, subject), meter, _BEYOND[rule.operator])
 
-    def snapshot(self) -> dict[str, Any]:
-        """All but the rules, as JSON has it."""
-        return {
-            "workspace": self.workspace,
-            "model_id": self.model_id,
-            "heard_s": self.heard_s,
-            "classes": list(self._class_ids),
-            "series": [[list(key), series.snapshot()] for key, series in self._series.items()],
-        }
+    def snapshot(self) -> WatchedState:
+        """All but the rules."""
+        series = {key: one.snapshot() for key, one in self._series.items()}
+        return WatchedState(self.workspace, self.model_id, self.heard_s, list(self._class_ids), series)
 
     @classmethod
-    def restore(cls, snapshot: Mapping[str, Any], rules: Sequence[Rule], end_s: int) -> "WatchedModel":
+    def restore(cls, state: WatchedState, rules: Sequence[Rule], end_s: int) -> "WatchedModel":
         """As it was, with these rules."""
-        model = cls(snapshot["workspace"], snapshot["model_id"])
-        model.heard_s = snapshot["heard_s"]
-        model._class_ids = {name: i for i, name in enumerate(snapshot["classes"])}
-        model._series = {(kind, name): Sliding.restore(series) for (kind, name), series in snapshot["series"]}
+        model = cls(state.workspace, state.model_id)
+        model.heard_s = state.heard_s
+        model._class_ids = {name: i for i, name in enumerate(state.classes)}
+        model._series = {key: Sliding.restore(series) for key, series in state.series.items()}
         model.bind(rules, end_s, end_s)
         return model
 
