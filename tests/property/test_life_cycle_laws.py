@@ -9,7 +9,7 @@ from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from tests.alerting import START_MS, condition
 from tests.states import reloaded
 
-SUBJECTS = [Subject(AlertKind.RULE, rule, "acme", "helmets/3", None, None, "error_rate") for rule in ("r", "s")]
+SUBJECTS = [Subject(AlertKind.RULE, "acme", "error_rate", rule, "helmets/3") for rule in ("r", "s")]
 
 conditions = st.builds(
     lambda subject, breached, severity, hold, keep, suppressed: (subject, breached, severity, hold, keep, suppressed),

@@ -26,7 +26,7 @@ NO_DATA_MS = 900_000
 
 
 @dataclass(slots=True)
-class Episode:
+class OpenEpisode:
     """An open episode, and the last condition that said something."""
 
     last: Condition
@@ -46,7 +46,7 @@ class Track:
     """What is known of a subject: the open episode, and when it began to fire of late."""
 
     at_ms: int  # of the last condition
-    episode: Episode | None = None
+    episode: OpenEpisode | None = None
     fired_ms: list[int] = field(default_factory=list)
 
 
@@ -163,7 +163,7 @@ class LifeCycle:
         at_ms, episode = condition.at_ms, track.episode
         steps: list[AlertEvent] = []
         if episode is None:
-            episode = track.episode = Episode(condition, at_ms, at_ms, severity=condition.severity)
+            episode = track.episode = OpenEpisode(condition, at_ms, at_ms, severity=condition.severity)
             if condition.hold_ms > 0:
                 return [self._step(track, AlertState.PENDING, at_ms, condition)]
         was, worse = episode.state, condition.severity.rank > episode.severity.rank
@@ -258,7 +258,7 @@ class LifeCycle:
         )
 
 
-def _loudness(episode: Episode, condition: Condition) -> AlertState:
+def _loudness(episode: OpenEpisode, condition: Condition) -> AlertState:
     """How an episode that has been breached for long enough is told."""
     if episode.acknowledged_by is not None:
         return AlertState.ACKNOWLEDGED

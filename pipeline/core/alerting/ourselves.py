@@ -37,8 +37,9 @@ class OurLimits:
 
 def alive(at_ms: int) -> Condition:
     """Always fires: a service outside raises the alarm when it does not hear it any more."""
-    subject = Subject(AlertKind.PIPELINE, None, WORKSPACE, None, None, None, WATCHDOG)
-    return _condition(subject, at_ms, True, Severity.INFO, "inferwatch is watching; this alert always fires")
+    subject = Subject(AlertKind.PIPELINE, WORKSPACE, WATCHDOG)
+    text = "inferwatch is watching; this alert always fires"
+    return Condition(subject=subject, at_ms=at_ms, breached=True, severity=Severity.INFO, summary=text)
 
 
 def gap(partition: int, at_ms: int, source: int, evidence: Mapping[str, Any]) -> Condition:
@@ -81,12 +82,12 @@ def refusals(end_ms: int, read: int, refused: Mapping[str, int], limits: OurLimi
         f"{share:.2%} of the {read:,} records of {EVENTS.name} in {limits.refused_window_ms // 1000} s were refused "
         f"({why}); inferwatch dead-letters list shows them"
     )
-    return _condition(
-        Subject(AlertKind.PIPELINE, None, WORKSPACE, None, EVENTS.name, None, DEAD_LETTERS),
-        end_ms,
-        count >= limits.refused_min and share > limits.refused_share_max,
-        Severity.WARNING,
-        text,
+    return Condition(
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, DEAD_LETTERS, device_id=EVENTS.name),
+        at_ms=end_ms,
+        breached=count >= limits.refused_min and share > limits.refused_share_max,
+        severity=Severity.WARNING,
+        summary=text,
         value=share,
         threshold=limits.refused_share_max,
         keep_firing_ms=limits.refused_window_ms // 5,
@@ -110,12 +111,12 @@ def standstill(role: str, at_ms: int, progress: Progress, limits: OurLimits) -> 
         problem = next((f": {one.problem}" for one in stuck if one.problem), "")
         count = f"{len(told)} of {progress.partitions} partitions wait"
         text = f"{what} ({count}: {where}{problem}); inferwatch doctor says which"
-    return _condition(
-        Subject(AlertKind.PIPELINE, None, WORKSPACE, None, role, None, f"{role}_standstill_s"),
-        at_ms,
-        bool(stuck),
-        Severity.CRITICAL,
-        text,
+    return Condition(
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, f"{role}_standstill_s", device_id=role),
+        at_ms=at_ms,
+        breached=bool(stuck),
+        severity=Severity.CRITICAL,
+        summary=text,
         value=waited_ms / 1000,
         threshold=limits.standstill_ms / 1000,
         labels={"role": role},
@@ -123,37 +124,16 @@ def standstill(role: str, at_ms: int, progress: Progress, limits: OurLimits) -> 
     )
 
 
-def _of_partition(partition: int, metric: str, *rest: Any, **fields: Any) -> Condition:
-    """Each partition of aggregates has alerts of its own; they are one message, for they have one topic."""
-    place = f"{AGGREGATES.name}/{partition}"
-    subject = Subject(AlertKind.PIPELINE, None, WORKSPACE, None, place, None, metric)
-    return _condition(subject, *rest, labels={"topic": AGGREGATES.name, "partition": str(partition)}, **fields)
-
-
-def _condition(
-    subject: Subject,
-    at_ms: int,
-    breached: bool,
-    severity: Severity,
-    summary: str,
-    *,
-    value: float | None = None,
-    threshold: float | None = None,
-    keep_firing_ms: int = 0,
-    labels: Mapping[str, str] | None = None,
-    evidence: Mapping[str, Any] | None = None,
+def _of_partition(
+    partition: int, metric: str, at_ms: int, breached: bool, severity: Severity, summary: str, **fields: Any
 ) -> Condition:
+    """Each partition of aggregates has alerts of its own; they are one message, for they have one topic."""
     return Condition(
-        subject=subject,
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, metric, device_id=f"{AGGREGATES.name}/{partition}"),
         at_ms=at_ms,
         breached=breached,
-        value=value,
-        expected=None,
-        threshold=threshold,
         severity=severity,
-        hold_ms=0,
-        keep_firing_ms=keep_firing_ms,
         summary=summary,
-        labels=labels or {},
-        evidence=evidence or {},
+        labels={"topic": AGGREGATES.name, "partition": str(partition)},
+        **fields,
     )

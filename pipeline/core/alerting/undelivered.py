@@ -62,14 +62,10 @@ class Undelivered:
 
 def _condition(recipient: str, at_ms: int, breached: bool, summary: str, evidence: Mapping[str, Any]) -> Condition:
     return Condition(
-        subject=Subject(AlertKind.PIPELINE, None, WORKSPACE, None, recipient, None, METRIC),
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, METRIC, device_id=recipient),
         at_ms=at_ms,
         breached=breached,
-        value=None,
-        expected=None,
-        threshold=None,
         severity=Severity.CRITICAL,
-        hold_ms=0,
         keep_firing_ms=KEEP_FIRING_MS,
         summary=summary,
         labels={"recipient": recipient},

@@ -7,14 +7,14 @@ It reads no clock and keeps no history: a model costs `bytes_per_model`, whateve
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import msgspec
 import numpy as np
 
 from pipeline.core.detection import bank, ladder
-from pipeline.core.detection.finding import Finding
+from pipeline.core.detection.finding import Deviation, Finding
 from pipeline.core.detection.judgement import Judgement
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
 from pipeline.core.detection.seats import Model, Seats, SeatsState
@@ -128,7 +128,7 @@ class AutomaticDetector:
         self._next_index = index + 1
         coming = window if window.x.ndim == 3 else Signals(window.x[:, None], window.n[:, None])
         told = self._judgement.step(index, coming, masked)
-        findings = [self._named(column, finding) for column, finding in told]
+        findings = [self._named(*one) for one in told]
         if index % WINDOWS_PER_HOUR == WINDOWS_PER_HOUR - 1:
             self._review_seats()
             findings += self._forget(index)
@@ -202,12 +202,12 @@ class AutomaticDetector:
     def _column_numbers(self, models: Sequence[Model]) -> Ints:
         return np.array([self._columns[model] for model in models], np.int64)
 
-    def _named(self, column: int, finding: Finding) -> Finding:
-        workspace, model_id = model = self._models[column]
+    def _named(self, column: int, found: Deviation) -> Finding:
+        model = self._models[column]
         class_name = None
-        if finding.signal >= Signal.CLASS:
-            class_name = [*self._seats.names(model), ""][finding.signal - Signal.CLASS]
-        return replace(finding, workspace=workspace, model_id=model_id, class_name=class_name)
+        if found.signal >= Signal.CLASS:
+            class_name = [*self._seats.names(model), ""][found.signal - Signal.CLASS]
+        return Finding.of(model, class_name, found)
 
     def _review_seats(self) -> None:
         for model in self._seats.to_review:
@@ -223,7 +223,7 @@ class AutomaticDetector:
         gone = self._judgement.quiet_for(FORGOTTEN_WINDOWS)
         if not len(gone):
             return []
-        findings = [self._named(column, finding) for column, finding in self._judgement.dropped(index, gone)]
+        findings = [self._named(*one) for one in self._judgement.dropped(index, gone)]
         kept = np.setdiff1d(np.arange(len(self)), gone)
         for column in gone.tolist():
             self._seats.remove(self._models[column])

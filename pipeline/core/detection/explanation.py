@@ -7,7 +7,7 @@ import numpy as np
 
 from pipeline.core.detection import bank, ladder
 from pipeline.core.detection.baseline import Residuals
-from pipeline.core.detection.finding import Finding, hours_between, natural
+from pipeline.core.detection.finding import Deviation, hours_between, natural
 from pipeline.core.detection.recovery import Recovery, statistics
 from pipeline.core.detection.scoring import BANK, FAMILIES
 from pipeline.core.detection.signals import GAUSSIANS, SIGNALS_OF_CHANNEL, Channel, Signals
@@ -32,11 +32,11 @@ class Scene:
     asked_per_model_week: float
 
 
-def explain(scene: Scene, began: Bools, ended: Bools) -> Iterator[tuple[int, Finding]]:
+def explain(scene: Scene, began: Bools, ended: Bools) -> Iterator[tuple[int, Deviation]]:
     """A finding for every breach that begins or ends, and for those that last once a minute."""
     told = began | ended if scene.index % _TOLD_EVERY else scene.views["scoring"]["breached"] | ended
     for channel, column in np.argwhere(told).tolist():
-        yield column, _finding(scene, channel, column, bool(ended[channel, column]))
+        yield column, _deviation(scene, channel, column, bool(ended[channel, column]))
 
 
 def accuse(scene: Scene, began: Bools, recovery: Recovery) -> None:
@@ -64,7 +64,7 @@ def _family(scene: Scene, channel: int, column: int) -> int:
     return int(np.argmax((scores - thresholds) * scoring["slope"][:, channel, column]))
 
 
-def _finding(scene: Scene, channel: int, column: int, ended: bool) -> Finding:
+def _deviation(scene: Scene, channel: int, column: int, ended: bool) -> Deviation:
     scoring = scene.views["scoring"]
     scores, thresholds = scene.scores[:, channel, column], scoring["threshold"][:, channel, column]
     family = _family(scene, channel, column)
@@ -78,10 +78,7 @@ def _finding(scene: Scene, channel: int, column: int, ended: bool) -> Finding:
     expected, unit = scene.residuals.expected[signal, column], scene.residuals.unit[signal, column]
     n = float(scene.window.n[signal, column])
     surprise = scores[family] * scoring["slope"][family, channel, column] + scoring["at_zero"][family, channel, column]
-    return Finding(
-        workspace="",
-        model_id="",
-        class_name=None,
+    return Deviation(
         channel=Channel(channel),
         at_ms=(scene.index + 1) * WINDOW_MS,
         breached=not ended,
@@ -100,13 +97,10 @@ def _finding(scene: Scene, channel: int, column: int, ended: bool) -> Finding:
     )
 
 
-def unwatched(index: int, channel: int, onset: int, asked_per_model_week: float) -> Finding:
+def unwatched(index: int, channel: int, onset: int, asked_per_model_week: float) -> Deviation:
     """What is said when a model is forgotten while something is going on."""
     signal = SIGNALS_OF_CHANNEL[channel].start
-    return Finding(
-        workspace="",
-        model_id="",
-        class_name=None,
+    return Deviation(
         channel=Channel(channel),
         at_ms=(index + 1) * WINDOW_MS,
         breached=None,

@@ -10,7 +10,7 @@ from pipeline.core.detection import bank, ladder, tail
 from pipeline.core.detection.bank import Bank
 from pipeline.core.detection.baseline import Baseline, Residuals
 from pipeline.core.detection.explanation import Scene, accuse, explain, unwatched
-from pipeline.core.detection.finding import Finding
+from pipeline.core.detection.finding import Deviation
 from pipeline.core.detection.ladder import Ladder
 from pipeline.core.detection.moment import WINDOWS_PER_HOUR, Moment
 from pipeline.core.detection.recovery import Recovery
@@ -35,7 +35,7 @@ _GROWN = max(bank.NEED.max(), ladder.NEED.max())  # age from which every member 
 _SILENT = np.float32(-1e9)  # the score of a member that may not speak yet
 _CHANNEL_OF_MEMBER = CHANNEL_OF_SIGNAL[bank.SIGNAL_OF_MEMBER]
 
-Told = list[tuple[int, Finding]]  # (column, what is said about it)
+Told = list[tuple[int, Deviation]]  # (column, what is said about it)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +189,7 @@ class Judgement:
             scene = Scene(index, window, residuals, views, member_scores, scale_scores, scores, self._asked)
             began, ended = changed
             over = self._recover(scene, began)
-            told = [(start + column, finding) for column, finding in explain(scene, began, ended | over)]
+            told = [(start + column, found) for column, found in explain(scene, began, ended | over)]
             self._restart(views, over)
         self._learn(views, seen, place, masked, everywhere=changed is None and seen.is_settled)
         if moment.ends_hour:

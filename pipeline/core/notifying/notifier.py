@@ -51,7 +51,7 @@ class NotifierPolicy:
     outbox_max: int = 10_000
 
 
-class Group(msgspec.Struct):
+class AlertGroup(msgspec.Struct):
     """What one recipient knows of the alerts with one cause."""
 
     recipient: str
@@ -65,7 +65,7 @@ class NotifierState(msgspec.Struct):
     """What is saved of a Notifier."""
 
     alerts: list[AlertEvent]
-    groups: list[Group]
+    groups: list[AlertGroup]
     allowances: AllowancesState
     outbox: list[Notification]
     resend: ResendState
@@ -79,7 +79,7 @@ class Notifier:
         self._routing, self._silences, self._policy = routing, silences, policy or NotifierPolicy()
         self._alerts: dict[str, AlertEvent] = {}  # the newest step of each, least recently changed first
         self._sources: dict[str, AlertEvent] = {}  # open alerts that make others superfluous
-        self._groups: dict[GroupKey, Group] = {}
+        self._groups: dict[GroupKey, AlertGroup] = {}
         self._member_of: dict[str, dict[str, GroupKey]] = {}  # fingerprint -> recipient -> its group
         self._queue: list[tuple[int, GroupKey]] = []  # an entry that is not its group's due_ms any more is void
         self._allowances = Allowances()
@@ -132,8 +132,8 @@ class Notifier:
         out, self._again = self._again, []
         if self._silences.tick(now_ms) or self._stirred:
             self._wake(now_ms)
-        due: list[Group] = []
-        storms: list[Group] = []
+        due: list[AlertGroup] = []
+        storms: list[AlertGroup] = []
         while self._queue and self._queue[0][0] <= now_ms:
             due_ms, key = heappop(self._queue)
             group = self._groups.get(key)
@@ -192,12 +192,12 @@ class Notifier:
         groups = self._member_of.setdefault(event.fingerprint, {})
         if recipient not in groups:
             key = groups[recipient] = recipient, cause_of(event)
-            self._groups.setdefault(key, Group(*key)).members[event.fingerprint] = Told()
+            self._groups.setdefault(key, AlertGroup(*key)).members[event.fingerprint] = Told()
 
-    def _groups_of(self, fingerprint: str) -> list[Group]:
+    def _groups_of(self, fingerprint: str) -> list[AlertGroup]:
         return [self._groups[key] for key in self._member_of.get(fingerprint, {}).values()]
 
-    def _when(self, group: Group, event: AlertEvent, now_ms: int) -> int:
+    def _when(self, group: AlertGroup, event: AlertEvent, now_ms: int) -> int:
         """When to tell of a change: soon, but not too often, unless it is worse than all that was told."""
         soon_ms = now_ms + self._policy.group_wait_ms
         worse = event.severity.rank > max((told.rank for told in group.members.values()), default=-1)
@@ -205,7 +205,7 @@ class Notifier:
             return soon_ms
         return max(soon_ms, group.last_ms + self._policy.group_interval_ms)
 
-    def _schedule(self, group: Group, due_ms: int) -> None:
+    def _schedule(self, group: AlertGroup, due_ms: int) -> None:
         if not group.due_ms or due_ms < group.due_ms:
             group.due_ms = due_ms
             heappush(self._queue, (due_ms, (group.recipient, group.cause)))
@@ -223,7 +223,7 @@ class Notifier:
     def _repeat_ms(self, event: AlertEvent) -> int:
         return self._policy.watchdog_ms if event.metric == "watchdog" else self._policy.repeat_ms
 
-    def _reasons(self, group: Group, now_ms: int) -> dict[str, Reason]:
+    def _reasons(self, group: AlertGroup, now_ms: int) -> dict[str, Reason]:
         """Why to tell of whom; who has ended unknown is dropped."""
         reasons = {}
         for fingerprint, told in list(group.members.items()):
@@ -246,7 +246,7 @@ class Notifier:
                 self._drop(group, fingerprint)
         return reasons
 
-    def _tell(self, group: Group, now_ms: int) -> list[Notification]:
+    def _tell(self, group: AlertGroup, now_ms: int) -> list[Notification]:
         reasons = self._reasons(group, now_ms)
         if reasons and group.cause != STORM and not self._within_storm(group, reasons, now_ms):
             reasons = {}
@@ -259,7 +259,7 @@ class Notifier:
         self._plan(group, now_ms)
         return out
 
-    def _within_limits(self, group: Group, reasons: dict[str, Reason], now_ms: int) -> str:
+    def _within_limits(self, group: AlertGroup, reasons: dict[str, Reason], now_ms: int) -> str:
         """Takes out what a rule's limits do not allow; what is to be said of them. An end is always told."""
         rules: dict[str, list[str]] = {}
         for fingerprint, reason in reasons.items():
@@ -279,21 +279,21 @@ class Notifier:
                 notes.append(note)
         return " ".join(notes)
 
-    def _within_storm(self, group: Group, reasons: dict[str, Reason], now_ms: int) -> bool:
+    def _within_storm(self, group: AlertGroup, reasons: dict[str, Reason], now_ms: int) -> bool:
         """Whether the recipient can take one more message now; if not, its news go into one about all."""
         if group.recipient.startswith(PAGERDUTY_PREFIX) and any(told.is_open for told in group.members.values()):
             return True  # its incident is open already: nobody is woken anew, and it must be closed by itself
         if self._storms.setdefault(group.recipient, StormCap()).take(now_ms, self._policy.storm_max):
             return True
         key = group.recipient, STORM
-        storm = self._groups.setdefault(key, Group(*key))
+        storm = self._groups.setdefault(key, AlertGroup(*key))
         for fingerprint in reasons:
             storm.members[fingerprint] = group.members.pop(fingerprint)
             self._member_of[fingerprint][group.recipient] = key
         self._schedule(storm, max(now_ms, storm.last_ms + self._policy.group_interval_ms))
         return False
 
-    def _notification(self, group: Group, reasons: Mapping[str, Reason], note: str, now_ms: int) -> Notification:
+    def _notification(self, group: AlertGroup, reasons: Mapping[str, Reason], note: str, now_ms: int) -> Notification:
         new = sorted(reasons, key=lambda key: (-self._alerts[key].severity.rank, self._alerts[key].starts_at_ms, key))
         rest = [key for key, told in group.members.items() if key not in reasons and told.is_open]
         listed = (new + rest)[: self._policy.events_max]
@@ -332,7 +332,7 @@ class Notifier:
             del self._outbox[next(iter(self._outbox))]
             self.forgotten += 1
 
-    def _plan(self, group: Group, now_ms: int) -> None:
+    def _plan(self, group: AlertGroup, now_ms: int) -> None:
         """When to look at the group again."""
         if not group.members:
             if now_ms - group.last_ms >= self._policy.group_interval_ms:
@@ -371,7 +371,7 @@ class Notifier:
             del self._resending[next(iter(self._resending))]
         return out
 
-    def _drop(self, group: Group, fingerprint: str) -> None:
+    def _drop(self, group: AlertGroup, fingerprint: str) -> None:
         group.members.pop(fingerprint, None)
         groups = self._member_of[fingerprint]
         groups.pop(group.recipient, None)

@@ -194,12 +194,12 @@ class WatchedModel:
     def _watch(self, rule: Rule) -> _Watch:
         subject = Subject(
             AlertKind.RULE,
-            rule.rule_id,
             self.workspace,
-            self.model_id,
-            rule.device_id,
-            rule.class_name,
             rule.metric.value,
+            rule_id=rule.rule_id,
+            model_id=self.model_id,
+            device_id=rule.device_id,
+            class_name=rule.class_name,
         )
         meter = meters.METERS.get(rule.metric)
         return _Watch(rule, subject, _key(rule), Wording.of(rule, subject), meter, _BEYOND[rule.operator])
@@ -275,7 +275,6 @@ def _condition(
         at_ms=end_s * 1000,
         breached=breached,
         value=found.value,
-        expected=None,
         threshold=rule.threshold,
         severity=rule.severity,
         hold_ms=rule.hold_s * 1000,
