@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -25,6 +25,7 @@ from pipeline.config import Settings
 from pipeline.core.alerting.device_watch import DeviceState, DeviceWatch
 from pipeline.core.alerting.model_watch import ModelState, ModelWatch
 from pipeline.core.alerting.news import News, NewsState
+from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.devices.heartbeats import TICK_DEVICE_PREFIX, TICK_WORKSPACE
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.rows.tables import Records
@@ -70,6 +71,10 @@ class _SavedDevices(_Saved):
 
 class Watch(Protocol):
     """A machine for one partition."""
+
+    @property
+    def unjudged(self) -> Unjudged:
+        """What of it failed."""
 
     def hear(self, ack: Acknowledgement) -> list[AlertEvent]:
         """What a person says of an alert. A second time it changes nothing."""
@@ -219,6 +224,9 @@ class Detector:
         """Takes in what has come, and tells what follows."""
         for fetched in await desk.partition.take(TAKE_MAX):
             desk.news.add(await self._fold(partial(observe, fetched.records)))
+            for failed in desk.watch.unjudged.take():
+                metrics.NOT_JUDGED.labels(failed.what.name.lower()).inc()
+                log.error("not_judged", **asdict(failed) | {"what": failed.what.value})
             desk.partition.done_time_ms = fetched.records.times_ms[-1]
         if desk.news.ready(desk.partition.next_offset):
             await self._commit(desk)

@@ -10,6 +10,7 @@ from pipeline.core.condition import Condition
 from pipeline.core.devices.device import HeartbeatPolicy
 from pipeline.core.devices.heartbeats import TICK_WORKSPACE, HeartbeatMonitor, is_tick
 from pipeline.core.devices.quiet import CLOCK, SILENCE, words
+from pipeline.core.isolation import Failures
 from schemas.alert import AlertState, Severity
 from schemas.heartbeat import Heartbeat
 from tests.builders import START_MS
@@ -162,10 +163,14 @@ def test_after_a_restart_another_clock_is_believed_at_once() -> None:
 
 
 def test_more_devices_than_it_may_know_are_counted_and_not_watched() -> None:
-    monitor = HeartbeatMonitor(0, HeartbeatPolicy(devices_max=3))
+    failures = Failures()
+    monitor = HeartbeatMonitor(0, HeartbeatPolicy(devices_max=3), failures)
     for i in range(30):
         monitor.observe(START_MS + i, beat(START_MS, device_id=f"cam-{i % 5}"))
-    assert monitor.refused == 12
+    monitor.note_unwatched()
+    monitor.note_unwatched()
+    (failed,) = failures.take()
+    assert failed.why == "12 beats of devices beyond the 3 that are watched"
     assert len(monitor.snapshot().devices) == 3
 
 

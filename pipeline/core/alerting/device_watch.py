@@ -11,14 +11,17 @@ from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.life_cycle import LifeCycle, LifeState
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.alerting.standstill import Standstill, StandstillState
+from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.devices.device import HeartbeatPolicy
 from pipeline.core.devices.heartbeats import HeartbeatMonitor, MonitorState
+from pipeline.core.isolation import Failures
 from pipeline.core.ledger.standing import READS, Standing
 from pipeline.core.rows.tables import Records
 from schemas import heartbeat
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
 from schemas.silence import Acknowledgement
+from schemas.topics import HEARTBEATS
 
 TICK_MS = 60_000  # of the log: how often it is looked for what is over, or has no data
 
@@ -27,6 +30,7 @@ class DeviceState(msgspec.Struct):
     """What is saved of a DeviceWatch."""
 
     watermark_ms: int
+    unjudged_ms: int | None
     monitor: MonitorState
     life: LifeState
     roles: dict[str, StandstillState]
@@ -36,10 +40,12 @@ class DeviceWatch:
     """One partition's devices."""
 
     def __init__(self, partition: int, policy: HeartbeatPolicy | None = None, limits: OurLimits | None = None) -> None:
-        self._monitor = HeartbeatMonitor(partition, policy)
+        failures = Failures()
+        self._monitor = HeartbeatMonitor(partition, policy, failures)
         self._limits = limits or OurLimits()
         self._roles = {role: Standstill(self._limits.standstill_ms) for role in READS}
         self._life = LifeCycle()
+        self.unjudged = Unjudged(HEARTBEATS.name, partition, failures, self._life)
         self._watermark_ms = 0
 
     def hear(self, ack: Acknowledgement) -> list[AlertEvent]:
@@ -56,7 +62,9 @@ class DeviceWatch:
             before_ms, self._watermark_ms = self._watermark_ms, max(self._watermark_ms, time_ms)
             # At moments of the log, not of ours: a replay must say the same.
             if self._watermark_ms // TICK_MS > before_ms // TICK_MS:
-                events += self._life.tick(self._watermark_ms // TICK_MS * TICK_MS)
+                now_ms = self._watermark_ms // TICK_MS * TICK_MS
+                self._monitor.note_unwatched()
+                events += self.unjudged.tick(now_ms) + self._life.tick(now_ms)
         return events
 
     def observe_roles(self, standings: Sequence[Standing]) -> list[AlertEvent]:
@@ -71,11 +79,13 @@ class DeviceWatch:
     def snapshot(self) -> DeviceState:
         """What to save together with the offset that it explains."""
         roles = {role: machine.snapshot() for role, machine in self._roles.items()}
-        return DeviceState(self._watermark_ms, self._monitor.snapshot(), self._life.snapshot(), roles)
+        return DeviceState(
+            self._watermark_ms, self.unjudged.since_ms, self._monitor.snapshot(), self._life.snapshot(), roles
+        )
 
     def restore(self, state: DeviceState) -> None:
         """As it was when it was saved."""
-        self._watermark_ms = state.watermark_ms
+        self._watermark_ms, self.unjudged.since_ms = state.watermark_ms, state.unjudged_ms
         self._monitor.restore(state.monitor)
         self._life.restore(state.life)
         for role, one in state.roles.items():

@@ -129,7 +129,18 @@ class LifeCycle:
 
     def withdraw(self, rule_id: str, at_ms: int, why: str) -> list[AlertEvent]:
         """Ends the episodes of a rule that is not judged any more: deleted, disabled, or about something else now."""
-        return self._end_all(lambda subject: subject.rule_id == rule_id, at_ms, why)
+        return self.end_all(lambda subject: subject.rule_id == rule_id, at_ms, why)
+
+    def end_all(self, ends: Callable[[Subject], bool], at_ms: int, why: str) -> list[AlertEvent]:
+        """Ends the episodes of all that is not judged any more."""
+        steps = []
+        for subject, track in self._tracks.items():
+            if track.episode is not None and ends(subject):
+                last = track.episode.last
+                text = f"no longer judged ({why}); before: {last.summary}"
+                evidence = {**last.evidence, "withdrawn": why}
+                steps += self._end(track, at_ms, replace(last, summary=text, evidence=evidence))
+        return steps
 
     @property
     def open(self) -> Mapping[str, AlertState]:
@@ -206,16 +217,6 @@ class LifeCycle:
         episode.calm_since_ms = None  # whether it stayed well is not known
         text = f"no data for {quiet_ms // 60_000} min; before: {episode.last.summary}"
         return [self._step(track, AlertState.NO_DATA, now_ms, replace(episode.last, summary=text))]
-
-    def _end_all(self, ends: Callable[[Subject], bool], at_ms: int, why: str) -> list[AlertEvent]:
-        steps = []
-        for subject, track in self._tracks.items():
-            if track.episode is not None and ends(subject):
-                last = track.episode.last
-                text = f"no longer judged ({why}); before: {last.summary}"
-                evidence = {**last.evidence, "withdrawn": why}
-                steps += self._end(track, at_ms, replace(last, summary=text, evidence=evidence))
-        return steps
 
     def _end(self, track: Track, at_ms: int, condition: Condition) -> list[AlertEvent]:
         step = self._step(track, AlertState.RESOLVED, at_ms, condition)

@@ -14,10 +14,12 @@ from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.life_cycle import LifeCycle, LifeState
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.alerting.refusals import Refusals, RefusalsState
+from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.condition import Condition, Subject
 from pipeline.core.detection.detector import AutomaticDetector, DetectionState, WindowRows
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.signals import Channel
+from pipeline.core.isolation import Failures
 from pipeline.core.ledger.chain import Chain, Verdict
 from pipeline.core.ledger.names import Position
 from pipeline.core.rules.engine import RuleEngine, RulesState
@@ -26,6 +28,7 @@ from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement
+from schemas.topics import AGGREGATES
 
 GAP_MS = 600_000  # a gap is a moment; its alert is there for a person to see
 HOLE_MS = 3_600_000  # of a longer stretch without a row only the end is judged step by step
@@ -58,6 +61,7 @@ class ModelState(msgspec.Struct):
     through: dict[int, int]
     judged_ms: int
     gap_ms: int | None
+    unjudged_ms: int | None
     refusals: RefusalsState
     heard_ms: int
     pending: list[tuple[WindowRows, bool]]
@@ -84,9 +88,11 @@ class ModelWatch:
         """
         self._partition = partition
         self._sources = sources
-        self._rules = RuleEngine(lambda w, m: crc32(f"{w}/{m}".encode()) % partitions == partition)
-        self._detector = None if asked_per_model_week is None else AutomaticDetector(asked_per_model_week)
+        failures = Failures()
+        self._rules = RuleEngine(lambda w, m: crc32(f"{w}/{m}".encode()) % partitions == partition, failures)
+        self._detector = None if asked_per_model_week is None else AutomaticDetector(asked_per_model_week, failures)
         self._life = LifeCycle()
+        self.unjudged = Unjudged(AGGREGATES.name, partition, failures, self._life)
         self._chain = Chain()
         self._through: dict[int, int] = {}  # by source: windows that end by then are complete
         self._heard_ms = 0  # from when on sources were heard
@@ -193,7 +199,7 @@ class ModelWatch:
         events: list[AlertEvent] = []
         for condition in self._rules.tick(end_ms, self._life.follows) + found + self._about_ourselves(end_ms):
             events += self._life.observe(condition)
-        return events + self._life.tick(end_ms)
+        return events + self.unjudged.tick(end_ms) + self._life.tick(end_ms)
 
     def _window_ends(self, through_ms: int) -> Iterable[int]:
         """Ends of the windows to judge: all, but of a hole in the log only the last hour before something came."""
@@ -252,6 +258,7 @@ class ModelWatch:
             through=self._through,
             judged_ms=self._judged_ms,
             gap_ms=self._gap_ms,
+            unjudged_ms=self.unjudged.since_ms,
             refusals=self._refusals.snapshot(),
             heard_ms=self._heard_ms,
             pending=[(item.rows, item.is_fed) for item in self._pending],
@@ -267,6 +274,7 @@ class ModelWatch:
         self._sources, self._through = state.sources, state.through
         self._judged_ms, self._gap_ms, self._heard_ms = state.judged_ms, state.gap_ms, state.heard_ms
         self._pending = [_Pending(rows, is_fed) for rows, is_fed in state.pending]
+        self.unjudged.since_ms = state.unjudged_ms
         self._refusals.restore(state.refusals)
         self._rules.restore(state.rules)
         if self._detector is not None and state.detection is not None:

@@ -3,21 +3,24 @@
 The detector judges all of it, without ClickHouse.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.alerting.standstill import Progress
 from pipeline.core.condition import WATCHDOG, Condition, Subject
+from pipeline.core.isolation import Failed
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER
 from schemas.alert import AlertKind, Severity
 from schemas.topics import AGGREGATES, EVENTS
 
 WORKSPACE = "inferwatch"  # of these alerts
 CHAIN_GAP, INPUT_LAG, DEAD_LETTERS = "chain_gap", "input_lag_s", "dead_letter_share"  # the metrics
+NOT_JUDGED = "not_judged"
 LAG_MS_MAX = 120_000  # of a source partition behind the others
 _LAG_KEEP_FIRING_MS = 60_000
 _REASONS_TOLD = 3
+_FAILED_TOLD = 20
 _STUCK = {
     RECORDER: "nothing was written to ClickHouse for {s} s: ClickHouse is down or no recorder runs",
     AGGREGATOR: "no events were taken into windows for {s} s, and nothing newer is judged: no aggregator runs",
@@ -53,6 +56,18 @@ def gap(partition: int, at_ms: int, source: int, evidence: Mapping[str, Any]) ->
 def gap_over(partition: int, at_ms: int) -> Condition:
     """Nothing has been missing of late."""
     return _of_partition(partition, CHAIN_GAP, at_ms, False, Severity.CRITICAL, "no windows are missing any more")
+
+
+def not_judged(topic: str, partition: int, at_ms: int, failed: Sequence[Failed]) -> Condition:
+    """Something could not be judged. It begins anew, and nothing else is concerned; nobody would miss it otherwise."""
+    breached, text = bool(failed), "everything is judged again"
+    if failed:
+        one, more = failed[0], f", and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+        text = f"{one.what.value} {one.name} of {one.workspace} could not be judged ({one.why}){more}"
+    told = [f"{one.what.value} {one.workspace} {one.name}: {one.why}" for one in failed[:_FAILED_TOLD]]
+    return _of_partition(
+        partition, NOT_JUDGED, at_ms, breached, Severity.WARNING, text, topic=topic, evidence={"failed": told}
+    )
 
 
 def input_lag(partition: int, at_ms: int, lag_ms: int, source: int | None) -> Condition:
@@ -125,15 +140,23 @@ def standstill(role: str, at_ms: int, progress: Progress, limits: OurLimits) -> 
 
 
 def _of_partition(
-    partition: int, metric: str, at_ms: int, breached: bool, severity: Severity, summary: str, **fields: Any
+    partition: int,
+    metric: str,
+    at_ms: int,
+    breached: bool,
+    severity: Severity,
+    summary: str,
+    *,
+    topic: str = AGGREGATES.name,
+    **fields: Any,
 ) -> Condition:
-    """Each partition of aggregates has alerts of its own; they are one message, for they have one topic."""
+    """Each partition has alerts of its own; they are one message, for they have one topic."""
     return Condition(
-        subject=Subject(AlertKind.PIPELINE, WORKSPACE, metric, device_id=f"{AGGREGATES.name}/{partition}"),
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, metric, device_id=f"{topic}/{partition}"),
         at_ms=at_ms,
         breached=breached,
         severity=severity,
         summary=summary,
-        labels={"topic": AGGREGATES.name, "partition": str(partition)},
+        labels={"topic": topic, "partition": str(partition)},
         **fields,
     )

@@ -29,6 +29,7 @@ from pipeline.core.detection.signals import (
     signals,
 )
 from pipeline.core.detection.state import Arrays, Bools, Ints
+from pipeline.core.isolation import Failures, Judged
 from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.aggregate import ClassColumns, ModelColumns
 
@@ -58,7 +59,9 @@ class DetectionState(msgspec.Struct):
 class AutomaticDetector:
     """Detection for all models of a partition. Windows come complete, and in order."""
 
-    def __init__(self, asked_per_model_week: float = 1.0) -> None:
+    def __init__(self, asked_per_model_week: float = 1.0, failures: Failures | None = None) -> None:
+        """Models that cannot be judged are noted in `failures`, and begin anew."""
+        self._failures = failures or Failures()
         self._judgement = Judgement(asked_per_model_week)
         self._models: list[Model] = []  # by column
         self._columns: dict[Model, int] = {}
@@ -127,8 +130,16 @@ class AutomaticDetector:
         assert self._next_index is None or index >= self._next_index
         self._next_index = index + 1
         coming = window if window.x.ndim == 3 else Signals(window.x[:, None], window.n[:, None])
-        told = self._judgement.step(index, coming, masked)
-        findings = [self._named(*one) for one in told]
+        findings, failed = [], {}
+        for column, found in self._judgement.step(index, coming, masked):
+            if isinstance(found, Exception):
+                failed[column] = found
+            else:
+                findings.append(self._named(column, found))
+        for column, error in failed.items():
+            self._failures.add(Judged.MODEL, *self._models[column], error)
+        if failed:
+            self._judgement.renew(np.array(list(failed), np.int64))
         if index % WINDOWS_PER_HOUR == WINDOWS_PER_HOUR - 1:
             self._review_seats()
             findings += self._forget(index)

@@ -7,9 +7,11 @@ from typing import Any
 from pipeline.core.condition import Condition, Subject
 from pipeline.core.detection.moment import WINDOWS_PER_HOUR
 from pipeline.core.detection.signals import Channel, Signal
+from pipeline.core.windows.histogram import LATENCY_BOUNDS
 from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.alert import AlertKind, Severity
 
+_LATENCY_LOG_MAX = math.log(LATENCY_BOUNDS[-1])
 _WORDS: dict[int, str] = {
     Signal.CONFIDENCE: "mean confidence",
     Signal.LATENCY_P50: "median latency (ms)",
@@ -100,11 +102,13 @@ class Finding(Deviation):
 
 
 def natural(signal: int, x: float, n: float) -> float:
-    """An observation in the unit that people know."""
+    """An observation in the unit that people know, within what it can be."""
     if signal in (Signal.LATENCY_P50, Signal.LATENCY_P95):
-        return math.exp(x) / 1000
-    if signal in (Signal.CONFIDENCE, Signal.TRAFFIC):
+        return math.exp(min(x, _LATENCY_LOG_MAX)) / 1000
+    if signal == Signal.TRAFFIC:
         return max(x, 0.0)
+    if signal == Signal.CONFIDENCE:
+        return min(max(x, 0.0), 1.0)
     return min(max(x / n, 0.0), 1.0) if n > 0 else 0.0
 
 

@@ -58,6 +58,12 @@ class KeyedState:
             self._whole[name][..., self.size : size] = fill[..., None] if fill.ndim else fill
         self.size = size
 
+    def renew(self, columns: Ints) -> None:
+        """These keys begin anew."""
+        for name, field in self._fields.items():
+            fill = np.asarray(field.fill, field.dtype)
+            self._whole[name][..., columns] = fill[..., None] if fill.ndim else fill
+
     def keep(self, columns: Ints) -> None:
         """Only these columns, in this order; a column may be taken twice."""
         self._whole = {name: self._whole[name][..., columns] for name in self._fields}

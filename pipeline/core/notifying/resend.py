@@ -17,6 +17,8 @@ _LIVES = (AlertState.FIRING, AlertState.ACKNOWLEDGED, AlertState.RECOVERING, Ale
 
 
 class Resent(msgspec.Struct):
+    """An alert as Alertmanager knows it."""
+
     event: AlertEvent  # as it stands
     last: AlertEvent | None = None  # as it was sent
     sent_ms: int = 0

@@ -16,9 +16,10 @@ import msgspec
 import numpy as np
 
 from pipeline.core.condition import Condition, Subject
+from pipeline.core.isolation import Failures, Judged, attempt
 from pipeline.core.rules.layout import Layout
 from pipeline.core.rules.rule_book import RuleBook, is_about, names_model
-from pipeline.core.rules.sliding import STEP_S, sparse
+from pipeline.core.rules.sliding import STEP_S, Sparse, sparse
 from pipeline.core.rules.watched import MIX, MODEL, Key, WatchedModel, WatchedState
 from pipeline.core.tally import Ints
 from schemas.aggregate import ClassColumns, ModelColumns
@@ -40,8 +41,16 @@ class RulesState(msgspec.Struct):
 class RuleEngine:
     """Rules over sliding windows. Time is the log's."""
 
-    def __init__(self, owns: Callable[[str, str], bool] = lambda workspace, model_id: True) -> None:
-        """`owns(workspace, model_id)`: whether the model is this partition's: only one may speak of a silent one."""
+    def __init__(
+        self,
+        owns: Callable[[str, str], bool] = lambda workspace, model_id: True,
+        failures: Failures | None = None,
+    ) -> None:
+        """`owns(workspace, model_id)`: whether the model is this partition's: only one may speak of a silent one.
+
+        What cannot be judged is noted in `failures`.
+        """
+        self._failures = failures or Failures()
         self.end_s = 0  # windows that end by then were judged
         self._owns = owns
         self._book = RuleBook()
@@ -93,8 +102,12 @@ class RuleEngine:
 
         while self.end_s < through_s:
             before_s, self.end_s = self.end_s, self._next_end(through_s)
-            for model in self._models.values():
-                found += model.judge(self.end_s, matters)
+            for model in list(self._models.values()):
+                said = attempt(model.judge, self.end_s, matters, self._failures)
+                if isinstance(said, Exception):
+                    self._begin_anew(model, said)
+                else:
+                    found += said
             if self.end_s - before_s == STEP_S:
                 self._coming.discard(before_s)
             else:
@@ -157,6 +170,12 @@ class RuleEngine:
         model.bind(rules, self.end_s, since_s)
         return model
 
+    def _begin_anew(self, model: WatchedModel, error: Exception) -> None:
+        """Its sums may be wrong: they are made anew, from now on."""
+        self._failures.add(Judged.RULE, model.workspace, f"all rules of {model.model_id}", error)
+        self._models.pop((model.workspace, model.model_id), None)
+        self._meet(model.workspace, model.model_id, self.end_s)
+
     def _hear(self, rows: ModelColumns | ClassColumns) -> list[WatchedModel]:
         """The models that rows are about and any rule, too."""
         heard = {}
@@ -211,7 +230,7 @@ class RuleEngine:
         self._add(added, partial(Layout.of_classes, rows))
         for (workspace, model_id, start_s), mix in mixes.items():
             index, count = np.array(sorted(mix.items()), np.int64).T
-            self._models[workspace, model_id].add(MIX, start_s, sparse(index, count), self.end_s)
+            self._take(self._models[workspace, model_id], MIX, start_s, sparse(index, count))
 
     def _add(self, added: Sequence["_Added"], layout_of: Callable[[Ints, int], Layout]) -> None:
         if not added:
@@ -219,7 +238,14 @@ class RuleEngine:
         rows, places = np.unique([row for _, _, _, row, _ in added], return_inverse=True)
         layout = layout_of(rows, max(size for *_, size in added))
         for (model, key, start_s, _, size), place in zip(added, places.tolist(), strict=True):
-            model.add(key, start_s, layout.cut(place, size), self.end_s)
+            self._take(model, key, start_s, layout.cut(place, size))
+
+    def _take(self, model: WatchedModel, key: Key, start_s: int, sums: Sparse) -> None:
+        if self._models.get((model.workspace, model.model_id)) is not model:
+            return  # it began anew
+        error = attempt(model.add, key, start_s, sums, self.end_s)
+        if error is not None:
+            self._begin_anew(model, error)
 
 
 _Added = tuple[WatchedModel, Key, int, int, int]  # (whose, what of it, window, row, how much of the layout)

@@ -1,13 +1,14 @@
 """A model that some rule is about: its sliding windows (whole, by device, by class), and what the rules say of them."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import msgspec
 
 from pipeline.core.condition import Condition, Subject
+from pipeline.core.isolation import Failures, Judged, attempt
 from pipeline.core.rules import meters
 from pipeline.core.rules.rule_book import names_model
 from pipeline.core.rules.sliding import MINUTE_S, STEP_S, Sliding, SlidingState, Sparse
@@ -141,20 +142,30 @@ class WatchedModel:
                 self._class_ids[name] = number
         return number
 
-    def judge(self, end_s: int, listens: Callable[[Subject], bool]) -> Iterator[Condition]:
+    def judge(self, end_s: int, listens: Callable[[Subject], bool], failures: Failures) -> list[Condition]:
         """What each rule finds, once all windows that end by then are complete: breaches, and what somebody hears."""
+        found: list[Condition] = []
         if not self._speaks_of_silence and self.is_idle:
-            return
+            return found
         for series in self._series.values():
             series.advance(end_s)
         for watch in self._watches:
-            found = self._find(watch, end_s)
-            if found is None:
-                continue
-            breached = _breached(watch, found)
-            if breached or listens(watch.subject):
-                changes = self._changes(watch.rule) if watch.key == MIX and found.value is not None else []
-                yield _condition(watch, found, breached, changes, end_s)
+            said = attempt(self._say, watch, end_s, listens)
+            if isinstance(said, Exception):
+                failures.add(Judged.RULE, self.workspace, f"{watch.rule.rule_id} of {self.model_id}", said)
+            elif said is not None:
+                found.append(said)
+        return found
+
+    def _say(self, watch: _Watch, end_s: int, listens: Callable[[Subject], bool]) -> Condition | None:
+        found = self._find(watch, end_s)
+        if found is None:
+            return None
+        breached = _breached(watch, found)
+        if not (breached or listens(watch.subject)):
+            return None
+        changes = self._changes(watch.rule) if watch.key == MIX and found.value is not None else []
+        return _condition(watch, found, breached, changes, end_s)
 
     def _find(self, watch: _Watch, end_s: int) -> _Finding | None:
         rule, series = watch.rule, self._series.get(watch.key)
