@@ -11,19 +11,21 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
 import faust
+import msgspec
 import orjson
 import structlog
 
 from agents.app import Folding, Role, host, make_app
 from pipeline.config import Settings
-from pipeline.core.alerting.device_watch import DeviceWatch
-from pipeline.core.alerting.model_watch import ModelWatch
-from pipeline.core.alerting.news import News
+from pipeline.core.alerting.device_watch import DeviceState, DeviceWatch
+from pipeline.core.alerting.model_watch import ModelState, ModelWatch
+from pipeline.core.alerting.news import News, NewsState
+from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.devices.heartbeats import TICK_DEVICE_PREFIX, TICK_WORKSPACE
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.rows.tables import Records
@@ -43,7 +45,6 @@ from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, RULES, SILENC
 
 log = structlog.get_logger()
 
-VERSION = 1  # of what is saved
 SAVE_S, SAVE_S_MAX = 30.0, 300.0
 SAVE_SHARE = 0.02  # of its time that a partition's work stands still to be saved
 TICK_MS = 5000  # how often we beat into each partition of heartbeats
@@ -52,18 +53,36 @@ ASKED_PER_STANDSTILL = 6  # how often we ask where the other roles stand
 TAKE_MAX = 500  # records that are folded at once: nothing else happens meanwhile
 
 
+class _Saved(msgspec.Struct):
+    """What is saved of the work on a partition."""
+
+    next_offset: int
+    done_time_ms: int
+    news: NewsState
+
+
+class _SavedModels(_Saved):
+    watch: ModelState
+
+
+class _SavedDevices(_Saved):
+    watch: DeviceState
+
+
 class Watch(Protocol):
     """A machine for one partition."""
 
-    version: int
+    @property
+    def unjudged(self) -> Unjudged:
+        """What of it failed."""
 
     def hear(self, ack: Acknowledgement) -> list[AlertEvent]:
         """What a person says of an alert. A second time it changes nothing."""
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> Any:
         """Its state."""
 
-    def restore(self, saved: dict[str, Any]) -> None:
+    def restore(self, state: Any) -> None:
         """As it was."""
 
 
@@ -74,21 +93,18 @@ class _Desk:
     partition: Partition
     key: str  # of its snapshots
     watch: Watch
+    kind: type[_SavedModels] | type[_SavedDevices]
     news: News
     told_until: int  # by those before us, by the rules that are in the snapshot
     heard: tuple[int, int] | None = None  # the version of what people say that was taken in
     save_at: float = field(default_factory=lambda: time.monotonic() + SAVE_S)
     beat_at: float = 0.0
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> _Saved:
         """What to save."""
-        return {
-            "version": [VERSION, self.watch.version],
-            "next_offset": self.partition.next_offset,
-            "done_time_ms": self.partition.done_time_ms,
-            "news": self.news.snapshot(),
-            "watch": self.watch.snapshot(),
-        }
+        partition = self.partition
+        done = partition.next_offset, partition.done_time_ms
+        return self.kind(*done, self.news.snapshot(), self.watch.snapshot())
 
 
 class Detector:
@@ -110,7 +126,7 @@ class Detector:
         partitions = await self.output.partitions(partition.topic)
         sources = await self.output.partitions(settings.topic(EVENTS.name))
         watch = ModelWatch(number, partitions, sources, settings.false_alarms_per_model_week, settings.our_limits)
-        desk = await self._restore(partition, f"models/{number}", watch)
+        desk = await self._restore(partition, f"models/{number}", watch, _SavedModels)
         while not partition.leaving:
             await partition.wait(settings.poll_ms / 1000)
             await self._listen(desk, watch.set_rules)
@@ -124,14 +140,13 @@ class Detector:
         settings = self._settings
         watch = DeviceWatch(partition.tp.partition, settings.heartbeat_policy, settings.our_limits)
         roles = FollowedStandings(settings, settings.standstill_s / ASKED_PER_STANDSTILL)
-        desk = await self._restore(partition, f"devices/{partition.tp.partition}", watch)
+        desk = await self._restore(partition, f"devices/{partition.tp.partition}", watch, _SavedDevices)
         try:
             while not partition.leaving:
                 await self._beat(desk)
                 await partition.wait(settings.poll_ms / 1000)
                 await self._listen(desk, lambda _: [])  # no rule is about devices
                 await self._observe(desk, watch.observe)
-                watch.tick(partition.caught_up)
                 if partition.tp.partition == 0:  # that it is told once
                     await self._watch_roles(desk, watch, roles)
                 await self._save(desk)
@@ -150,25 +165,27 @@ class Detector:
             await self._save(desk, now=True)
             await self._tell(desk)
 
-    async def _restore(self, partition: Partition, key: str, watch: Watch) -> _Desk:
+    async def _restore(
+        self, partition: Partition, key: str, watch: Watch, kind: type[_SavedModels] | type[_SavedDevices]
+    ) -> _Desk:
         """Takes up the newest snapshot. Without one the whole log is read: it teaches what is normal."""
         await self.rules.ready.wait()
         await self.silences.ready.wait()
         committed = await partition.committed()
-        state = await self._snapshots.load(key, "" if committed is None else committed.metadata)
+        state = await self._snapshots.load(key, kind, "" if committed is None else committed.metadata)
         first, end = await partition.ends()
         start, told_until, news = first, 0, News(end, clock.now_ms() - RECENT_MS)
-        if state is not None and state["version"] == [VERSION, watch.version]:
-            watch.restore(state["watch"])
-            news = News.restore(state["news"])
-            partition.done_time_ms = state["done_time_ms"]
-            if first <= state["next_offset"] <= end:
-                start = state["next_offset"]
+        if state is not None:
+            watch.restore(state.watch)
+            news = News.restore(state.news)
+            partition.done_time_ms = state.done_time_ms
+            if first <= state.next_offset <= end:
+                start = state.next_offset
                 told_until = 0 if committed is None else min(committed.offset, end)
             else:  # the chain knows whether windows are missing, and that is an alert
                 log.warning("log_was_cut_or_made_anew", topic=partition.topic, partition=partition.tp.partition)
         partition.seek(start)
-        return _Desk(partition, key, watch, news, told_until)
+        return _Desk(partition, key, watch, kind, news, told_until)
 
     async def _listen(self, desk: _Desk, set_rules: Callable[[Mapping[str, Rule]], list[AlertEvent]]) -> None:
         """Takes in what people say, where the log has come to."""
@@ -207,6 +224,9 @@ class Detector:
         """Takes in what has come, and tells what follows."""
         for fetched in await desk.partition.take(TAKE_MAX):
             desk.news.add(await self._fold(partial(observe, fetched.records)))
+            for failed in desk.watch.unjudged.take():
+                metrics.NOT_JUDGED.labels(failed.what.name.lower()).inc()
+                log.error("not_judged", **asdict(failed) | {"what": failed.what.value})
             desk.partition.done_time_ms = fetched.records.times_ms[-1]
         if desk.news.ready(desk.partition.next_offset):
             await self._commit(desk)

@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import faust
 import msgspec
@@ -17,10 +16,10 @@ import structlog
 
 from agents.app import Role, host, make_app
 from pipeline.config import Settings
-from pipeline.core.alerting.undelivered import Undelivered
+from pipeline.core.alerting.undelivered import Undelivered, UndeliveredState
 from pipeline.core.notifying.muting import Silences
 from pipeline.core.notifying.notification import Notification
-from pipeline.core.notifying.notifier import Notifier
+from pipeline.core.notifying.notifier import Notifier, NotifierState
 from pipeline.core.notifying.recipients import named
 from pipeline.core.notifying.routing import Routing
 from pipeline.edge import clock, metrics
@@ -43,7 +42,15 @@ log = structlog.get_logger()
 KEY = "notifier"
 SAVE_S = 5.0
 READ_S = 0.2
-VERSION = 2
+
+
+class _SavedDesk(msgspec.Struct):
+    """What is saved of the active notifier."""
+
+    offsets: dict[int, int]
+    notifier: NotifierState
+    undelivered: UndeliveredState
+    untold: list[AlertEvent]
 
 
 @dataclass(slots=True)
@@ -69,15 +76,9 @@ class _Desk:
             self.untold += self.undelivered.failed(recipient, outcome.reason, clock.now_ms())
         self.changed, self.saved_at = True, 0.0
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> _SavedDesk:
         """What to save."""
-        return {
-            "version": VERSION,
-            "offsets": list(self.offsets.items()),
-            "notifier": self.notifier.snapshot(),
-            "undelivered": self.undelivered.snapshot(),
-            "untold": msgspec.to_builtins(self.untold),
-        }
+        return _SavedDesk(self.offsets, self.notifier.snapshot(), self.undelivered.snapshot(), self.untold)
 
 
 class NotifierWork:
@@ -169,12 +170,12 @@ class NotifierWork:
         desk = _Desk(Notifier(Routing(defaults), Silences(), policy))
         self._take_rules(desk)  # before the first event: they say whom it is for
         committed = await partition.committed()
-        state = await self._snapshots.load(KEY, "" if committed is None else committed.metadata)
-        if state is not None and state["version"] == VERSION:
-            desk.notifier.restore(state["notifier"])
-            desk.offsets = dict(state["offsets"])
-            desk.undelivered.restore(state["undelivered"])
-            desk.untold = msgspec.convert(state["untold"], list[AlertEvent])
+        state = await self._snapshots.load(KEY, _SavedDesk, "" if committed is None else committed.metadata)
+        if state is not None:
+            desk.notifier.restore(state.notifier)
+            desk.offsets = state.offsets
+            desk.undelivered.restore(state.undelivered)
+            desk.untold = state.untold
         return desk
 
     @asynccontextmanager

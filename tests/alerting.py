@@ -15,7 +15,7 @@ from tests import builders
 START_S = 1_795_374_000  # a whole hour
 START_MS = START_S * 1000
 
-SUBJECT = Subject(AlertKind.RULE, "r", "acme", "helmets/3", None, None, "error_rate")
+SUBJECT = Subject(AlertKind.RULE, "acme", "error_rate", "r", "helmets/3")
 
 
 def rule(**fields: Any) -> Rule:

@@ -14,12 +14,12 @@ class Subject:
     """What an alert is about. None: not about such a thing, or all of them together."""
 
     kind: AlertKind
-    rule_id: str | None
     workspace: str
-    model_id: str | None
-    device_id: str | None
-    class_name: str | None
     metric: str
+    rule_id: str | None = None
+    model_id: str | None = None
+    device_id: str | None = None
+    class_name: str | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -29,20 +29,20 @@ class Subject:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
     """Whether something is wrong with a subject, at a moment of the log."""
 
     subject: Subject
     at_ms: int  # log time it is about: the end of the window, or the deadline that passed
     breached: bool | None  # None: no data; an episode neither ends nor begins on it
-    value: float | None
-    expected: float | None
-    threshold: float | None
     severity: Severity
-    hold_ms: int  # breached for so long before it fires
-    keep_firing_ms: int  # well for so long before it is resolved
     summary: str  # one sentence a person understands
+    value: float | None = None
+    expected: float | None = None
+    threshold: float | None = None
+    hold_ms: int = 0  # breached for so long before it fires
+    keep_firing_ms: int = 0  # well for so long before it is resolved
     labels: Mapping[str, str] = field(default_factory=dict)
     evidence: Mapping[str, Any] = field(default_factory=dict)
     suppressed_by: str | None = None  # fingerprint of the alert that says it already (a whole site is gone)

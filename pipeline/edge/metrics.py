@@ -8,8 +8,10 @@ from importlib.metadata import version
 
 from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_metrics
 
+from pipeline.core.isolation import Judged
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.notifying.recipients import RecipientKind
+from pipeline.core.state import NoSnapshot
 from schemas.alert import AlertKind, AlertState
 from schemas.rejection import Reason
 
@@ -50,6 +52,9 @@ EVENT_TO_ROW_SECONDS = Histogram(
 )
 
 ALERTS = Counter("inferwatch_alerts_total", "Steps of alerts that were told.", ["kind", "state"])
+NOT_JUDGED = Counter(
+    "inferwatch_not_judged_total", "Models, rules and devices that could not be judged and began anew.", ["what"]
+)
 NOTIFICATIONS = Counter(
     "inferwatch_notifications_total", "Notifications that were sent, or given up.", ["sender", "outcome"]
 )
@@ -57,11 +62,18 @@ NOTIFICATION_RETRIES = Counter(
     "inferwatch_notification_retries_total", "Attempts to notify that failed and are made again.", ["sender"]
 )
 SNAPSHOT_BYTES = Counter("inferwatch_snapshot_bytes_total", "State that was saved, compressed.")
+SNAPSHOTS_NOT_USED = Counter(
+    "inferwatch_snapshots_not_used_total", "Snapshots that could not be used; the log was read instead.", ["reason"]
+)
 SNAPSHOT_SECONDS = Histogram("inferwatch_snapshot_seconds", "From a state to its snapshot on Kafka.", buckets=_INSERTS)
 
 BUILD.info({"version": version("inferwatch")})
 for _verdict in Verdict:
     CHAIN.labels(_verdict.value)
+for _judged in Judged:
+    NOT_JUDGED.labels(_judged.name.lower())
+for _why in NoSnapshot:
+    SNAPSHOTS_NOT_USED.labels(_why.name.lower())
 for _state in STATES:
     PARTITIONS.labels(_state)
 for _kind in AlertKind:

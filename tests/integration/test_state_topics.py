@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
@@ -42,26 +43,39 @@ class Torn(Output):
         return await super().send(topic, records[:-1], alive)
 
 
-def large(mark: int) -> dict[str, Any]:
+class State(msgspec.Struct):
+    mark: int
+    noise: list[int] = []
+
+
+class Grown(State):
+    more: int = 0
+
+
+def large(mark: int) -> State:
     """A state of several parts; compressed it stays large."""
     rng = random.Random(mark)
-    return {"mark": mark, "noise": [rng.getrandbits(60) for _ in range(2000)]}
+    return State(mark, [rng.getrandbits(60) for _ in range(2000)])
 
 
 def test_snapshots(world: Settings) -> None:
     async def play() -> None:
         async with sending(world) as output, sending(world) as other:
             one = SnapshotTopic(world, output, part_bytes=4000)
-            assert await one.load("models/0") is None
+            assert await one.load("models/0", State) is None
             for mark in (1, 2, 3):
                 await one.save("models/0", large(mark), alive)
             await one.save("models/00", large(9), alive)
             after = SnapshotTopic(world, other, part_bytes=4000)
-            assert await after.load("models/0") == large(3)
-            assert await after.load("models/1") is None
-            await after.save("models/0", {"mark": 4}, alive)  # fewer parts; the rest of an old one lies behind them
-            assert await SnapshotTopic(world, output).load("models/0") == {"mark": 4}
-            assert await SnapshotTopic(world, output).load("models/00") == large(9)
+            assert await after.load("models/0", State) == large(3)
+            assert await after.load("models/1", State) is None
+            await after.save("models/0", State(4), alive)  # fewer parts; the rest of an old one lies behind them
+            assert await SnapshotTopic(world, output).load("models/0", State) == State(4)
+            assert await SnapshotTopic(world, output).load("models/00", State) == large(9)
+            upgraded = SnapshotTopic(world, output)  # of another layout it is no snapshot, and the next one stands
+            assert await upgraded.load("models/0", Grown) is None
+            await upgraded.save("models/0", Grown(5, [], 6), alive)
+            assert await SnapshotTopic(world, output).load("models/0", Grown) == Grown(5, [], 6)
 
     asyncio.run(asyncio.wait_for(play(), 60))
 
@@ -75,13 +89,13 @@ def test_a_torn_snapshot_leaves_the_one_before(world: Settings) -> None:
             torn = Torn(world)
             for mark in (3, 4):  # each of these dies before its last part is out
                 dying = SnapshotTopic(world, torn, part_bytes=4000)
-                assert await dying.load("notifier") == large(2)
+                assert await dying.load("notifier", State) == large(2)
                 await dying.save("notifier", large(mark), alive)
             await torn.stop()
             after = SnapshotTopic(world, output, part_bytes=4000)
-            assert await after.load("notifier") == large(2)
+            assert await after.load("notifier", State) == large(2)
             await after.save("notifier", large(5), alive)
-            assert await SnapshotTopic(world, output).load("notifier") == large(5)
+            assert await SnapshotTopic(world, output).load("notifier", State) == large(5)
 
     asyncio.run(asyncio.wait_for(play(), 60))
 
@@ -91,16 +105,16 @@ def test_a_late_snapshot_of_one_who_was_frozen_stands_back(world: Settings) -> N
         async with sending(world) as output:
             key = f"models/{saves}"
             frozen, after = (SnapshotTopic(world, output, part_bytes=4000) for _ in range(2))
-            assert await frozen.load(key) is None
+            assert await frozen.load(key, State) is None
             for mark in (1, 2):
                 await frozen.save(key, large(mark), alive)
-            assert await after.load(key) == large(2)
+            assert await after.load(key, State) == large(2)
             for mark in range(10, 10 + saves):
                 await after.save(key, large(mark), alive)
             await frozen.save(key, large(3), alive)
-            assert await SnapshotTopic(world, output).load(key) == large(9 + saves)
+            assert await SnapshotTopic(world, output).load(key, State) == large(9 + saves)
             await after.save(key, large(99), alive)
-            assert await SnapshotTopic(world, output).load(key) == large(99)
+            assert await SnapshotTopic(world, output).load(key, State) == large(99)
 
     async def whole() -> None:
         for saves in (1, 2, 3, 4):
@@ -123,9 +137,9 @@ def test_a_load_begins_where_the_note_says(world: Settings) -> None:
             for note in (*notes, "", "s1:", "s1:999999", "d1"):  # an old one, and such as say nothing
                 assert await after.load("models/0", note) == large(3), note
             assert await after.load("models/0", notes[-1]) == large(3)
-            await after.save("models/0", {"mark": 4}, alive)
-            assert await SnapshotTopic(world, output).load("models/0", notes[-1]) == {"mark": 4}
-            assert await SnapshotTopic(world, output).load("models/0") == {"mark": 4}
+            await after.save("models/0", State(4), alive)
+            assert await SnapshotTopic(world, output).load("models/0", notes[-1]) == State(4)
+            assert await SnapshotTopic(world, output).load("models/0", State) == State(4)
 
     asyncio.run(asyncio.wait_for(play(), 60))
 

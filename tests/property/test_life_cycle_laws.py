@@ -1,6 +1,5 @@
 """Laws of the life cycle: a restart changes nothing, ids are given once, every episode walks through its states."""
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,8 +7,9 @@ from pipeline.core.alerting.life_cycle import LifeCycle
 from pipeline.core.condition import Condition, Subject
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from tests.alerting import START_MS, condition
+from tests.states import reloaded
 
-SUBJECTS = [Subject(AlertKind.RULE, rule, "acme", "helmets/3", None, None, "error_rate") for rule in ("r", "s")]
+SUBJECTS = [Subject(AlertKind.RULE, "acme", "error_rate", rule, "helmets/3") for rule in ("r", "s")]
 
 conditions = st.builds(
     lambda subject, breached, severity, hold, keep, suppressed: (subject, breached, severity, hold, keep, suppressed),
@@ -31,13 +31,10 @@ def happen(machine: LifeCycle, at_ms: int, what: object) -> list[AlertEvent]:
         return machine.withdraw("s", at_ms, "deleted")
     if what in ("acknowledge", "close"):
         say = machine.acknowledge if what == "acknowledge" else machine.close
-        tracks = machine.snapshot()["tracks"]
         steps = []
-        for track in tracks:
-            episode = track["track"]["episode"]
-            fingerprint = msgspec.convert(track["subject"], Subject).fingerprint
-            if episode is not None:
-                steps += say(fingerprint, episode["starts_at_ms"], "ada", "", at_ms)
+        for subject, track in machine.snapshot().tracks:
+            if track.episode is not None:
+                steps += say(subject.fingerprint, track.episode.starts_at_ms, "ada", "", at_ms)
         return steps
     assert isinstance(what, tuple)
     subject, breached, severity, hold_ms, keep_ms, suppressed_by = what
@@ -56,7 +53,7 @@ def happen(machine: LifeCycle, at_ms: int, what: object) -> list[AlertEvent]:
 def restarted(machine: LifeCycle) -> LifeCycle:
     """The same machine in another process."""
     again = LifeCycle(50_000)
-    again.restore(msgspec.json.decode(msgspec.json.encode(machine.snapshot())))
+    again.restore(reloaded(machine.snapshot()))
     return again
 
 

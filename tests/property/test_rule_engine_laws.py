@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +9,7 @@ from pipeline.core.condition import Condition
 from pipeline.core.rules.engine import RuleEngine
 from schemas.rule import Rule
 from tests.alerting import START_MS, START_S, rows, rule
+from tests.states import reloaded
 
 RULES = [
     rule(rule_id="a", metric="error_rate"),
@@ -67,7 +67,7 @@ def hear(machine: RuleEngine, at: int, window: tuple[list[dict[str, Any]], list[
 
 def restarted(machine: RuleEngine) -> RuleEngine:
     again = RuleEngine()
-    again.restore(msgspec.json.decode(msgspec.json.encode(machine.snapshot())))
+    again.restore(reloaded(machine.snapshot()))
     return again
 
 

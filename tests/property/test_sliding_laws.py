@@ -3,13 +3,13 @@
 from collections import Counter
 from itertools import pairwise
 
-import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core.rules.sliding import Sliding, sparse
 from tests.alerting import START_S
+from tests.states import reloaded
 
 LENGTHS = [60, 130, 3600, 3660, 7200]
 
@@ -21,7 +21,7 @@ happenings = st.one_of(additions, st.sampled_from([0, 1, 1, 1, 2, 7, 30, 359, 90
 
 
 def restarted(sliding: Sliding, lengths: list[int]) -> Sliding:
-    again = Sliding.restore(msgspec.json.decode(msgspec.json.encode(sliding.snapshot())))
+    again = Sliding.restore(reloaded(sliding.snapshot()))
     again.ask(lengths, 6)
     return again
 
@@ -60,5 +60,5 @@ def test_a_sum_is_that_of_its_window(story: list[object], asked: set[int], resta
         complete = [start_s for start_s, counted in slots.items() if start_s < sliding.end_s and counted[0]]
         assert sliding.last_s == max(complete, default=None)
         kept = sliding.snapshot()
-        for name in ("fine", "coarse"):
-            assert all(a[0] < b[0] for a, b in pairwise(kept[name]))
+        for part in (kept.fine, kept.coarse):
+            assert all(a < b for a, b in pairwise(part))

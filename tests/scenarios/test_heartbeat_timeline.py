@@ -6,8 +6,6 @@ Beats:  x heard   . missed   S says that it stops for 10 beats   b heard, booted
 Said:   - nothing   s suspect   L lost (a page)   l lost, said by the site's alert   r well again
 """
 
-import json
-
 import pytest
 
 from pipeline.core.condition import Condition
@@ -17,6 +15,7 @@ from pipeline.core.devices.quiet import SILENCE, SITE_SILENCE
 from schemas.alert import Severity
 from schemas.heartbeat import Heartbeat
 from tests.builders import START_MS
+from tests.states import reloaded
 
 BEAT_MS = 10_000
 KNOWN = "x" * 10  # so often must a device have been heard
@@ -38,8 +37,8 @@ def draw(devices: dict[str, str], policy: HeartbeatPolicy | None = None, *, rest
             tick = Heartbeat("detector/0", TICK_WORKSPACE, at_ms + ms, 1000)
             note(drawn, i, monitor.observe(at_ms + ms, tick))
         if restart:
-            saved, monitor = json.dumps(monitor.snapshot()), HeartbeatMonitor(0, policy)
-            monitor.restore(json.loads(saved))
+            saved, monitor = reloaded(monitor.snapshot()), HeartbeatMonitor(0, policy)
+            monitor.restore(saved)
     return {name: "".join(line) for name, line in drawn.items()}
 
 

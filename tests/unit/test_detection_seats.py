@@ -2,6 +2,7 @@
 
 from pipeline.core.detection.seats import Seats
 from pipeline.core.detection.signals import CLASS_SEATS, OTHER_SEAT
+from tests.states import reloaded
 
 M = ("acme", "helmets/3")
 
@@ -46,7 +47,7 @@ def test_a_frequent_class_takes_the_seat_of_a_rare_one() -> None:
 def test_names_that_people_send_have_no_bound_but_memory_has() -> None:
     machine = seats()
     find(machine, *(f"c{i}" for i in range(5000)))
-    assert len(machine.snapshot(M)["unseated"]) == 64
+    assert len(machine.snapshot(M).unseated) == 64
 
 
 def test_seats_survive_a_restart() -> None:
@@ -54,6 +55,6 @@ def test_seats_survive_a_restart() -> None:
     find(machine, "person", young=True)
     find(machine, "cat", count=30)
     again = Seats()
-    again.restore(M, machine.snapshot(M))
+    again.restore(M, reloaded(machine.snapshot(M)))
     assert again.names(M) == machine.names(M)
     assert again.review(M, [1.0] + [0.0] * 7, 300.0) == (1, 0.1)

@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable, Sequence
 
-import msgspec
 import pytest
 
 from pipeline.core.alerting.device_watch import DeviceWatch
@@ -14,6 +13,7 @@ from schemas.alert import AlertEvent
 from schemas.silence import Acknowledgement, acknowledgement_id
 from tests import builders
 from tests.alerting import START_MS
+from tests.states import reloaded
 
 BEAT_MS = 10_000
 POLICY = HeartbeatPolicy(learned=False)
@@ -62,16 +62,6 @@ def test_what_is_refused_moves_the_time_on() -> None:
     assert drawn(events) == "pending@14 firing@22"
 
 
-def test_it_says_who_is_where_once_it_has_caught_up() -> None:
-    watch = DeviceWatch(0, POLICY)
-    watch.observe(log([one for one in silent(30) if one[0] < START_MS + 28 * BEAT_MS]))
-    assert watch.stages() == {"unknown": 1}
-    watch.tick(caught_up=True)
-    assert watch.stages() == {"lost": 1}
-    watch.tick(caught_up=False)
-    assert watch.stages() == {"unknown": 1}
-
-
 def test_a_person_takes_the_alert() -> None:
     watch = DeviceWatch(0, POLICY)
     (_, fired) = watch.observe(log([one for one in silent(40) if one[0] < START_MS + 30 * BEAT_MS]))
@@ -83,10 +73,10 @@ def test_a_person_takes_the_alert() -> None:
 def test_what_is_over_for_an_hour_is_forgotten() -> None:
     watch = DeviceWatch(0, POLICY)
     watch.observe(log(silent(30)))
-    assert watch.snapshot()["life"]["tracks"]
+    assert watch.snapshot().life.tracks
     later = 30 + FLAP_MS // BEAT_MS
     watch.observe(log([one for i in range(35, later) for one in (beat("cam-7", i), tick(i + 0.5))]))
-    assert not watch.snapshot()["life"]["tracks"]
+    assert not watch.snapshot().life.tracks
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -109,11 +99,10 @@ def test_neither_restarts_nor_how_the_log_is_read_change_what_is_told(seed: int)
             size = chunk()
             events += watch.observe(log(said[at : at + size], at))
             at += size
-            watch.tick(caught_up=size % 2 == 0)
             if restart:
-                saved = msgspec.json.encode(watch.snapshot())
+                saved = reloaded(watch.snapshot())
                 watch = DeviceWatch(0, POLICY)
-                watch.restore(msgspec.json.decode(saved))
+                watch.restore(saved)
         return events
 
     whole = play(lambda: len(said), restart=False)

@@ -1,6 +1,5 @@
 """What the heartbeat monitor learns of a device, whom it forgets, and that it depends on nothing but the log."""
 
-import json
 import random
 from typing import Any
 
@@ -11,9 +10,11 @@ from pipeline.core.condition import Condition
 from pipeline.core.devices.device import HeartbeatPolicy
 from pipeline.core.devices.heartbeats import TICK_WORKSPACE, HeartbeatMonitor, is_tick
 from pipeline.core.devices.quiet import CLOCK, SILENCE, words
+from pipeline.core.isolation import Failures
 from schemas.alert import AlertState, Severity
 from schemas.heartbeat import Heartbeat
 from tests.builders import START_MS
+from tests.states import reloaded
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 NO_REMINDERS = HeartbeatPolicy(remind_ms=10**12)
@@ -116,7 +117,7 @@ def test_who_is_silent_for_a_week_is_retired_and_forgotten() -> None:
         steps += [step for one in monitor.observe(ms, tick(ms)) for step in life.observe(one)]
     assert [step.state for step in steps] == [AlertState.PENDING, AlertState.FIRING, AlertState.RESOLVED]
     assert steps[-1].summary == "cam-7 is taken to be retired and not watched any more: silent for 7 d"
-    assert monitor.snapshot()["devices"] == []
+    assert monitor.snapshot().devices == []
 
 
 def test_a_clock_that_is_wrong_is_reported_once_and_when_it_is_right_again() -> None:
@@ -162,28 +163,22 @@ def test_after_a_restart_another_clock_is_believed_at_once() -> None:
 
 
 def test_more_devices_than_it_may_know_are_counted_and_not_watched() -> None:
-    monitor = HeartbeatMonitor(0, HeartbeatPolicy(devices_max=3))
+    failures = Failures()
+    monitor = HeartbeatMonitor(0, HeartbeatPolicy(devices_max=3), failures)
     for i in range(30):
         monitor.observe(START_MS + i, beat(START_MS, device_id=f"cam-{i % 5}"))
-    assert monitor.refused == 12
-    assert len(monitor.snapshot()["devices"]) == 3
+    monitor.note_unwatched()
+    monitor.note_unwatched()
+    (failed,) = failures.take()
+    assert failed.why == "12 beats of devices beyond the 3 that are watched"
+    assert len(monitor.snapshot().devices) == 3
 
 
-def test_while_records_are_unread_nothing_is_said_and_nothing_is_known() -> None:
-    monitor = HeartbeatMonitor(0)
-    feed(monitor, START_MS, 20)
-    assert monitor.tick(START_MS + 195_000, True) == []
-    assert monitor.stages() == {"up": 1}
-    assert monitor.tick(START_MS + 900_000, False) == []
-    assert monitor.stages() == {"unknown": 1}
-
-
-def test_right_after_the_log_stood_still_nothing_is_known() -> None:
+def test_right_after_the_log_stood_still_everybody_has_the_full_time() -> None:
     monitor = HeartbeatMonitor(0)
     feed(monitor, START_MS, 20)
     later_ms = START_MS + DAY_MS
-    assert monitor.tick(later_ms, True) == []
-    assert monitor.stages() == {"unknown": 1}
+    assert monitor.observe(later_ms, tick(later_ms)) == []
     assert pages(wait(monitor, later_ms, later_ms + 100_000)) == []
     assert len(pages(wait(monitor, later_ms + 100_000, later_ms + 200_000))) == 1
 
@@ -204,23 +199,20 @@ def test_only_the_detectors_own_beats_are_ticks() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_what_is_said_depends_on_the_log_alone(seed: int) -> None:
-    """Neither on how often it is asked, nor on restarts."""
+    """Not on restarts."""
     log = random_log(seed)
-    plain, asked, restarted = (HeartbeatMonitor(0) for _ in range(3))
+    plain, restarted = (HeartbeatMonitor(0) for _ in range(2))
     rng = random.Random(seed)
-    said: list[list[Condition]] = [[], [], []]
+    said: list[list[Condition]] = [[], []]
     for at_ms, record in log:
         said[0] += plain.observe(at_ms, record)
-        said[1] += asked.observe(at_ms, record)
-        said[1] += asked.tick(at_ms, rng.random() < 0.5)
-        said[2] += restarted.observe(at_ms, record)
+        said[1] += restarted.observe(at_ms, record)
         if rng.random() < 0.05:
-            saved, restarted = json.dumps(restarted.snapshot()), HeartbeatMonitor(0)
-            restarted.restore(json.loads(saved))
+            saved, restarted = reloaded(restarted.snapshot()), HeartbeatMonitor(0)
+            restarted.restore(saved)
     assert said[0] == said[1]
-    assert said[0] == said[2]
     assert pages(said[0])
-    assert plain.snapshot() == asked.snapshot() == restarted.snapshot()
+    assert plain.snapshot() == restarted.snapshot()
 
 
 def random_log(seed: int) -> list[tuple[int, Heartbeat]]:

@@ -23,6 +23,7 @@ LONG_FUNCTIONS: dict[str, int] = {}
 # Where everything is caught and yet not raised on the spot, and where it goes instead.
 CATCH_ALL = {
     "agents/app.py": "to the caller, through a future",
+    "pipeline/core/isolation.py": "to an alert: what one key raises ends the judging of that key, not the worker",
     "pipeline/edge/kafka/group/partitions.py": "to the whole worker, which ends with it",
 }
 

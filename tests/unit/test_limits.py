@@ -1,6 +1,7 @@
 """How often somebody is told at most, and when they may be told again."""
 
 import random
+from copy import deepcopy
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_what_is_withheld_is_said_once_when_nothing_else_is_told() -> None:
     allowances.take("r", "ann", (1, None), 1, NOW)
     allowances.take("r", "ann", (1, None), 1, NOW + 1)
     saved = Allowances()
-    saved.restore(allowances.snapshot())
+    saved.restore(deepcopy(allowances.snapshot()))
     [(rule_id, recipient, since_ms, said)] = saved.summaries(NOW + 2 * HOUR_MS)
     assert (rule_id, recipient, since_ms) == ("r", "ann", NOW + 1)
     assert said.startswith("1 notification of rule r withheld")

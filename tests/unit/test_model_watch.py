@@ -11,6 +11,7 @@ import pytest
 from pipeline.core.alerting.model_watch import GAP_MS, ModelWatch
 from pipeline.core.alerting.ourselves import LAG_MS_MAX
 from pipeline.core.ledger.chain import Verdict
+from pipeline.core.state import encode
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertState
@@ -18,6 +19,7 @@ from schemas.rule import Rule
 from schemas.silence import Acknowledgement, acknowledgement_id
 from tests import builders
 from tests.alerting import START_MS, START_S, rule
+from tests.states import reloaded
 
 STEP_MS = 10_000
 HELMETS, PALLETS = "helmets/3", "pallets/1"
@@ -64,9 +66,9 @@ def watching(*rules: Rule, sources: int = 1, partition: int = 1) -> ModelWatch:
 
 def again(watch: ModelWatch, sources: int = 1, partition: int = 1) -> ModelWatch:
     """As after a restart, from what was saved."""
-    saved = msgspec.msgpack.encode(watch.snapshot())
+    saved = reloaded(watch.snapshot())
     fresh = ModelWatch(partition, 2, sources, 1.0)
-    fresh.restore(msgspec.msgpack.decode(saved))
+    fresh.restore(saved)
     return fresh
 
 
@@ -140,9 +142,9 @@ def test_a_repeat_is_dropped() -> None:
     story(watch, sources, [90])
     record = sources.link(0, 2, detections(1, 80))
     assert watch.observe(record)[0] is Verdict.ACCEPTED
-    before = msgspec.msgpack.encode(watch.snapshot())
+    before = encode(watch.snapshot())
     assert watch.observe(record) == (Verdict.REPEAT, [])
-    assert msgspec.msgpack.encode(watch.snapshot()) == before
+    assert encode(watch.snapshot()) == before
 
 
 def test_a_gap_is_an_alert_of_this_partition_that_ends_by_itself() -> None:

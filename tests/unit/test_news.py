@@ -1,10 +1,9 @@
 """Which steps of alerts are told: all, but of what a first start reads in old logs only what is open or recent."""
 
-import msgspec
-
 from pipeline.core.alerting.news import News
 from schemas.alert import AlertEvent, AlertState
 from tests.alerting import START_MS, event
+from tests.states import reloaded
 
 RECENT_MS = START_MS + 1_000_000
 
@@ -42,7 +41,7 @@ def test_a_restart_in_the_middle_of_history_changes_nothing() -> None:
     news = News(history_until=100, since_ms=RECENT_MS)
     for one in (OLD_OPEN, OLD_OVER, JUST_OVER):
         news.add(one)
-        news = News.restore(msgspec.json.decode(msgspec.json.encode(news.snapshot())))
+        news = News.restore(reloaded(news.snapshot()))
     assert list(news.ready(100)) == OLD_OPEN + JUST_OVER
 
 
@@ -50,5 +49,5 @@ def test_what_was_not_told_before_a_restart_is_told_after_it() -> None:
     news = News()
     news.add(OLD_OVER)
     news.ready(5)
-    restored = News.restore(news.snapshot())
+    restored = News.restore(reloaded(news.snapshot()))
     assert list(restored.ready(5)) == OLD_OVER

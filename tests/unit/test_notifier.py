@@ -1,6 +1,5 @@
 """Who is told what, when, and why; and who is not."""
 
-import json
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +15,7 @@ from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement, Matcher, Silence
 from tests.alerts import T0, alert, silent
+from tests.states import reloaded
 
 ANN, PAGER = "mailto:ann@example.com", "pagerduty:key"
 HOUR_S = 3600
@@ -43,8 +43,8 @@ class Desk:
         return notifier
 
     def restart(self) -> None:
-        saved, self.notifier = json.dumps(self.notifier.snapshot()), self.fresh()
-        self.notifier.restore(json.loads(saved))
+        saved, self.notifier = reloaded(self.notifier.snapshot()), self.fresh()
+        self.notifier.restore(saved)
 
     def see(self, *events: AlertEvent) -> None:
         for event in events:
@@ -241,7 +241,7 @@ def test_many_alerts_at_once_are_a_few_messages_and_one_about_the_rest() -> None
     ends = desk.until(300)
     assert reasons(ends) == [Reason.RESOLVED] * 4
     assert sum(len(one.events) + one.left_out for one in ends) == 50
-    assert desk.notifier.snapshot()["groups"] == []
+    assert desk.notifier.snapshot().groups == []
 
 
 def test_an_open_incident_gets_its_news_in_a_storm_too() -> None:
@@ -348,10 +348,10 @@ def test_what_was_not_confirmed_is_sent_again_with_the_same_key_after_a_restart(
 def test_a_restart_from_an_older_snapshot_sends_with_the_same_key() -> None:
     desk = Desk()
     desk.see(alert())
-    saved = desk.notifier.snapshot()
+    saved = reloaded(desk.notifier.snapshot())
     [first] = desk.until(10)
     again = desk.fresh()
-    again.restore(json.loads(json.dumps(saved)))
+    again.restore(saved)
     [second] = again.tick(T0 + 20_000)
     assert second.idempotency_key == first.idempotency_key
 
@@ -380,9 +380,9 @@ def test_memory_is_bounded() -> None:
     for i in range(300):
         desk.see(alert(model_id=f"m/{i}"))
         desk.until(desk.now_s + 6, confirm=False)
-    saved = desk.notifier.snapshot()
-    assert (len(saved["alerts"]), len(saved["outbox"])) == (100, 50)
-    assert sum(len(group["members"]) for group in saved["groups"]) == 100
+    saved = reloaded(desk.notifier.snapshot())
+    assert (len(saved.alerts), len(saved.outbox)) == (100, 50)
+    assert sum(len(group.members) for group in saved.groups) == 100
     assert desk.notifier.forgotten == 200 + 250
 
 
@@ -392,7 +392,7 @@ def test_what_ended_long_ago_is_forgotten() -> None:
     desk.until(10)
     desk.now_s = 2 * 86_400
     desk.see(alert(model_id="m/1"))
-    assert len(desk.notifier.snapshot()["alerts"]) == 1
+    assert len(desk.notifier.snapshot().alerts) == 1
 
 
 def test_a_secret_in_a_recipient_is_not_in_the_repr() -> None:
@@ -429,7 +429,7 @@ def test_whatever_happens_each_beginning_has_one_end_for_whoever_heard_of_it() -
         for one in desk.until(desk.now_s + 3 * HOUR_S):
             check(one, told)
         assert not any(told.values()), seed
-        assert desk.notifier.snapshot()["groups"] == []
+        assert desk.notifier.snapshot().groups == []
 
 
 def check(one: Notification, told: dict[tuple[str, str], bool]) -> None:

@@ -18,6 +18,7 @@ from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, Severity
 from tests import builders
 from tests.alerting import START_MS
+from tests.states import reloaded
 
 WINDOW_MS = 10_000
 LIMITS = OurLimits(refused_window_ms=60_000, standstill_ms=60_000)
@@ -55,7 +56,7 @@ class Cuts:
 
     def restart(self) -> None:
         """From what was saved."""
-        saved = msgspec.msgpack.decode(msgspec.msgpack.encode(self.watch.snapshot()))
+        saved = reloaded(self.watch.snapshot())
         self.watch = ModelWatch(0, 1, 1, 1.0, LIMITS)
         self.watch.restore(saved)
 
@@ -139,7 +140,7 @@ class Broker:
 
     def restart(self) -> None:
         """From what was saved."""
-        saved = msgspec.msgpack.decode(msgspec.msgpack.encode(self.watch.snapshot()))
+        saved = reloaded(self.watch.snapshot())
         self.watch = DeviceWatch(0, None, LIMITS)
         self.watch.restore(saved)
 

@@ -188,16 +188,16 @@ def test_a_rule_that_is_gone_finds_nothing_and_keeps_nothing() -> None:
     hear(machine, 0, {})
     machine.delete("r")
     assert after(machine, 10) == []
-    assert machine.snapshot()["models"] == []
+    assert machine.snapshot().models == []
 
 
 def test_what_no_rule_is_about_is_not_kept() -> None:
     machine = engine(rule(model_id="helmets"), rule(rule_id="s", metric="silence_s", model_id="boots"))
     hear(machine, 0, {"model_id": "gloves/1"}, {"model_id": "boots/1", "latency_histogram": {220: 100}})
     after(machine, 10)
-    (kept,) = machine.snapshot()["models"]
-    assert kept["model_id"] == "boots/1"
-    assert [series["fine"] for _, series in kept["series"]] == [[]]
+    (kept,) = machine.snapshot().models
+    assert kept.model_id == "boots/1"
+    assert [series.fine for series in kept.series.values()] == [{}]
 
 
 def test_only_what_a_metric_needs_is_kept() -> None:
@@ -206,8 +206,9 @@ def test_only_what_a_metric_needs_is_kept() -> None:
         whole = {"latency_histogram": {220: 100}, "confidence_histogram": {40: 7}, "detection_count": 7}
         hear(machine, 0, whole)
         after(machine, 10)
-        ((_, series),) = machine.snapshot()["models"][0]["series"]
-        return set(series["fine"][0][1])
+        (series,) = machine.snapshot().models[0].series.values()
+        ((which, _),) = series.fine.values()
+        return set(which.tolist())
 
     assert max(index("error_rate")) < 7
     assert 7 <= max(index("confidence_p5")) < 108

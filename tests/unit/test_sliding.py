@@ -93,8 +93,8 @@ def test_memory_is_bounded_by_the_longest_window() -> None:
         sliding.add(start_s, one())
         sliding.advance(start_s + 10)
     kept = sliding.snapshot()
-    assert len(kept["fine"]) <= 366
-    assert len(kept["coarse"]) <= 1380
+    assert len(kept.fine) <= 366
+    assert len(kept.coarse) <= 1380
     assert sliding.total(86_400)[0] == 8640
 
 

@@ -1,9 +1,8 @@
 """Who cannot be told is an alert, until he can be told again for long enough."""
 
-import msgspec
-
 from pipeline.core.alerting.undelivered import KEEP_FIRING_MS, Undelivered
 from schemas.alert import AlertEvent
+from tests.states import reloaded
 
 MAIL, HOOK = "mailto:oncall@example.org", "https:*** (1a2b3c)"
 NOW_MS = 1_795_374_000_000
@@ -17,7 +16,7 @@ def told(events: list[AlertEvent]) -> list[tuple[str | None, str]]:
 def again(machine: Undelivered) -> Undelivered:
     """As after a restart."""
     fresh = Undelivered()
-    fresh.restore(msgspec.msgpack.decode(msgspec.msgpack.encode(machine.snapshot())))
+    fresh.restore(reloaded(machine.snapshot()))
     return fresh
 
 

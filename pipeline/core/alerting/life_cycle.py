@@ -14,7 +14,6 @@ A person who has acknowledged an episode is not told again when it comes back be
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import msgspec
 
@@ -27,7 +26,7 @@ NO_DATA_MS = 900_000
 
 
 @dataclass(slots=True)
-class _Episode:
+class OpenEpisode:
     """An open episode, and the last condition that said something."""
 
     last: Condition
@@ -43,12 +42,18 @@ class _Episode:
 
 
 @dataclass(slots=True)
-class _Track:
+class Track:
     """What is known of a subject: the open episode, and when it began to fire of late."""
 
     at_ms: int  # of the last condition
-    episode: _Episode | None = None
+    episode: OpenEpisode | None = None
     fired_ms: list[int] = field(default_factory=list)
+
+
+class LifeState(msgspec.Struct):
+    """Every subject of which something is known."""
+
+    tracks: list[tuple[Subject, Track]] = []
 
 
 class LifeCycle:
@@ -57,7 +62,7 @@ class LifeCycle:
     def __init__(self, no_data_ms: int = NO_DATA_MS) -> None:
         """An open episode of which nothing was heard for `no_data_ms` says so."""
         self._no_data_ms = no_data_ms
-        self._tracks: dict[Subject, _Track] = {}
+        self._tracks: dict[Subject, Track] = {}
         self._by_fingerprint: dict[str, Subject] = {}
 
     def observe(self, condition: Condition) -> list[AlertEvent]:
@@ -66,7 +71,7 @@ class LifeCycle:
         if track is None:
             if condition.breached is not True:
                 return []
-            track = self._tracks[condition.subject] = _Track(condition.at_ms)
+            track = self._tracks[condition.subject] = Track(condition.at_ms)
             self._by_fingerprint[condition.subject.fingerprint] = condition.subject
         elif condition.at_ms < track.at_ms or (track.episode is None and condition.at_ms == track.at_ms):
             return []  # told before: an episode's name must not be given twice
@@ -124,7 +129,18 @@ class LifeCycle:
 
     def withdraw(self, rule_id: str, at_ms: int, why: str) -> list[AlertEvent]:
         """Ends the episodes of a rule that is not judged any more: deleted, disabled, or about something else now."""
-        return self._end_all(lambda subject: subject.rule_id == rule_id, at_ms, why)
+        return self.end_all(lambda subject: subject.rule_id == rule_id, at_ms, why)
+
+    def end_all(self, ends: Callable[[Subject], bool], at_ms: int, why: str) -> list[AlertEvent]:
+        """Ends the episodes of all that is not judged any more."""
+        steps = []
+        for subject, track in self._tracks.items():
+            if track.episode is not None and ends(subject):
+                last = track.episode.last
+                text = f"no longer judged ({why}); before: {last.summary}"
+                evidence = {**last.evidence, "withdrawn": why}
+                steps += self._end(track, at_ms, replace(last, summary=text, evidence=evidence))
+        return steps
 
     @property
     def open(self) -> Mapping[str, AlertState]:
@@ -141,32 +157,24 @@ class LifeCycle:
             if track.episode is not None:
                 yield subject, track.episode.state
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {
-            "tracks": [
-                {"subject": msgspec.to_builtins(subject), "track": msgspec.to_builtins(track)}
-                for subject, track in self._tracks.items()
-            ]
-        }
+    def snapshot(self) -> LifeState:
+        """Everything."""
+        return LifeState(list(self._tracks.items()))
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """As it was when the snapshot was taken."""
-        self._tracks, self._by_fingerprint = {}, {}
-        for one in snapshot["tracks"]:
-            subject = msgspec.convert(one["subject"], Subject)
-            self._tracks[subject] = msgspec.convert(one["track"], _Track)
-            self._by_fingerprint[subject.fingerprint] = subject
+    def restore(self, state: LifeState) -> None:
+        """As it was when it was saved."""
+        self._tracks = dict(state.tracks)
+        self._by_fingerprint = {subject.fingerprint: subject for subject in self._tracks}
 
-    def _track(self, fingerprint: str) -> _Track | None:
+    def _track(self, fingerprint: str) -> Track | None:
         subject = self._by_fingerprint.get(fingerprint)
         return None if subject is None else self._tracks[subject]
 
-    def _breach(self, track: _Track, condition: Condition) -> list[AlertEvent]:
+    def _breach(self, track: Track, condition: Condition) -> list[AlertEvent]:
         at_ms, episode = condition.at_ms, track.episode
         steps: list[AlertEvent] = []
         if episode is None:
-            episode = track.episode = _Episode(condition, at_ms, at_ms, severity=condition.severity)
+            episode = track.episode = OpenEpisode(condition, at_ms, at_ms, severity=condition.severity)
             if condition.hold_ms > 0:
                 return [self._step(track, AlertState.PENDING, at_ms, condition)]
         was, worse = episode.state, condition.severity.rank > episode.severity.rank
@@ -186,7 +194,7 @@ class LifeCycle:
             steps.append(self._step(track, wanted, at_ms, condition))
         return steps
 
-    def _calm(self, track: _Track, condition: Condition) -> list[AlertEvent]:
+    def _calm(self, track: Track, condition: Condition) -> list[AlertEvent]:
         at_ms, episode = condition.at_ms, track.episode
         if episode is None:
             return []
@@ -199,7 +207,7 @@ class LifeCycle:
             return [self._step(track, AlertState.RECOVERING, at_ms, condition)]
         return self._end(track, at_ms, condition)
 
-    def _without_data(self, track: _Track, now_ms: int) -> list[AlertEvent]:
+    def _without_data(self, track: Track, now_ms: int) -> list[AlertEvent]:
         episode = track.episode
         if episode is None or episode.state is AlertState.NO_DATA:
             return []
@@ -210,23 +218,13 @@ class LifeCycle:
         text = f"no data for {quiet_ms // 60_000} min; before: {episode.last.summary}"
         return [self._step(track, AlertState.NO_DATA, now_ms, replace(episode.last, summary=text))]
 
-    def _end_all(self, ends: Callable[[Subject], bool], at_ms: int, why: str) -> list[AlertEvent]:
-        steps = []
-        for subject, track in self._tracks.items():
-            if track.episode is not None and ends(subject):
-                last = track.episode.last
-                text = f"no longer judged ({why}); before: {last.summary}"
-                evidence = {**last.evidence, "withdrawn": why}
-                steps += self._end(track, at_ms, replace(last, summary=text, evidence=evidence))
-        return steps
-
-    def _end(self, track: _Track, at_ms: int, condition: Condition) -> list[AlertEvent]:
+    def _end(self, track: Track, at_ms: int, condition: Condition) -> list[AlertEvent]:
         step = self._step(track, AlertState.RESOLVED, at_ms, condition)
         track.episode = None
         track.at_ms = max(track.at_ms, at_ms)
         return [step]
 
-    def _step(self, track: _Track, state: AlertState, at_ms: int, condition: Condition) -> AlertEvent:
+    def _step(self, track: Track, state: AlertState, at_ms: int, condition: Condition) -> AlertEvent:
         episode, subject = track.episode, condition.subject
         assert episode is not None
         previous = episode.state if episode.sequence else None
@@ -261,13 +259,13 @@ class LifeCycle:
         )
 
 
-def _loudness(episode: _Episode, condition: Condition) -> AlertState:
+def _loudness(episode: OpenEpisode, condition: Condition) -> AlertState:
     """How an episode that has been breached for long enough is told."""
     if episode.acknowledged_by is not None:
         return AlertState.ACKNOWLEDGED
     return AlertState.FIRING if condition.suppressed_by is None else AlertState.SUPPRESSED
 
 
-def _flaps(track: _Track, at_ms: int) -> int:
+def _flaps(track: Track, at_ms: int) -> int:
     """How often it had begun to fire in the hour before it did so last."""
     return max(0, len([ms for ms in track.fired_ms if ms > at_ms - FLAP_MS]) - 1)

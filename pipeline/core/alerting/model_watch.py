@@ -6,27 +6,29 @@ in order. What comes out depends on the records and the rules alone, so a restar
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 from zlib import crc32
 
 import msgspec
 
 from pipeline.core.alerting import ourselves
-from pipeline.core.alerting.life_cycle import LifeCycle
+from pipeline.core.alerting.life_cycle import LifeCycle, LifeState
 from pipeline.core.alerting.ourselves import OurLimits
-from pipeline.core.alerting.refusals import Refusals
+from pipeline.core.alerting.refusals import Refusals, RefusalsState
+from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.condition import Condition, Subject
-from pipeline.core.detection.detector import AutomaticDetector, WindowRows
+from pipeline.core.detection.detector import AutomaticDetector, DetectionState, WindowRows
 from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.signals import Channel
+from pipeline.core.isolation import Failures
 from pipeline.core.ledger.chain import Chain, Verdict
 from pipeline.core.ledger.names import Position
-from pipeline.core.rules.engine import RuleEngine
+from pipeline.core.rules.engine import RuleEngine, RulesState
 from pipeline.core.windows.log_clock import WINDOW_MS
-from schemas.aggregate import AggregateRecord, ClassColumns, ModelColumns
+from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement
+from schemas.topics import AGGREGATES
 
 GAP_MS = 600_000  # a gap is a moment; its alert is there for a person to see
 HOLE_MS = 3_600_000  # of a longer stretch without a row only the end is judged step by step
@@ -51,10 +53,26 @@ class _Pending:
         return self.rows.models.window_start_s + self.rows.classes.window_start_s
 
 
+class ModelState(msgspec.Struct):
+    """What is saved of a ModelWatch."""
+
+    chain: dict[int, Position]
+    sources: int
+    through: dict[int, int]
+    judged_ms: int
+    gap_ms: int | None
+    unjudged_ms: int | None
+    refusals: RefusalsState
+    heard_ms: int
+    pending: list[tuple[WindowRows, bool]]
+    rules: RulesState
+    detection: DetectionState | None
+    life: LifeState
+    accepted: list[tuple[Subject, int]]
+
+
 class ModelWatch:
     """One partition's models."""
-
-    version = 3  # of its snapshot
 
     def __init__(
         self,
@@ -70,9 +88,11 @@ class ModelWatch:
         """
         self._partition = partition
         self._sources = sources
-        self._rules = RuleEngine(lambda w, m: crc32(f"{w}/{m}".encode()) % partitions == partition)
-        self._detector = None if asked_per_model_week is None else AutomaticDetector(asked_per_model_week)
+        failures = Failures()
+        self._rules = RuleEngine(lambda w, m: crc32(f"{w}/{m}".encode()) % partitions == partition, failures)
+        self._detector = None if asked_per_model_week is None else AutomaticDetector(asked_per_model_week, failures)
         self._life = LifeCycle()
+        self.unjudged = Unjudged(AGGREGATES.name, partition, failures, self._life)
         self._chain = Chain()
         self._through: dict[int, int] = {}  # by source: windows that end by then are complete
         self._heard_ms = 0  # from when on sources were heard
@@ -179,7 +199,7 @@ class ModelWatch:
         events: list[AlertEvent] = []
         for condition in self._rules.tick(end_ms, self._life.follows) + found + self._about_ourselves(end_ms):
             events += self._life.observe(condition)
-        return events + self._life.tick(end_ms)
+        return events + self.unjudged.tick(end_ms) + self._life.tick(end_ms)
 
     def _window_ends(self, through_ms: int) -> Iterable[int]:
         """Ends of the windows to judge: all, but of a hole in the log only the last hour before something came."""
@@ -230,35 +250,34 @@ class ModelWatch:
         lag_ms = newest_ms - (self._heard_ms if slowest is None else heard[slowest])
         return self._life.observe(ourselves.input_lag(self._partition, newest_ms, lag_ms, slowest))
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> ModelState:
         """What to save together with the offset that it explains."""
-        return {
-            "chain": [[source, *position] for source, position in self._chain.snapshot().items()],
-            "sources": self._sources,
-            "through": list(self._through.items()),
-            "judged_ms": self._judged_ms,
-            "gap_ms": self._gap_ms,
-            "refusals": self._refusals.snapshot(),
-            "heard_ms": self._heard_ms,
-            "pending": [[item.rows.models, item.rows.classes, item.is_fed] for item in self._pending],
-            "rules": self._rules.snapshot(),
-            "detector": None if self._detector is None else self._detector.snapshot(),
-            "life": self._life.snapshot(),
-            "accepted": [[msgspec.to_builtins(subject), episode] for subject, episode in self._accepted.items()],
-        }
+        return ModelState(
+            chain=self._chain.snapshot(),
+            sources=self._sources,
+            through=self._through,
+            judged_ms=self._judged_ms,
+            gap_ms=self._gap_ms,
+            unjudged_ms=self.unjudged.since_ms,
+            refusals=self._refusals.snapshot(),
+            heard_ms=self._heard_ms,
+            pending=[(item.rows, item.is_fed) for item in self._pending],
+            rules=self._rules.snapshot(),
+            detection=None if self._detector is None else self._detector.snapshot(),
+            life=self._life.snapshot(),
+            accepted=list(self._accepted.items()),
+        )
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """As it was when it was saved, by this version."""
-        self._chain = Chain({source: Position(*position) for source, *position in saved["chain"]})
-        self._sources, self._through = saved["sources"], dict(saved["through"])
-        self._judged_ms, self._gap_ms, self._heard_ms = saved["judged_ms"], saved["gap_ms"], saved["heard_ms"]
-        self._pending = [
-            _Pending(WindowRows(msgspec.convert(models, ModelColumns), msgspec.convert(classes, ClassColumns)), is_fed)
-            for models, classes, is_fed in saved["pending"]
-        ]
-        self._refusals.restore(saved["refusals"])
-        self._rules.restore(saved["rules"])
-        if self._detector is not None:
-            self._detector.restore(saved["detector"])
-        self._life.restore(saved["life"])
-        self._accepted = {msgspec.convert(subject, Subject): episode for subject, episode in saved["accepted"]}
+    def restore(self, state: ModelState) -> None:
+        """As it was when it was saved."""
+        self._chain = Chain(state.chain)
+        self._sources, self._through = state.sources, state.through
+        self._judged_ms, self._gap_ms, self._heard_ms = state.judged_ms, state.gap_ms, state.heard_ms
+        self._pending = [_Pending(rows, is_fed) for rows, is_fed in state.pending]
+        self.unjudged.since_ms = state.unjudged_ms
+        self._refusals.restore(state.refusals)
+        self._rules.restore(state.rules)
+        if self._detector is not None and state.detection is not None:
+            self._detector.restore(state.detection)
+        self._life.restore(state.life)
+        self._accepted = dict(state.accepted)

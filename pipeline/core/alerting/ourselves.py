@@ -3,21 +3,24 @@
 The detector judges all of it, without ClickHouse.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.core.alerting.standstill import Progress
 from pipeline.core.condition import WATCHDOG, Condition, Subject
+from pipeline.core.isolation import Failed
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER
 from schemas.alert import AlertKind, Severity
 from schemas.topics import AGGREGATES, EVENTS
 
 WORKSPACE = "inferwatch"  # of these alerts
 CHAIN_GAP, INPUT_LAG, DEAD_LETTERS = "chain_gap", "input_lag_s", "dead_letter_share"  # the metrics
+NOT_JUDGED = "not_judged"
 LAG_MS_MAX = 120_000  # of a source partition behind the others
 _LAG_KEEP_FIRING_MS = 60_000
 _REASONS_TOLD = 3
+_FAILED_TOLD = 20
 _STUCK = {
     RECORDER: "nothing was written to ClickHouse for {s} s: ClickHouse is down or no recorder runs",
     AGGREGATOR: "no events were taken into windows for {s} s, and nothing newer is judged: no aggregator runs",
@@ -37,8 +40,9 @@ class OurLimits:
 
 def alive(at_ms: int) -> Condition:
     """Always fires: a service outside raises the alarm when it does not hear it any more."""
-    subject = Subject(AlertKind.PIPELINE, None, WORKSPACE, None, None, None, WATCHDOG)
-    return _condition(subject, at_ms, True, Severity.INFO, "inferwatch is watching; this alert always fires")
+    subject = Subject(AlertKind.PIPELINE, WORKSPACE, WATCHDOG)
+    text = "inferwatch is watching; this alert always fires"
+    return Condition(subject=subject, at_ms=at_ms, breached=True, severity=Severity.INFO, summary=text)
 
 
 def gap(partition: int, at_ms: int, source: int, evidence: Mapping[str, Any]) -> Condition:
@@ -52,6 +56,18 @@ def gap(partition: int, at_ms: int, source: int, evidence: Mapping[str, Any]) ->
 def gap_over(partition: int, at_ms: int) -> Condition:
     """Nothing has been missing of late."""
     return _of_partition(partition, CHAIN_GAP, at_ms, False, Severity.CRITICAL, "no windows are missing any more")
+
+
+def not_judged(topic: str, partition: int, at_ms: int, failed: Sequence[Failed]) -> Condition:
+    """Something could not be judged. It begins anew, and nothing else is concerned; nobody would miss it otherwise."""
+    breached, text = bool(failed), "everything is judged again"
+    if failed:
+        one, more = failed[0], f", and {len(failed) - 1:,} more" if len(failed) > 1 else ""
+        text = f"{one.what.value} {one.name} of {one.workspace} could not be judged ({one.why}){more}"
+    told = [f"{one.what.value} {one.workspace} {one.name}: {one.why}" for one in failed[:_FAILED_TOLD]]
+    return _of_partition(
+        partition, NOT_JUDGED, at_ms, breached, Severity.WARNING, text, topic=topic, evidence={"failed": told}
+    )
 
 
 def input_lag(partition: int, at_ms: int, lag_ms: int, source: int | None) -> Condition:
@@ -81,12 +97,12 @@ def refusals(end_ms: int, read: int, refused: Mapping[str, int], limits: OurLimi
         f"{share:.2%} of the {read:,} records of {EVENTS.name} in {limits.refused_window_ms // 1000} s were refused "
         f"({why}); inferwatch dead-letters list shows them"
     )
-    return _condition(
-        Subject(AlertKind.PIPELINE, None, WORKSPACE, None, EVENTS.name, None, DEAD_LETTERS),
-        end_ms,
-        count >= limits.refused_min and share > limits.refused_share_max,
-        Severity.WARNING,
-        text,
+    return Condition(
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, DEAD_LETTERS, device_id=EVENTS.name),
+        at_ms=end_ms,
+        breached=count >= limits.refused_min and share > limits.refused_share_max,
+        severity=Severity.WARNING,
+        summary=text,
         value=share,
         threshold=limits.refused_share_max,
         keep_firing_ms=limits.refused_window_ms // 5,
@@ -110,12 +126,12 @@ def standstill(role: str, at_ms: int, progress: Progress, limits: OurLimits) -> 
         problem = next((f": {one.problem}" for one in stuck if one.problem), "")
         count = f"{len(told)} of {progress.partitions} partitions wait"
         text = f"{what} ({count}: {where}{problem}); inferwatch doctor says which"
-    return _condition(
-        Subject(AlertKind.PIPELINE, None, WORKSPACE, None, role, None, f"{role}_standstill_s"),
-        at_ms,
-        bool(stuck),
-        Severity.CRITICAL,
-        text,
+    return Condition(
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, f"{role}_standstill_s", device_id=role),
+        at_ms=at_ms,
+        breached=bool(stuck),
+        severity=Severity.CRITICAL,
+        summary=text,
         value=waited_ms / 1000,
         threshold=limits.standstill_ms / 1000,
         labels={"role": role},
@@ -123,37 +139,24 @@ def standstill(role: str, at_ms: int, progress: Progress, limits: OurLimits) -> 
     )
 
 
-def _of_partition(partition: int, metric: str, *rest: Any, **fields: Any) -> Condition:
-    """Each partition of aggregates has alerts of its own; they are one message, for they have one topic."""
-    place = f"{AGGREGATES.name}/{partition}"
-    subject = Subject(AlertKind.PIPELINE, None, WORKSPACE, None, place, None, metric)
-    return _condition(subject, *rest, labels={"topic": AGGREGATES.name, "partition": str(partition)}, **fields)
-
-
-def _condition(
-    subject: Subject,
+def _of_partition(
+    partition: int,
+    metric: str,
     at_ms: int,
     breached: bool,
     severity: Severity,
     summary: str,
     *,
-    value: float | None = None,
-    threshold: float | None = None,
-    keep_firing_ms: int = 0,
-    labels: Mapping[str, str] | None = None,
-    evidence: Mapping[str, Any] | None = None,
+    topic: str = AGGREGATES.name,
+    **fields: Any,
 ) -> Condition:
+    """Each partition has alerts of its own; they are one message, for they have one topic."""
     return Condition(
-        subject=subject,
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, metric, device_id=f"{topic}/{partition}"),
         at_ms=at_ms,
         breached=breached,
-        value=value,
-        expected=None,
-        threshold=threshold,
         severity=severity,
-        hold_ms=0,
-        keep_firing_ms=keep_firing_ms,
         summary=summary,
-        labels=labels or {},
-        evidence=evidence or {},
+        labels={"topic": topic, "partition": str(partition)},
+        **fields,
     )

@@ -1,8 +1,9 @@
 """Whether another role gets on: records wait for it in a partition, and it has not moved there for so long."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from pipeline.core.ledger.names import AggregatorName
 from pipeline.core.ledger.standing import Standing
@@ -28,22 +29,30 @@ class Progress:
     waiting: tuple[Waiting, ...]  # longest first
 
 
+class StandstillState(msgspec.Struct):
+    """How far a role was when it was looked at last."""
+
+    asked_ms: int = 0
+    moved_ms: int = 0
+    # By partition: how far it is there, and since when it has not moved although records wait; None: none do.
+    at: dict[str, tuple[int, int | None]] = {}
+
+
 class Standstill:
     """One role, in all its partitions. Time is an argument, and so is what the broker said."""
 
     def __init__(self, forget_ms: int) -> None:
         """Who has not looked for `forget_ms` does not know that it stood still all the while."""
         self._forget_ms = forget_ms
-        self._asked_ms = self._moved_ms = 0
-        # By partition: how far it is there, and since when it has not moved although records wait; None: none do.
-        self._at: dict[str, tuple[int, int | None]] = {}
+        self._state = StandstillState()
 
     def observe(self, at_ms: int, standings: Iterable[Standing]) -> Progress:
         """Where the role stands in each of its partitions."""
-        if at_ms - self._asked_ms > self._forget_ms:
-            self._at, self._moved_ms = {}, at_ms
-        self._asked_ms = at_ms
-        before, self._at = self._at, {}
+        state = self._state
+        if at_ms - state.asked_ms > self._forget_ms:
+            state.at, state.moved_ms = {}, at_ms
+        state.asked_ms = at_ms
+        before, state.at = state.at, {}
         waiting = []
         for one in standings:
             name, taken = f"{one.topic}/{one.partition}", _taken(one)
@@ -51,23 +60,21 @@ class Standstill:
             if known != taken:
                 since_ms = None
                 # A cut of the aggregator without a row is taken without ClickHouse: it says nothing of it.
-                self._moved_ms = self._moved_ms if one.topic.endswith(AGGREGATES.name) else at_ms
+                state.moved_ms = state.moved_ms if one.topic.endswith(AGGREGATES.name) else at_ms
             if one.lag:
                 since_ms = at_ms if since_ms is None else since_ms
                 waiting.append(Waiting(name, since_ms, one.lag, one.problem.value if one.problem else ""))
-            self._at[name] = taken, since_ms if one.lag else None
+            state.at[name] = taken, since_ms if one.lag else None
         waiting.sort(key=lambda one: (one.since_ms, one.partition))
-        return Progress(len(self._at), self._moved_ms, tuple(waiting))
+        return Progress(len(state.at), state.moved_ms, tuple(waiting))
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> StandstillState:
         """What to save."""
-        at = [[name, *at] for name, at in self._at.items()]
-        return {"asked_ms": self._asked_ms, "moved_ms": self._moved_ms, "at": at}
+        return self._state
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, state: StandstillState) -> None:
         """As it was when it was saved."""
-        self._asked_ms, self._moved_ms = saved["asked_ms"], saved["moved_ms"]
-        self._at = {name: (taken, since_ms) for name, taken, since_ms in saved["at"]}
+        self._state = state
 
 
 def _taken(standing: Standing) -> int:

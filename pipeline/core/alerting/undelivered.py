@@ -3,13 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.core.alerting.life_cycle import LifeCycle
+import msgspec
+
+from pipeline.core.alerting.life_cycle import LifeCycle, LifeState
 from pipeline.core.alerting.ourselves import WORKSPACE
 from pipeline.core.condition import Condition, Subject
 from schemas.alert import AlertEvent, AlertKind, Severity
 
 METRIC = "undelivered"
 KEEP_FIRING_MS = 600_000  # one that takes this message and refuses that is not well
+
+
+class UndeliveredState(msgspec.Struct):
+    """What is saved of it."""
+
+    life: LifeState = msgspec.field(default_factory=LifeState)
+    reached: dict[str, bool] = {}
 
 
 class Undelivered:
@@ -41,26 +50,22 @@ class Undelivered:
                 del self._reached[recipient]
         return steps
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> UndeliveredState:
         """What to save."""
-        return {"life": self._life.snapshot(), "reached": self._reached}
+        return UndeliveredState(self._life.snapshot(), self._reached)
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, state: UndeliveredState) -> None:
         """As it was when it was saved."""
-        self._life.restore(saved["life"])
-        self._reached = dict(saved["reached"])
+        self._life.restore(state.life)
+        self._reached = state.reached
 
 
 def _condition(recipient: str, at_ms: int, breached: bool, summary: str, evidence: Mapping[str, Any]) -> Condition:
     return Condition(
-        subject=Subject(AlertKind.PIPELINE, None, WORKSPACE, None, recipient, None, METRIC),
+        subject=Subject(AlertKind.PIPELINE, WORKSPACE, METRIC, device_id=recipient),
         at_ms=at_ms,
         breached=breached,
-        value=None,
-        expected=None,
-        threshold=None,
         severity=Severity.CRITICAL,
-        hold_ms=0,
         keep_firing_ms=KEEP_FIRING_MS,
         summary=summary,
         labels={"recipient": recipient},

@@ -6,17 +6,18 @@
 It reads no clock and keeps no history: a model costs `bytes_per_model`, whatever its traffic.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
+import msgspec
 import numpy as np
 
 from pipeline.core.detection import bank, ladder
-from pipeline.core.detection.finding import Finding
+from pipeline.core.detection.finding import Deviation, Finding
 from pipeline.core.detection.judgement import Judgement
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
-from pipeline.core.detection.seats import Model, Seats
+from pipeline.core.detection.seats import Model, Seats, SeatsState
 from pipeline.core.detection.signals import (
     CLASS_SEATS,
     SIGNALS,
@@ -27,11 +28,11 @@ from pipeline.core.detection.signals import (
     Signals,
     signals,
 )
-from pipeline.core.detection.state import Bools, Ints
+from pipeline.core.detection.state import Arrays, Bools, Ints
+from pipeline.core.isolation import Failures, Judged
 from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.aggregate import ClassColumns, ModelColumns
 
-VERSION = 2
 FORGOTTEN_WINDOWS = 7 * WINDOWS_PER_DAY  # a model without an inference for a week is gone
 FIRST_SAY_WINDOWS = int(min(bank.NEED.min(), ladder.NEED.min()))  # until then nothing is said of a new model
 FILLED_WINDOWS_MAX = WINDOWS_PER_HOUR  # empty windows that are made up for a jump of the log's time
@@ -45,10 +46,22 @@ class WindowRows:
     classes: ClassColumns
 
 
+class DetectionState(msgspec.Struct):
+    """What is saved of an AutomaticDetector."""
+
+    FORM: ClassVar[str] = Judgement(1.0).form
+
+    next_index: int | None
+    models: list[tuple[str, str, SeatsState]]  # by column
+    arrays: dict[str, Arrays]
+
+
 class AutomaticDetector:
     """Detection for all models of a partition. Windows come complete, and in order."""
 
-    def __init__(self, asked_per_model_week: float = 1.0) -> None:
+    def __init__(self, asked_per_model_week: float = 1.0, failures: Failures | None = None) -> None:
+        """Models that cannot be judged are noted in `failures`, and begin anew."""
+        self._failures = failures or Failures()
         self._judgement = Judgement(asked_per_model_week)
         self._models: list[Model] = []  # by column
         self._columns: dict[Model, int] = {}
@@ -117,8 +130,16 @@ class AutomaticDetector:
         assert self._next_index is None or index >= self._next_index
         self._next_index = index + 1
         coming = window if window.x.ndim == 3 else Signals(window.x[:, None], window.n[:, None])
-        told = self._judgement.step(index, coming, masked)
-        findings = [self._named(column, finding) for column, finding in told]
+        findings, failed = [], {}
+        for column, found in self._judgement.step(index, coming, masked):
+            if isinstance(found, Exception):
+                failed[column] = found
+            else:
+                findings.append(self._named(column, found))
+        for column, error in failed.items():
+            self._failures.add(Judged.MODEL, *self._models[column], error)
+        if failed:
+            self._judgement.renew(np.array(list(failed), np.int64))
         if index % WINDOWS_PER_HOUR == WINDOWS_PER_HOUR - 1:
             self._review_seats()
             findings += self._forget(index)
@@ -129,29 +150,20 @@ class AutomaticDetector:
         if model in self._columns:
             self._judgement.accept(self._columns[model], list(Channel) if channel is None else [channel])
 
-    def snapshot(self, models: Collection[Model] | None = None) -> dict[str, Any]:
-        """All that a restart needs to go on as if nothing had been, for all models or some of them."""
-        chosen = self._models if models is None else [m for m in self._models if m in set(models)]
-        return {
-            "version": VERSION,
-            "next_index": self._next_index,
-            "models": [[*model, self._seats.snapshot(model)] for model in chosen],
-            "arrays": self._judgement.pack(np.array([self._columns[m] for m in chosen], np.int64)),
-        }
+    def snapshot(self) -> DetectionState:
+        """All that a restart needs to go on as if nothing had been."""
+        models = [(*model, self._seats.snapshot(model)) for model in self._models]
+        return DetectionState(self._next_index, models, self._judgement.arrays())
 
-    def restore(self, saved: Mapping[str, Any]) -> None:
-        """Add the models of a snapshot. Several of the same window add up."""
-        if saved["version"] != VERSION:
-            return  # Another layout: what it knew is learned anew, from the log on.
-        assert self._next_index in (None, saved["next_index"]) or not saved["models"]
-        self._next_index = saved["next_index"]
-        for workspace, model_id, seats in saved["models"]:
-            model = (workspace, model_id)
-            assert model not in self._columns
-            self._columns[model] = len(self._models)
-            self._models.append(model)
-            self._seats.restore(model, seats)
-        self._judgement.unpack(saved["arrays"], len(saved["models"]))
+    def restore(self, state: DetectionState) -> None:
+        """As it was when it was saved, into one that is new."""
+        assert not self._models
+        self._next_index = state.next_index
+        for column, (workspace, model_id, seats) in enumerate(state.models):
+            self._columns[workspace, model_id] = column
+            self._models.append((workspace, model_id))
+            self._seats.restore((workspace, model_id), seats)
+        self._judgement.take(state.arrays)
 
     def _fill(self, index: int) -> list[Finding]:
         """Windows that nobody had anything to say in are complete as well."""
@@ -201,12 +213,12 @@ class AutomaticDetector:
     def _column_numbers(self, models: Sequence[Model]) -> Ints:
         return np.array([self._columns[model] for model in models], np.int64)
 
-    def _named(self, column: int, finding: Finding) -> Finding:
-        workspace, model_id = model = self._models[column]
+    def _named(self, column: int, found: Deviation) -> Finding:
+        model = self._models[column]
         class_name = None
-        if finding.signal >= Signal.CLASS:
-            class_name = [*self._seats.names(model), ""][finding.signal - Signal.CLASS]
-        return replace(finding, workspace=workspace, model_id=model_id, class_name=class_name)
+        if found.signal >= Signal.CLASS:
+            class_name = [*self._seats.names(model), ""][found.signal - Signal.CLASS]
+        return Finding.of(model, class_name, found)
 
     def _review_seats(self) -> None:
         for model in self._seats.to_review:
@@ -222,7 +234,7 @@ class AutomaticDetector:
         gone = self._judgement.quiet_for(FORGOTTEN_WINDOWS)
         if not len(gone):
             return []
-        findings = [self._named(column, finding) for column, finding in self._judgement.dropped(index, gone)]
+        findings = [self._named(*one) for one in self._judgement.dropped(index, gone)]
         kept = np.setdiff1d(np.arange(len(self)), gone)
         for column in gone.tolist():
             self._seats.remove(self._models[column])

@@ -1,15 +1,17 @@
 """What automatic detection has to say about a channel of a model, in figures and in one sentence."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from pipeline.core.condition import Condition, Subject
 from pipeline.core.detection.moment import WINDOWS_PER_HOUR
 from pipeline.core.detection.signals import Channel, Signal
+from pipeline.core.windows.histogram import LATENCY_BOUNDS
 from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas.alert import AlertKind, Severity
 
+_LATENCY_LOG_MAX = math.log(LATENCY_BOUNDS[-1])
 _WORDS: dict[int, str] = {
     Signal.CONFIDENCE: "mean confidence",
     Signal.LATENCY_P50: "median latency (ms)",
@@ -20,18 +22,15 @@ _WORDS: dict[int, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """A channel of a model is not what it was (`breached`), is again (False), or is not watched any more (None)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deviation:
+    """A channel is not what it was (`breached`), is again (False), or is not watched any more (None)."""
 
-    workspace: str
-    model_id: str
     channel: Channel
     at_ms: int  # end of the window
     breached: bool | None
     since_ms: int  # when it began, as far as can be told
     signal: int  # of Signal; from CLASS on a seat
-    class_name: str | None  # '' = all classes but those watched by name
     value: float  # seen lately, in the unit of the signal: confidence, ms, count, share
     expected: float
     sigmas: float  # how far that is from expected, in standard deviations of one window
@@ -42,6 +41,21 @@ class Finding:
     threshold: float
     hours_between: float  # such a score comes once in so many hours if nothing is wrong
     asked_per_model_week: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding(Deviation):
+    """Of which model, and in a channel of classes of which class."""
+
+    workspace: str
+    model_id: str
+    class_name: str | None  # '' = all classes but those watched by name
+
+    @classmethod
+    def of(cls, model: tuple[str, str], class_name: str | None, deviation: Deviation) -> "Finding":
+        """What was found in the model's column."""
+        known = {field.name: getattr(deviation, field.name) for field in fields(deviation)}
+        return cls(workspace=model[0], model_id=model[1], class_name=class_name, **known)
 
     @property
     def summary(self) -> str:
@@ -65,17 +79,14 @@ class Finding:
 
     def condition(self) -> Condition:
         """For the life cycle. Its hysteresis has been at work already, so nothing is held."""
-        subject = Subject(AlertKind.ANOMALY, None, self.workspace, self.model_id, None, None, self.channel.name.lower())
+        subject = Subject(AlertKind.ANOMALY, self.workspace, self.channel.name.lower(), model_id=self.model_id)
         return Condition(
             subject=subject,
             at_ms=self.at_ms,
             breached=self.breached,
             value=self.value,
             expected=self.expected,
-            threshold=None,
             severity=self.severity,
-            hold_ms=0,
-            keep_firing_ms=0,
             summary=self.summary,
             evidence=self.evidence,
         )
@@ -91,11 +102,13 @@ class Finding:
 
 
 def natural(signal: int, x: float, n: float) -> float:
-    """An observation in the unit that people know."""
+    """An observation in the unit that people know, within what it can be."""
     if signal in (Signal.LATENCY_P50, Signal.LATENCY_P95):
-        return math.exp(x) / 1000
-    if signal in (Signal.CONFIDENCE, Signal.TRAFFIC):
+        return math.exp(min(x, _LATENCY_LOG_MAX)) / 1000
+    if signal == Signal.TRAFFIC:
         return max(x, 0.0)
+    if signal == Signal.CONFIDENCE:
+        return min(max(x, 0.0), 1.0)
     return min(max(x / n, 0.0), 1.0) if n > 0 else 0.0
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from pipeline.core.detection import bank, ladder, tail
 from pipeline.core.detection.bank import Bank
 from pipeline.core.detection.baseline import Baseline, Residuals
-from pipeline.core.detection.explanation import Scene, accuse, explain, unwatched
-from pipeline.core.detection.finding import Finding
+from pipeline.core.detection.explanation import Scene, accuse, explain, lost, unwatched
+from pipeline.core.detection.finding import Deviation
 from pipeline.core.detection.ladder import Ladder
 from pipeline.core.detection.moment import WINDOWS_PER_HOUR, Moment
 from pipeline.core.detection.recovery import Recovery
@@ -35,7 +35,7 @@ _GROWN = max(bank.NEED.max(), ladder.NEED.max())  # age from which every member 
 _SILENT = np.float32(-1e9)  # the score of a member that may not speak yet
 _CHANNEL_OF_MEMBER = CHANNEL_OF_SIGNAL[bank.SIGNAL_OF_MEMBER]
 
-Told = list[tuple[int, Finding]]  # (column, what is said about it)
+Told = list[tuple[int, Deviation | Exception]]  # (column, what is said about it, or why that failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,21 +90,33 @@ class Judgement:
             self._parts[name].add(count)
         self._scoring.add(count)
 
+    def renew(self, columns: Ints) -> None:
+        """These begin anew."""
+        self._forget()
+        for name in ("baseline", "bank", "ladder", "recovery"):
+            self._parts[name].renew(columns)
+        self._scoring.renew(columns)
+
     def keep(self, columns: Ints) -> None:
         """Only these."""
         self._forget()
         for state in self._parts.values():
             state.keep(columns)
 
-    def pack(self, columns: Ints) -> dict[str, dict[str, bytes]]:
-        """Their state, bit by bit."""
-        return {name: state.pack(columns) for name, state in self._parts.items()}
+    @property
+    def form(self) -> str:
+        """Of `arrays`: a part's name, and those, types and sizes of its arrays."""
+        return repr([(name, state.form) for name, state in self._parts.items()])
 
-    def unpack(self, packed: Mapping[str, Mapping[str, bytes]], count: int) -> None:
-        """Models of a `pack`, in the columns after the last."""
+    def arrays(self) -> dict[str, Arrays]:
+        """Their state, bit by bit."""
+        return {name: state.arrays() for name, state in self._parts.items()}
+
+    def take(self, saved: Mapping[str, Arrays]) -> None:
+        """Models that were saved, in the columns after the last."""
         self._forget()
         for name, state in self._parts.items():
-            state.unpack(packed[name], count)
+            state.take(saved[name])
 
     def step(self, index: int, coming: Signals, masked: Bools) -> Told:
         """One window of all models. `coming`: (SIGNALS, windows, models), this one and those known after it."""
@@ -148,7 +160,7 @@ class Judgement:
         self._baseline.seat(column, Signal.CLASS + seat, share)
         self._baseline.accept(column, slice(Signal.CLASS + OTHER_SEAT, Signal.CLASS + OTHER_SEAT + 1))
 
-    def dropped(self, index: int, columns: Ints) -> Told:
+    def dropped(self, index: int, columns: Ints) -> list[tuple[int, Deviation]]:
         """What to say of models that are forgotten while something is going on."""
         scoring = self._scoring.state
         return [
@@ -176,20 +188,20 @@ class Judgement:
         seen, place = self._look(start, end, index, coming, base)
         moment = seen.moments[place]
         member_scores, scale_scores, scores = self._score(views, seen, place)
+        told: Told = [*lost(scores)]
         changed = self._scoring.step(views["scoring"], scores)
-        told: Told = []
         if changed is not None:
             window = Signals(coming.x[:, 0, start:end], coming.n[:, 0, start:end])
             residuals = seen.residuals.at(place)
             scene = Scene(index, window, residuals, views, member_scores, scale_scores, scores, self._asked)
             began, ended = changed
-            over = self._recover(scene, began)
-            told = [(start + column, finding) for column, finding in explain(scene, began, ended | over)]
+            over = self._recover(scene, began, told)
+            told += explain(scene, began, ended | over)
             self._restart(views, over)
         self._learn(views, seen, place, masked, everywhere=changed is None and seen.is_settled)
         if moment.ends_hour:
             self._end_hour(views)
-        return told
+        return [(start + column, found) for column, found in told]
 
     def _look(self, start: int, end: int, index: int, coming: Signals, base: Arrays) -> tuple["_Seen", int]:
         """This window against its baseline: which of those that were looked at together it is.
@@ -229,7 +241,7 @@ class Judgement:
             self._bank.hold(views["bank"], relearning)
             self._ladder.hold(views["ladder"], relearning)
 
-    def _recover(self, scene: Scene, began: Bools) -> Bools:
+    def _recover(self, scene: Scene, began: Bools, told: Told) -> Bools:
         """Which alerts are over, as what they are about is as expected again. Accuses somebody of those that begin."""
         breached = scene.views["scoring"]["breached"]
         over = np.zeros_like(breached)
@@ -238,7 +250,7 @@ class Judgement:
             cells = channels, columns
             over[cells] = self._recovery.step(scene.views["recovery"], cells, scene.residuals)
             breached &= ~over
-        accuse(scene, began, self._recovery)
+        told += accuse(scene, began, self._recovery)
         return over
 
     def _restart(self, views: Mapping[str, Arrays], over: Bools) -> None:

@@ -48,6 +48,8 @@ class Recovery:
                 "run_seen": Field(shape),  # since evidence was last 0
                 "run_weight": Field(shape),
                 "run": Field(shape, 0, np.int32),  # windows of it
+                "told_signal": Field(shape, 0, np.int8),  # what was told of the alert, when there was something...
+                "told": Field((4, *shape)),  # ...seen, expected, sigmas, count
             }
         )
 
@@ -57,6 +59,7 @@ class Recovery:
         """An alert begins in a channel of a column; this is what its fault looked like."""
         for name in ("evidence", "run_seen", "run_weight", "run"):
             view[name][cell] = 0
+        view["told"][:, cell[0], cell[1]] = 0
         view["culprit"][cell], view["worth"][cell] = culprit, min(worth, 1.0)
         view["fault_seen"][cell], view["fault_weight"][cell] = seen, weight
 

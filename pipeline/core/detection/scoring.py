@@ -11,7 +11,7 @@ import numpy as np
 from pipeline.core.detection import tail
 from pipeline.core.detection.moment import HOURS_PER_WEEK, WINDOWS_PER_DAY, WINDOWS_PER_HOUR
 from pipeline.core.detection.signals import CHANNELS
-from pipeline.core.detection.state import Arrays, Bools, Field, Floats, KeyedState
+from pipeline.core.detection.state import Arrays, Bools, Field, Floats, Ints, KeyedState
 
 BANK, LADDER = 0, 1
 FAMILIES = ("bank", "ladder")
@@ -52,6 +52,11 @@ class Scoring:
         """New models."""
         self.state.add(count)
         self._set_thresholds(self.state.view(self.state.size - count, self.state.size))
+
+    def renew(self, columns: Ints) -> None:
+        """These models begin anew."""
+        self.state.renew(columns)
+        self._set_thresholds(self.state.view(0, self.state.size))
 
     def step(self, view: Arrays, scores: Floats) -> tuple[Bools, Bools] | None:
         """One window more, with scores (families, CHANNELS, models): what began and what ended in it.

@@ -1,8 +1,9 @@
 """Which classes of a model are watched by name: the first seen, later the most frequent; all others are one signal."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+
+import msgspec
 
 from pipeline.core.detection.signals import CLASS_SEATS, OTHER_SEAT
 
@@ -10,6 +11,13 @@ Model = tuple[str, str]
 
 _TALLIED_MAX = 64  # unseated classes counted for a model in an hour: a set of names that people send has no bound
 _BETTER = 2.0  # times as frequent as the seated class that it would replace
+
+
+class SeatsState(msgspec.Struct):
+    """What is saved of the seats of a model."""
+
+    seats: dict[str, int]
+    unseated: dict[str, int]
 
 
 class Seats:
@@ -74,15 +82,15 @@ class Seats:
         """Models that had classes without a seat."""
         return list(self._unseated)
 
-    def snapshot(self, model: Model) -> dict[str, Any]:
+    def snapshot(self, model: Model) -> SeatsState:
         """What a restart needs."""
-        return {"seats": dict(self._seats[model]), "unseated": dict(self._unseated.get(model, {}))}
+        return SeatsState(self._seats[model], dict(self._unseated.get(model, {})))
 
-    def restore(self, model: Model, saved: Mapping[str, Any]) -> None:
+    def restore(self, model: Model, state: SeatsState) -> None:
         """What `snapshot` said."""
-        self._seats[model] = dict(saved["seats"])
-        if saved["unseated"]:
-            self._unseated[model] = Counter(saved["unseated"])
+        self._seats[model] = state.seats
+        if state.unseated:
+            self._unseated[model] = Counter(state.unseated)
 
     def _find_new(self, model: Model, seats: dict[str, int], name: str, count: int, young: set[Model]) -> int:
         if model in young and len(seats) < CLASS_SEATS:

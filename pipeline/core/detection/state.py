@@ -58,22 +58,32 @@ class KeyedState:
             self._whole[name][..., self.size : size] = fill[..., None] if fill.ndim else fill
         self.size = size
 
+    def renew(self, columns: Ints) -> None:
+        """These keys begin anew."""
+        for name, field in self._fields.items():
+            fill = np.asarray(field.fill, field.dtype)
+            self._whole[name][..., columns] = fill[..., None] if fill.ndim else fill
+
     def keep(self, columns: Ints) -> None:
         """Only these columns, in this order; a column may be taken twice."""
         self._whole = {name: self._whole[name][..., columns] for name in self._fields}
         self._capacity = self.size = len(columns)
 
-    def pack(self, columns: Ints) -> dict[str, bytes]:
-        """These columns, bit by bit."""
-        return {name: self._whole[name][..., columns].tobytes() for name in self._fields}
+    @property
+    def form(self) -> str:
+        """What the annotation of saved arrays does not tell: their names, types and sizes."""
+        return repr([(name, f.shape, np.dtype(f.dtype).str) for name, f in self._fields.items()])
 
-    def unpack(self, packed: Mapping[str, bytes], count: int) -> None:
-        """The columns of a `pack`, after those that are here."""
+    def arrays(self) -> Arrays:
+        """What to save."""
+        return {name: self[name] for name in self._fields}
+
+    def take(self, saved: Arrays) -> None:
+        """The columns of saved arrays, after those that are here."""
         start = self.size
-        self.add(count)
-        for name, field in self._fields.items():
-            flat = np.frombuffer(packed[name], field.dtype)
-            self._whole[name][..., start : start + count] = flat.reshape(*field.shape, count)
+        self.add(next(iter(saved.values())).shape[-1])
+        for name in self._fields:
+            self._whole[name][..., start : self.size] = saved[name]
 
     def _reserve(self, capacity: int) -> None:
         for name, field in self._fields.items():

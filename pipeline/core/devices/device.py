@@ -52,7 +52,7 @@ class HeartbeatPolicy:
     devices_max: int = 100_000  # in one partition
 
 
-class Device(msgspec.Struct, gc=False):
+class Device(msgspec.Struct, gc=False, array_like=True):
     """One device. Times are the broker's, unless they say sent."""
 
     workspace: str

@@ -2,7 +2,7 @@
 
 Silence is the broker's time since a device was last heard, against the partition's watermark: the broker's time of the
 newest record. So a lag, a pause or a restart of ours makes nobody silent, and the same log gives the same alerts. What
-is said depends on the records alone, not on how often `tick` is called.
+is said depends on the records alone.
 
 The detector beats into every partition itself (`is_tick`): the watermark goes on when all devices are dead. When the
 partition as a whole was silent, nobody could have been heard, and every device has its full time again.
@@ -11,17 +11,16 @@ Two stages: suspect (an alert that is pending: nobody is told), then lost (it fi
 within the same few beats, the site is out: one alert, and theirs are suppressed by it.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
-from typing import Any
 
 import msgspec
 
 from pipeline.core.condition import Condition
 from pipeline.core.devices import quiet as silence
 from pipeline.core.devices.device import RECENT, Device, HeartbeatPolicy, Stage
-from pipeline.core.devices.sites import Site
+from pipeline.core.devices.sites import Site, site_of
+from pipeline.core.isolation import Failures, Judged, attempt
 from schemas.heartbeat import Heartbeat
 
 TICK_WORKSPACE = "inferwatch"
@@ -37,19 +36,22 @@ def is_tick(beat: Heartbeat) -> bool:
     return beat.workspace == TICK_WORKSPACE and beat.device_id.startswith(TICK_DEVICE_PREFIX)
 
 
-def site_of(beat: Heartbeat) -> str | None:
-    """The site that a tag `site:NAME` or `site=NAME` gives; without one the whole workspace is the site."""
-    for tag in beat.tags or ():
-        if tag.startswith(("site:", "site=")):
-            return tag[5:]
-    return None
+class MonitorState(msgspec.Struct):
+    """What is saved of a HeartbeatMonitor."""
+
+    watermark_ms: int
+    resumed_ms: int
+    unwatched: int
+    devices: list[Device]
+    outages: dict[Key, tuple[int, int]]  # since when, and when it was said last
 
 
 class HeartbeatMonitor:
     """A machine: the beats of one partition in, what is wrong with whom out."""
 
-    def __init__(self, partition: int, policy: HeartbeatPolicy | None = None) -> None:
-        """Knows nobody yet."""
+    def __init__(self, partition: int, policy: HeartbeatPolicy | None = None, failures: Failures | None = None) -> None:
+        """Knows nobody yet. Who cannot be judged is noted in `failures`, and begins anew."""
+        self._failures = failures or Failures()
         self._partition = partition
         self._policy = policy or HeartbeatPolicy()
         self._devices: dict[Key, Device] = {}
@@ -57,15 +59,19 @@ class HeartbeatMonitor:
         self._queue: list[tuple[int, Key]] = []  # deadlines; an entry that is not its device's any more is void
         self._watermark_ms = -1
         self._resumed_ms = 0  # the partition was silent before
-        self._caught_up = False
-        self.refused = 0  # beats of devices beyond devices_max
+        self._unwatched = 0  # beats of devices beyond devices_max, since it was noted
 
     def observe(self, broker_ms: int, beat: Heartbeat | None) -> list[Condition]:
         """One record, in the order of the log; None: it is no heartbeat, and only its time counts."""
         said = self._advance(broker_ms)
         if beat is None or is_tick(beat):
             return said
-        device = self._devices.get((beat.workspace, beat.device_id)) or self._enrol(broker_ms, beat)
+        key = beat.workspace, beat.device_id
+        return said + self._or_begin_anew(key, attempt(self._hear, key, broker_ms, beat))
+
+    def _hear(self, key: Key, broker_ms: int, beat: Heartbeat) -> list[Condition]:
+        said: list[Condition] = []
+        device = self._devices.get(key) or self._enrol(broker_ms, beat)
         if device is None:
             return said
         new_promise = device.interval_ms != beat.interval_ms
@@ -79,47 +85,31 @@ class HeartbeatMonitor:
         self._schedule(device)
         return said
 
-    def tick(self, watermark_ms: int, caught_up: bool) -> list[Condition]:
-        """The newest record of the partition is of `watermark_ms`; `caught_up`: no record before it is unread."""
-        self._caught_up = caught_up
-        return self._advance(watermark_ms) if caught_up else []
+    def note_unwatched(self) -> None:
+        """Devices that beat and are not watched are a failure of ours."""
+        if self._unwatched:
+            why = f"{self._unwatched} beats of devices beyond the {self._policy.devices_max:,} that are watched"
+            self._failures.add(Judged.DEVICE_BEYOND, TICK_WORKSPACE, f"in partition {self._partition}", why)
+            self._unwatched = 0
 
-    def stages(self) -> Mapping[str, int]:
-        """Devices by stage; all "unknown" while our input lags or the partition has just come back."""
-        settled_ms = self._resumed_ms + self._policy.log_gap_ms
-        if not self._caught_up or self._watermark_ms < settled_ms:
-            return {"unknown": len(self._devices)}
-        return Counter(device.stage.value for device in self._devices.values())
-
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> MonitorState:
         """What to save together with the offset that it explains."""
-        return {
-            "watermark_ms": self._watermark_ms,
-            "resumed_ms": self._resumed_ms,
-            "refused": self.refused,
-            "devices": [msgspec.to_builtins(device) for device in self._devices.values()],
-            "outages": [[*key, s.out_since_ms, s.said_ms] for key, s in self._sites.items() if s.out_since_ms],
-        }
+        outages = {key: (site.out_since_ms, site.said_ms) for key, site in self._sites.items() if site.out_since_ms}
+        return MonitorState(
+            self._watermark_ms, self._resumed_ms, self._unwatched, list(self._devices.values()), outages
+        )
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
+    def restore(self, state: MonitorState) -> None:
         """As it was when it was saved."""
-        self._watermark_ms, self._resumed_ms = snapshot["watermark_ms"], snapshot["resumed_ms"]
-        self.refused = snapshot["refused"]
-        devices = msgspec.convert(snapshot["devices"], list[Device])
-        self._devices = {(device.workspace, device.device_id): device for device in devices}
-        self._sites = {}
-        for device in devices:
-            self._site(device).enter(device)
-        for workspace, name, out_since_ms, said_ms in snapshot["outages"]:
-            site = self._sites[workspace, name]
-            site.out_since_ms, site.said_ms = out_since_ms, said_ms
+        self._watermark_ms, self._resumed_ms, self._unwatched = state.watermark_ms, state.resumed_ms, state.unwatched
+        self._devices = {(device.workspace, device.device_id): device for device in state.devices}
+        self._recount(state.outages)
         self._queue = [(device.deadline_ms, key) for key, device in self._devices.items()]
         heapify(self._queue)
-        self._caught_up = False
 
     def _enrol(self, broker_ms: int, beat: Heartbeat) -> Device | None:
         if len(self._devices) >= self._policy.devices_max:
-            self.refused += 1
+            self._unwatched += 1
             return None
         device = Device(
             beat.workspace,
@@ -176,14 +166,39 @@ class HeartbeatMonitor:
             device = self._devices.get(key)
             if device is None or device.deadline_ms != entry_ms:
                 continue
-            deadline_ms = self._deadline_ms(device)
-            if deadline_ms <= entry_ms:  # else it was heard since
-                said += self._passed(device, entry_ms)
-                deadline_ms = self._deadline_ms(device)
-            if key in self._devices:
-                device.deadline_ms = deadline_ms
-                heappush(self._queue, (deadline_ms, key))
+            said += self._or_begin_anew(key, attempt(self._due, device, entry_ms))
         return said
+
+    def _due(self, device: Device, entry_ms: int) -> list[Condition]:
+        """Its turn in the queue has come."""
+        said: list[Condition] = []
+        deadline_ms = self._deadline_ms(device)
+        if deadline_ms <= entry_ms:  # else it was heard since
+            said = self._passed(device, entry_ms)
+            deadline_ms = self._deadline_ms(device)
+        key = device.workspace, device.device_id
+        if key in self._devices:
+            device.deadline_ms = deadline_ms
+            heappush(self._queue, (deadline_ms, key))
+        return said
+
+    def _or_begin_anew(self, key: Key, said: list[Condition] | Exception) -> list[Condition]:
+        """Forgets a device that could not be judged; its next beat is its first."""
+        if not isinstance(said, Exception):
+            return said
+        self._failures.add(Judged.DEVICE, *key, said)
+        self._devices.pop(key, None)
+        self._recount({name: (site.out_since_ms, site.said_ms) for name, site in self._sites.items()})
+        return []
+
+    def _recount(self, outages: Mapping[Key, tuple[int, int]]) -> None:
+        """The sites, by their devices."""
+        self._sites = {}
+        for device in self._devices.values():
+            self._site(device).enter(device)
+        for key, (out_since_ms, said_ms) in outages.items():
+            site = self._sites.setdefault(key, Site())
+            site.out_since_ms, site.said_ms = out_since_ms, said_ms
 
     def _deadline_ms(self, device: Device) -> int:
         """When the log's time alone changes its stage."""

@@ -50,7 +50,7 @@ def retired(device: Device, partition: int, at_ms: int) -> Condition:
 def site_subject(device: Device, partition: int) -> Subject:
     """A site as one partition sees it: each has a share of its devices, and speaks of them only."""
     name = f"site:{device.site}/{partition}"[:256]
-    return Subject(AlertKind.HEARTBEAT, None, device.workspace, None, name, None, SITE_SILENCE)
+    return Subject(AlertKind.HEARTBEAT, device.workspace, SITE_SILENCE, device_id=name)
 
 
 def site_out(device: Device, site: Site, partition: int, at_ms: int) -> Condition:
@@ -82,15 +82,13 @@ def clock(device: Device, partition: int, at_ms: int, policy: HeartbeatPolicy) -
         summary += f" and drifts by {abs(drift) / 1000:.1f} s per hour"
     return [
         Condition(
-            subject=Subject(AlertKind.HEARTBEAT, None, device.workspace, None, device.device_id, None, CLOCK),
+            subject=Subject(AlertKind.HEARTBEAT, device.workspace, CLOCK, device_id=device.device_id),
             at_ms=at_ms,
             breached=wrong,
             value=skew_ms / 1000,
             expected=0.0,
             threshold=policy.skew_ms_max / 1000,
             severity=Severity.INFO,
-            hold_ms=0,
-            keep_firing_ms=0,
             summary=summary if wrong else f"the clock of {device.device_id} is right again",
             labels=_labels(device, partition),
             evidence={"drift_ms_per_hour": drift},
@@ -127,8 +125,6 @@ def _of_site(device: Device, site: Site, partition: int, at_ms: int, breached: b
         expected=0.0,
         threshold=site.watched / 2,
         severity=Severity.CRITICAL,
-        hold_ms=0,
-        keep_firing_ms=0,
         summary=summary,
         labels=_labels(device, partition),
         evidence={"devices_silent": site.suspects + site.joined, "devices_watched": site.watched},
@@ -136,7 +132,7 @@ def _of_site(device: Device, site: Site, partition: int, at_ms: int, breached: b
 
 
 def _subject(device: Device) -> Subject:
-    return Subject(AlertKind.HEARTBEAT, None, device.workspace, None, device.device_id, None, SILENCE)
+    return Subject(AlertKind.HEARTBEAT, device.workspace, SILENCE, device_id=device.device_id)
 
 
 def _labels(device: Device, partition: int) -> dict[str, str]:
@@ -184,7 +180,6 @@ def _well(
         expected=device.beat_ms / 1000,
         threshold=device.page_ms / 1000,
         severity=Severity.CRITICAL,
-        hold_ms=0,
         keep_firing_ms=keep_firing_ms,
         summary=summary,
         labels=_labels(device, partition),

@@ -3,6 +3,15 @@
 from dataclasses import dataclass
 
 from pipeline.core.devices.device import Device, Stage
+from schemas.heartbeat import Heartbeat
+
+
+def site_of(beat: Heartbeat) -> str | None:
+    """The site that a tag `site:NAME` or `site=NAME` gives; without one the whole workspace is the site."""
+    for tag in beat.tags or ():
+        if tag.startswith(("site:", "site=")):
+            return tag[5:]
+    return None
 
 
 @dataclass(slots=True)

@@ -1,7 +1,6 @@
 """How often somebody may be told: by the hour and by the day for a rule's recipient, and at most so many at once."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
@@ -93,12 +92,15 @@ class Allowance(msgspec.Struct):
             del self.minutes[minute]
 
 
+AllowancesState = dict[tuple[str, str], Allowance]  # by rule and recipient
+
+
 class Allowances:
     """A machine: the allowance of every recipient of every rule with a limit."""
 
     def __init__(self) -> None:
         """Nothing was told yet."""
-        self._allowances: dict[tuple[str, str], Allowance] = {}
+        self._allowances: AllowancesState = {}
 
     def take(
         self, rule_id: str, recipient: str, limits: tuple[int | None, int | None], new: int, now_ms: int
@@ -135,14 +137,13 @@ class Allowances:
             if allowance.withheld and allowance.left(now_ms) != 0:
                 yield rule_id, recipient, allowance.withheld_since_ms, allowance.summary(rule_id, now_ms)
 
-    def snapshot(self) -> list[Any]:
+    def snapshot(self) -> AllowancesState:
         """All of it."""
-        return [[*key, msgspec.to_builtins(allowance)] for key, allowance in self._allowances.items()]
+        return self._allowances
 
-    def restore(self, snapshot: list[Any]) -> None:
+    def restore(self, state: AllowancesState) -> None:
         """As it was when it was saved."""
-        allowances = msgspec.convert(snapshot, list[tuple[str, str, Allowance]], strict=False)
-        self._allowances = {(rule_id, recipient): one for rule_id, recipient, one in allowances}
+        self._allowances = state
 
 
 class StormCap(msgspec.Struct):

@@ -10,12 +10,11 @@ are about people; what an alert is, and when it began, is the log's.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
-from typing import Any
 
 import msgspec
 
-from pipeline.core.notifying.limits import Allowances, StormCap
-from pipeline.core.notifying.messages import alertmanager_labels
+from pipeline.core.notifying.labels import alertmanager_labels
+from pipeline.core.notifying.limits import Allowances, AllowancesState, StormCap
 from pipeline.core.notifying.muting import Silences
 from pipeline.core.notifying.notification import (
     Notification,
@@ -25,7 +24,7 @@ from pipeline.core.notifying.notification import (
     reason_to_notify,
     strongest,
 )
-from pipeline.core.notifying.resend import Resend
+from pipeline.core.notifying.resend import Resend, ResendState
 from pipeline.core.notifying.routing import ALERTMANAGER, Routing, cause_of, is_inhibited, is_source
 from schemas.alert import AlertEvent, AlertState
 from schemas.rule import Rule
@@ -52,7 +51,7 @@ class NotifierPolicy:
     outbox_max: int = 10_000
 
 
-class _Group(msgspec.Struct):
+class AlertGroup(msgspec.Struct):
     """What one recipient knows of the alerts with one cause."""
 
     recipient: str
@@ -60,6 +59,16 @@ class _Group(msgspec.Struct):
     members: dict[str, Told] = {}  # by fingerprint
     due_ms: int = 0  # 0: not
     last_ms: int = 0  # of the last message
+
+
+class NotifierState(msgspec.Struct):
+    """What is saved of a Notifier."""
+
+    alerts: list[AlertEvent]
+    groups: list[AlertGroup]
+    allowances: AllowancesState
+    outbox: list[Notification]
+    resend: ResendState
 
 
 class Notifier:
@@ -70,7 +79,7 @@ class Notifier:
         self._routing, self._silences, self._policy = routing, silences, policy or NotifierPolicy()
         self._alerts: dict[str, AlertEvent] = {}  # the newest step of each, least recently changed first
         self._sources: dict[str, AlertEvent] = {}  # open alerts that make others superfluous
-        self._groups: dict[GroupKey, _Group] = {}
+        self._groups: dict[GroupKey, AlertGroup] = {}
         self._member_of: dict[str, dict[str, GroupKey]] = {}  # fingerprint -> recipient -> its group
         self._queue: list[tuple[int, GroupKey]] = []  # an entry that is not its group's due_ms any more is void
         self._allowances = Allowances()
@@ -123,8 +132,8 @@ class Notifier:
         out, self._again = self._again, []
         if self._silences.tick(now_ms) or self._stirred:
             self._wake(now_ms)
-        due: list[_Group] = []
-        storms: list[_Group] = []
+        due: list[AlertGroup] = []
+        storms: list[AlertGroup] = []
         while self._queue and self._queue[0][0] <= now_ms:
             due_ms, key = heappop(self._queue)
             group = self._groups.get(key)
@@ -152,47 +161,43 @@ class Notifier:
         """Every alert that is not resolved, by fingerprint."""
         return {key: event for key, event in self._alerts.items() if event.state is not AlertState.RESOLVED}
 
-    def snapshot(self) -> dict[str, Any]:
+    def snapshot(self) -> NotifierState:
         """What to save together with the offsets that it explains. Rules and silences are in their topics."""
-        parts = {
-            "alerts": list(self._alerts.values()),
-            "groups": list(self._groups.values()),
-            "allowances": self._allowances.snapshot(),
-            "outbox": list(self._outbox.values()),
-            "resend": self._resend.snapshot(),
-        }
-        return {name: msgspec.to_builtins(part) for name, part in parts.items()}
+        return NotifierState(
+            alerts=list(self._alerts.values()),
+            groups=list(self._groups.values()),
+            allowances=self._allowances.snapshot(),
+            outbox=list(self._outbox.values()),
+            resend=self._resend.snapshot(),
+        )
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
+    def restore(self, state: NotifierState) -> None:
         """As it was when it was saved; what was not confirmed is sent again by the next `tick`."""
-        alerts = msgspec.convert(snapshot["alerts"], list[AlertEvent])
-        self._alerts = {event.fingerprint: event for event in alerts}
+        self._alerts = {event.fingerprint: event for event in state.alerts}
         self._sources = {key: event for key, event in self._alerts.items() if is_source(event)}
-        groups = msgspec.convert(snapshot["groups"], list[_Group])
-        self._groups = {(group.recipient, group.cause): group for group in groups}
+        self._groups = {(group.recipient, group.cause): group for group in state.groups}
         self._member_of = {}
         for key, group in self._groups.items():
             for fingerprint in group.members:
                 self._member_of.setdefault(fingerprint, {})[group.recipient] = key
         self._queue = [(group.due_ms, key) for key, group in self._groups.items() if group.due_ms]
         heapify(self._queue)
-        self._allowances.restore(snapshot["allowances"])
-        outbox = msgspec.convert(snapshot["outbox"], list[Notification])
-        self._outbox = {one.idempotency_key: one for one in outbox}
+        self._allowances.restore(state.allowances)
+        self._outbox = {one.idempotency_key: one for one in state.outbox}
         self._again = list(self._outbox.values())
-        self._resend.restore(snapshot["resend"])
+        self._resend.restore(state.resend)
 
     def _join(self, recipient: str, event: AlertEvent, now_ms: int) -> None:
         """Puts the alert into its recipient's group, unless it is in one."""
         groups = self._member_of.setdefault(event.fingerprint, {})
         if recipient not in groups:
             key = groups[recipient] = recipient, cause_of(event)
-            self._groups.setdefault(key, _Group(*key)).members[event.fingerprint] = Told()
+            self._groups.setdefault(key, AlertGroup(*key)).members[event.fingerprint] = Told()
 
-    def _groups_of(self, fingerprint: str) -> list[_Group]:
+    def _groups_of(self, fingerprint: str) -> list[AlertGroup]:
         return [self._groups[key] for key in self._member_of.get(fingerprint, {}).values()]
 
-    def _when(self, group: _Group, event: AlertEvent, now_ms: int) -> int:
+    def _when(self, group: AlertGroup, event: AlertEvent, now_ms: int) -> int:
         """When to tell of a change: soon, but not too often, unless it is worse than all that was told."""
         soon_ms = now_ms + self._policy.group_wait_ms
         worse = event.severity.rank > max((told.rank for told in group.members.values()), default=-1)
@@ -200,7 +205,7 @@ class Notifier:
             return soon_ms
         return max(soon_ms, group.last_ms + self._policy.group_interval_ms)
 
-    def _schedule(self, group: _Group, due_ms: int) -> None:
+    def _schedule(self, group: AlertGroup, due_ms: int) -> None:
         if not group.due_ms or due_ms < group.due_ms:
             group.due_ms = due_ms
             heappush(self._queue, (due_ms, (group.recipient, group.cause)))
@@ -218,7 +223,7 @@ class Notifier:
     def _repeat_ms(self, event: AlertEvent) -> int:
         return self._policy.watchdog_ms if event.metric == "watchdog" else self._policy.repeat_ms
 
-    def _reasons(self, group: _Group, now_ms: int) -> dict[str, Reason]:
+    def _reasons(self, group: AlertGroup, now_ms: int) -> dict[str, Reason]:
         """Why to tell of whom; who has ended unknown is dropped."""
         reasons = {}
         for fingerprint, told in list(group.members.items()):
@@ -241,7 +246,7 @@ class Notifier:
                 self._drop(group, fingerprint)
         return reasons
 
-    def _tell(self, group: _Group, now_ms: int) -> list[Notification]:
+    def _tell(self, group: AlertGroup, now_ms: int) -> list[Notification]:
         reasons = self._reasons(group, now_ms)
         if reasons and group.cause != STORM and not self._within_storm(group, reasons, now_ms):
             reasons = {}
@@ -254,7 +259,7 @@ class Notifier:
         self._plan(group, now_ms)
         return out
 
-    def _within_limits(self, group: _Group, reasons: dict[str, Reason], now_ms: int) -> str:
+    def _within_limits(self, group: AlertGroup, reasons: dict[str, Reason], now_ms: int) -> str:
         """Takes out what a rule's limits do not allow; what is to be said of them. An end is always told."""
         rules: dict[str, list[str]] = {}
         for fingerprint, reason in reasons.items():
@@ -274,21 +279,21 @@ class Notifier:
                 notes.append(note)
         return " ".join(notes)
 
-    def _within_storm(self, group: _Group, reasons: dict[str, Reason], now_ms: int) -> bool:
+    def _within_storm(self, group: AlertGroup, reasons: dict[str, Reason], now_ms: int) -> bool:
         """Whether the recipient can take one more message now; if not, its news go into one about all."""
         if group.recipient.startswith(PAGERDUTY_PREFIX) and any(told.is_open for told in group.members.values()):
             return True  # its incident is open already: nobody is woken anew, and it must be closed by itself
         if self._storms.setdefault(group.recipient, StormCap()).take(now_ms, self._policy.storm_max):
             return True
         key = group.recipient, STORM
-        storm = self._groups.setdefault(key, _Group(*key))
+        storm = self._groups.setdefault(key, AlertGroup(*key))
         for fingerprint in reasons:
             storm.members[fingerprint] = group.members.pop(fingerprint)
             self._member_of[fingerprint][group.recipient] = key
         self._schedule(storm, max(now_ms, storm.last_ms + self._policy.group_interval_ms))
         return False
 
-    def _notification(self, group: _Group, reasons: Mapping[str, Reason], note: str, now_ms: int) -> Notification:
+    def _notification(self, group: AlertGroup, reasons: Mapping[str, Reason], note: str, now_ms: int) -> Notification:
         new = sorted(reasons, key=lambda key: (-self._alerts[key].severity.rank, self._alerts[key].starts_at_ms, key))
         rest = [key for key, told in group.members.items() if key not in reasons and told.is_open]
         listed = (new + rest)[: self._policy.events_max]
@@ -327,7 +332,7 @@ class Notifier:
             del self._outbox[next(iter(self._outbox))]
             self.forgotten += 1
 
-    def _plan(self, group: _Group, now_ms: int) -> None:
+    def _plan(self, group: AlertGroup, now_ms: int) -> None:
         """When to look at the group again."""
         if not group.members:
             if now_ms - group.last_ms >= self._policy.group_interval_ms:
@@ -366,7 +371,7 @@ class Notifier:
             del self._resending[next(iter(self._resending))]
         return out
 
-    def _drop(self, group: _Group, fingerprint: str) -> None:
+    def _drop(self, group: AlertGroup, fingerprint: str) -> None:
         group.members.pop(fingerprint, None)
         groups = self._member_of[fingerprint]
         groups.pop(group.recipient, None)

@@ -16,11 +16,16 @@ RESOLVED_RESEND_MS = 300_000
 _LIVES = (AlertState.FIRING, AlertState.ACKNOWLEDGED, AlertState.RECOVERING, AlertState.NO_DATA)
 
 
-class _Sent(msgspec.Struct):
+class Resent(msgspec.Struct):
+    """An alert as Alertmanager knows it."""
+
     event: AlertEvent  # as it stands
     last: AlertEvent | None = None  # as it was sent
     sent_ms: int = 0
     ended_ms: int = 0  # when its end was sent first; 0: not yet
+
+
+ResendState = dict[str, Resent]  # by fingerprint
 
 
 class Resend:
@@ -29,14 +34,14 @@ class Resend:
     def __init__(self, labels_of: Callable[[AlertEvent], Any]) -> None:
         """`labels_of` gives the labels that Alertmanager knows the alert by."""
         self._labels_of = labels_of
-        self._alerts: dict[str, _Sent] = {}
+        self._alerts: ResendState = {}
 
     def observe(self, event: AlertEvent) -> None:
         """The newest step of an alert."""
         known = self._alerts.get(event.fingerprint)
         if known is None:
             if event.state in _LIVES:
-                self._alerts[event.fingerprint] = _Sent(event)
+                self._alerts[event.fingerprint] = Resent(event)
             return
         if event.state is AlertState.PENDING or (known.ended_ms and event.state is AlertState.SUPPRESSED):
             return  # of a new episode, which has not begun for others: the end of the last one is still told
@@ -76,16 +81,15 @@ class Resend:
             if fingerprint in self._alerts:
                 self._alerts[fingerprint].ended_ms = 0
 
-    def snapshot(self) -> list[Any]:
+    def snapshot(self) -> ResendState:
         """What is open, and what has ended of late."""
-        return [msgspec.to_builtins(one) for one in self._alerts.values()]
+        return self._alerts
 
-    def restore(self, snapshot: list[Any]) -> None:
+    def restore(self, state: ResendState) -> None:
         """As it was when it was saved."""
-        sent = msgspec.convert(snapshot, list[_Sent])
-        self._alerts = {one.event.fingerprint: one for one in sent}
+        self._alerts = state
 
-    def _changed_labels(self, one: _Sent, event: AlertEvent) -> list[AlertEvent]:
+    def _changed_labels(self, one: Resent, event: AlertEvent) -> list[AlertEvent]:
         """The end of the alert under its old labels, if they changed (its severity did)."""
         if one.last is None or self._labels_of(one.last) == self._labels_of(event):
             return []

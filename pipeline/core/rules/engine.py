@@ -9,18 +9,18 @@ one: a new version that does badly must not hide behind an old one that does wel
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
 
 import msgspec
 import numpy as np
 
 from pipeline.core.condition import Condition, Subject
+from pipeline.core.isolation import Failures, Judged, attempt
 from pipeline.core.rules.layout import Layout
 from pipeline.core.rules.rule_book import RuleBook, is_about, names_model
-from pipeline.core.rules.sliding import STEP_S, sparse
-from pipeline.core.rules.watched import MIX, MODEL, Key, WatchedModel
+from pipeline.core.rules.sliding import STEP_S, Sparse, sparse
+from pipeline.core.rules.watched import MIX, MODEL, Key, WatchedModel, WatchedState
 from pipeline.core.tally import Ints
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.rule import Rule
@@ -29,11 +29,28 @@ FORGET_S = 7 * 86_400  # a model that no rule names and that was silent for so l
 HOLE_S = 3600  # of a longer stretch of the log without anything, only the end is judged step by step
 
 
+class RulesState(msgspec.Struct):
+    """What is saved of a RuleEngine."""
+
+    end_s: int
+    coming: list[int]  # ascending
+    rules: list[Rule]
+    models: list[WatchedState]
+
+
 class RuleEngine:
     """Rules over sliding windows. Time is the log's."""
 
-    def __init__(self, owns: Callable[[str, str], bool] = lambda workspace, model_id: True) -> None:
-        """`owns(workspace, model_id)`: whether the model is this partition's: only one may speak of a silent one."""
+    def __init__(
+        self,
+        owns: Callable[[str, str], bool] = lambda workspace, model_id: True,
+        failures: Failures | None = None,
+    ) -> None:
+        """`owns(workspace, model_id)`: whether the model is this partition's: only one may speak of a silent one.
+
+        What cannot be judged is noted in `failures`.
+        """
+        self._failures = failures or Failures()
         self.end_s = 0  # windows that end by then were judged
         self._owns = owns
         self._book = RuleBook()
@@ -85,8 +102,12 @@ class RuleEngine:
 
         while self.end_s < through_s:
             before_s, self.end_s = self.end_s, self._next_end(through_s)
-            for model in self._models.values():
-                found += model.judge(self.end_s, matters)
+            for model in list(self._models.values()):
+                said = attempt(model.judge, self.end_s, matters, self._failures)
+                if isinstance(said, Exception):
+                    self._begin_anew(model, said)
+                else:
+                    found += said
             if self.end_s - before_s == STEP_S:
                 self._coming.discard(before_s)
             else:
@@ -97,25 +118,19 @@ class RuleEngine:
                 self._forget()
         return found
 
-    def snapshot(self) -> dict[str, Any]:
-        """Everything, as JSON has it."""
-        return {
-            "end_s": self.end_s,
-            "coming": sorted(self._coming),
-            "rules": [msgspec.to_builtins(rule) for rule in self._book],
-            "models": [model.snapshot() for model in self._models.values()],
-        }
+    def snapshot(self) -> RulesState:
+        """Everything."""
+        models = [model.snapshot() for model in self._models.values()]
+        return RulesState(self.end_s, sorted(self._coming), list(self._book), models)
 
-    def restore(self, snapshot: Mapping[str, Any]) -> None:
-        """As it was when the snapshot was taken."""
-        self.end_s = snapshot["end_s"]
-        self._coming = set(snapshot["coming"])
-        self._book = RuleBook()
-        for rule in snapshot["rules"]:
-            self._book.put(msgspec.convert(rule, Rule))
+    def restore(self, state: RulesState) -> None:
+        """As it was when it was saved."""
+        self.end_s, self._coming, self._book = state.end_s, set(state.coming), RuleBook()
+        for rule in state.rules:
+            self._book.put(rule)
         self._models = {}
-        for one in snapshot["models"]:
-            key = one["workspace"], one["model_id"]
+        for one in state.models:
+            key = one.workspace, one.model_id
             self._models[key] = WatchedModel.restore(one, self._book.about(*key), self.end_s)
 
     def _next_end(self, through_s: int) -> int:
@@ -154,6 +169,12 @@ class RuleEngine:
         model = self._models[workspace, model_id] = WatchedModel(workspace, model_id)
         model.bind(rules, self.end_s, since_s)
         return model
+
+    def _begin_anew(self, model: WatchedModel, error: Exception) -> None:
+        """Its sums may be wrong: they are made anew, from now on."""
+        self._failures.add(Judged.RULE, model.workspace, f"all rules of {model.model_id}", error)
+        self._models.pop((model.workspace, model.model_id), None)
+        self._meet(model.workspace, model.model_id, self.end_s)
 
     def _hear(self, rows: ModelColumns | ClassColumns) -> list[WatchedModel]:
         """The models that rows are about and any rule, too."""
@@ -209,7 +230,7 @@ class RuleEngine:
         self._add(added, partial(Layout.of_classes, rows))
         for (workspace, model_id, start_s), mix in mixes.items():
             index, count = np.array(sorted(mix.items()), np.int64).T
-            self._models[workspace, model_id].add(MIX, start_s, sparse(index, count), self.end_s)
+            self._take(self._models[workspace, model_id], MIX, start_s, sparse(index, count))
 
     def _add(self, added: Sequence["_Added"], layout_of: Callable[[Ints, int], Layout]) -> None:
         if not added:
@@ -217,7 +238,14 @@ class RuleEngine:
         rows, places = np.unique([row for _, _, _, row, _ in added], return_inverse=True)
         layout = layout_of(rows, max(size for *_, size in added))
         for (model, key, start_s, _, size), place in zip(added, places.tolist(), strict=True):
-            model.add(key, start_s, layout.cut(place, size), self.end_s)
+            self._take(model, key, start_s, layout.cut(place, size))
+
+    def _take(self, model: WatchedModel, key: Key, start_s: int, sums: Sparse) -> None:
+        if self._models.get((model.workspace, model.model_id)) is not model:
+            return  # it began anew
+        error = attempt(model.add, key, start_s, sums, self.end_s)
+        if error is not None:
+            self._begin_anew(model, error)
 
 
 _Added = tuple[WatchedModel, Key, int, int, int]  # (whose, what of it, window, row, how much of the layout)

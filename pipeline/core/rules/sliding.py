@@ -10,9 +10,10 @@ added where it belongs, and to every sum that reaches back to it. Integers throu
 of its parts, and the same after `restore`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -32,6 +33,18 @@ def sparse(index: Ints, count: Ints) -> Sparse:
     """Sums as they are kept: most are small, and there are many."""
     wide = len(count) and int(count.max()) >= 1 << 32
     return index.astype(np.uint16), count if wide else count.astype(np.uint32)
+
+
+class SlidingState(msgspec.Struct):
+    """What is saved of a Sliding."""
+
+    end_s: int
+    since_s: int
+    known_from_s: int
+    last_s: int | None
+    coming: dict[int, list[Sparse]]
+    fine: dict[int, Sparse]
+    coarse: dict[int, Sparse]
 
 
 class Sliding:
@@ -116,27 +129,17 @@ class Sliding:
             return [start_s for start_s in range(old_end_s, end_s, STEP_S) if start_s in self._coming]
         return sorted(start_s for start_s in self._coming if start_s < end_s)
 
-    def snapshot(self) -> dict[str, Any]:
-        """All but what was asked for, as JSON has it."""
-        coming = {start_s: _merged(parts) for start_s, parts in self._coming.items()}
-        return {
-            "end_s": self.end_s,
-            "since_s": self.since_s,
-            "known_from_s": self._known_from_s,
-            "last_s": self.last_s,
-            "coming": _listed(coming),
-            "fine": _listed(self._fine),
-            "coarse": _listed(self._coarse),
-        }
+    def snapshot(self) -> SlidingState:
+        """All but what was asked for."""
+        slots = self._coming, self._fine, self._coarse
+        return SlidingState(self.end_s, self.since_s, self._known_from_s, self.last_s, *slots)
 
     @classmethod
-    def restore(cls, snapshot: Mapping[str, Any]) -> "Sliding":
+    def restore(cls, state: SlidingState) -> "Sliding":
         """As it was, but for what was asked for."""
-        sliding = cls(snapshot["end_s"], snapshot["since_s"])
-        sliding.last_s = snapshot["last_s"]
-        sliding._known_from_s = snapshot["known_from_s"]
-        sliding._coming = {start_s: [slot] for start_s, slot in _slots(snapshot["coming"]).items()}
-        sliding._fine, sliding._coarse = _slots(snapshot["fine"]), _slots(snapshot["coarse"])
+        sliding = cls(state.end_s, state.since_s)
+        sliding.last_s, sliding._known_from_s = state.last_s, state.known_from_s
+        sliding._coming, sliding._fine, sliding._coarse = state.coming, state.fine, state.coarse
         return sliding
 
     @property
@@ -241,11 +244,3 @@ def _merged(parts: Sequence[Sparse]) -> Sparse:
     index, place = dense_groups(np.concatenate([index for index, _ in parts]).astype(np.int64))
     counts = np.concatenate([count for _, count in parts]).astype(np.int64)
     return sparse(index, group_sum(place, counts, len(index)))
-
-
-def _listed(slots: _Slots) -> list[list[Any]]:
-    return [[start_s, index.tolist(), count.tolist()] for start_s, (index, count) in slots.items()]
-
-
-def _slots(listed: Iterable[Sequence[Any]]) -> _Slots:
-    return {start_s: sparse(np.array(index, np.int64), np.array(count, np.int64)) for start_s, index, count in listed}

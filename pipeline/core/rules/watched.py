@@ -1,14 +1,17 @@
 """A model that some rule is about: its sliding windows (whole, by device, by class), and what the rules say of them."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
 
 from pipeline.core.condition import Condition, Subject
+from pipeline.core.isolation import Failures, Judged, attempt
 from pipeline.core.rules import meters
 from pipeline.core.rules.rule_book import names_model
-from pipeline.core.rules.sliding import MINUTE_S, STEP_S, Sliding, Sparse
+from pipeline.core.rules.sliding import MINUTE_S, STEP_S, Sliding, SlidingState, Sparse
 from pipeline.core.rules.wording import Wording
 from pipeline.core.tally import Ints
 from schemas.alert import AlertKind
@@ -56,6 +59,18 @@ class _Finding(NamedTuple):
     value: float | None
     sample_size: int
     is_partial: bool = False  # a count of a window whose beginning is not known
+
+
+class WatchedState(msgspec.Struct):
+    """What is saved of a WatchedModel."""
+
+    FORM: ClassVar[str] = repr((meters.COUNTS_SIZE, meters.CONFIDENCE_SIZE, meters.LATENCY_SIZE))  # where sums stand
+
+    workspace: str
+    model_id: str
+    heard_s: int | None
+    classes: list[str]  # by number
+    series: dict[Key, SlidingState]
 
 
 class WatchedModel:
@@ -127,20 +142,30 @@ class WatchedModel:
                 self._class_ids[name] = number
         return number
 
-    def judge(self, end_s: int, listens: Callable[[Subject], bool]) -> Iterator[Condition]:
+    def judge(self, end_s: int, listens: Callable[[Subject], bool], failures: Failures) -> list[Condition]:
         """What each rule finds, once all windows that end by then are complete: breaches, and what somebody hears."""
+        found: list[Condition] = []
         if not self._speaks_of_silence and self.is_idle:
-            return
+            return found
         for series in self._series.values():
             series.advance(end_s)
         for watch in self._watches:
-            found = self._find(watch, end_s)
-            if found is None:
-                continue
-            breached = _breached(watch, found)
-            if breached or listens(watch.subject):
-                changes = self._changes(watch.rule) if watch.key == MIX and found.value is not None else []
-                yield _condition(watch, found, breached, changes, end_s)
+            said = attempt(self._say, watch, end_s, listens)
+            if isinstance(said, Exception):
+                failures.add(Judged.RULE, self.workspace, f"{watch.rule.rule_id} of {self.model_id}", said)
+            elif said is not None:
+                found.append(said)
+        return found
+
+    def _say(self, watch: _Watch, end_s: int, listens: Callable[[Subject], bool]) -> Condition | None:
+        found = self._find(watch, end_s)
+        if found is None:
+            return None
+        breached = _breached(watch, found)
+        if not (breached or listens(watch.subject)):
+            return None
+        changes = self._changes(watch.rule) if watch.key == MIX and found.value is not None else []
+        return _condition(watch, found, breached, changes, end_s)
 
     def _find(self, watch: _Watch, end_s: int) -> _Finding | None:
         rule, series = watch.rule, self._series.get(watch.key)
@@ -180,33 +205,28 @@ class WatchedModel:
     def _watch(self, rule: Rule) -> _Watch:
         subject = Subject(
             AlertKind.RULE,
-            rule.rule_id,
             self.workspace,
-            self.model_id,
-            rule.device_id,
-            rule.class_name,
             rule.metric.value,
+            rule_id=rule.rule_id,
+            model_id=self.model_id,
+            device_id=rule.device_id,
+            class_name=rule.class_name,
         )
         meter = meters.METERS.get(rule.metric)
         return _Watch(rule, subject, _key(rule), Wording.of(rule, subject), meter, _BEYOND[rule.operator])
 
-    def snapshot(self) -> dict[str, Any]:
-        """All but the rules, as JSON has it."""
-        return {
-            "workspace": self.workspace,
-            "model_id": self.model_id,
-            "heard_s": self.heard_s,
-            "classes": list(self._class_ids),
-            "series": [[list(key), series.snapshot()] for key, series in self._series.items()],
-        }
+    def snapshot(self) -> WatchedState:
+        """All but the rules."""
+        series = {key: one.snapshot() for key, one in self._series.items()}
+        return WatchedState(self.workspace, self.model_id, self.heard_s, list(self._class_ids), series)
 
     @classmethod
-    def restore(cls, snapshot: Mapping[str, Any], rules: Sequence[Rule], end_s: int) -> "WatchedModel":
+    def restore(cls, state: WatchedState, rules: Sequence[Rule], end_s: int) -> "WatchedModel":
         """As it was, with these rules."""
-        model = cls(snapshot["workspace"], snapshot["model_id"])
-        model.heard_s = snapshot["heard_s"]
-        model._class_ids = {name: i for i, name in enumerate(snapshot["classes"])}
-        model._series = {(kind, name): Sliding.restore(series) for (kind, name), series in snapshot["series"]}
+        model = cls(state.workspace, state.model_id)
+        model.heard_s = state.heard_s
+        model._class_ids = {name: i for i, name in enumerate(state.classes)}
+        model._series = {key: Sliding.restore(series) for key, series in state.series.items()}
         model.bind(rules, end_s, end_s)
         return model
 
@@ -266,7 +286,6 @@ def _condition(
         at_ms=end_s * 1000,
         breached=breached,
         value=found.value,
-        expected=None,
         threshold=rule.threshold,
         severity=rule.severity,
         hold_ms=rule.hold_s * 1000,

@@ -1,7 +1,7 @@
 """The state of machines, on the compacted topic inference.detector-state: for each key the newest one.
 
 A snapshot takes several records if it is large. Two slots take turns, so that a crash in the middle of one leaves the
-other whole. State is MessagePack, compressed: arrays go in as the bytes that they are.
+other whole. A snapshot of another layout is none: the worker starts from the log, and says so.
 
 The broker compacts the topic long after; until then all snapshots of days lie in it. So whoever saves notes in its
 group's next commit where the newest lies, and a load begins there.
@@ -11,20 +11,26 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 from zlib import crc32
 
 import cramjam
 import msgspec
+import structlog
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
+from pipeline.core.state import NoSnapshot, decode, encode, layout
 from pipeline.edge import metrics
 from pipeline.edge.kafka.output import Output, OutRecord
 from pipeline.edge.kafka.reader import Reader
 from schemas.topics import DETECTOR_STATE
 
-VERSION = 2
+log = structlog.get_logger()
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+VERSION = 2  # of how a snapshot lies in records; what is in it has a layout of its own
 PART_BYTES = 900_000
 _NOTE = "s1:"
 _HEAD_START = 2  # who is frozen on its way to a save, and loses its partition meanwhile, makes it late: the smaller
@@ -58,7 +64,7 @@ class SnapshotTopic:
         """What to commit as metadata: where to look for the newest snapshot."""
         return f"{_NOTE}{self._places.get(key, '')}"
 
-    async def save(self, key: str, state: dict[str, Any], alive: Callable[[], None]) -> None:
+    async def save(self, key: str, state: msgspec.Struct, alive: Callable[[], None]) -> None:
         """Returns when the broker has it. Until then nobody may change the state: a thread packs it."""
         started = time.monotonic()
         serial = self._serials.get(key, 0)
@@ -76,8 +82,8 @@ class SnapshotTopic:
         metrics.SNAPSHOT_BYTES.inc(len(packed))
         metrics.SNAPSHOT_SECONDS.observe(time.monotonic() - started)
 
-    async def load(self, key: str, note: str = "") -> dict[str, Any] | None:
-        """The newest whole snapshot; None if there is none that this version can read. `note`: as it was committed."""
+    async def load(self, key: str, kind: type[S], note: str = "") -> S | None:
+        """The newest whole snapshot; None: there is none, or none of this layout. `note`: as it was committed."""
         place = _place_in(note)
         slots = await self._slots_from(key, place)
         if place is not None and not any(map(_whole, slots)):  # the topic was made anew
@@ -90,7 +96,12 @@ class SnapshotTopic:
         self._places.pop(key, None)
         if place is not None:
             self._places[key] = place
-        return await asyncio.to_thread(_unpacked, packed) if packed else None
+        state = await asyncio.to_thread(_unpacked, kind, packed) if packed else None
+        if isinstance(state, NoSnapshot):
+            log.warning("snapshot_not_used", key=key, reason=state.value, layout=layout(kind))
+            metrics.SNAPSHOTS_NOT_USED.labels(state.name.lower()).inc()
+            return None
+        return state
 
     async def _slots_from(self, key: str, place: int | None) -> list[dict[int, _Part]]:
         """The parts in each slot; of two in one place the one with the greater serial."""
@@ -101,9 +112,9 @@ class SnapshotTopic:
             while not reader.caught_up:
                 for record in await reader.read(0.5):
                     slot, _, number = (record.key or b"").rpartition(b":")
-                    if slot.rpartition(b":")[0] == key.encode() and record.value is not None:
-                        head, _, chunk = record.value.partition(b"\n")
-                        part, parts = _Part(msgspec.json.decode(head, type=_Head), chunk), slots.setdefault(slot, {})
+                    part = _part(record.value) if slot.rpartition(b":")[0] == key.encode() else None
+                    if part is not None:
+                        parts = slots.setdefault(slot, {})
                         known = parts.get(int(number), part)
                         parts[int(number)] = max(known, part, key=lambda p: (p.head.version, p.head.serial))
         finally:
@@ -119,13 +130,24 @@ def _place_in(note: str) -> int | None:
     return int(number) if note.startswith(_NOTE) and number.isdecimal() else None
 
 
-def _packed(state: dict[str, Any]) -> bytes:
-    return bytes(cramjam.zstd.compress(msgspec.msgpack.encode(state), level=1))
+def _part(value: bytes | None) -> _Part | None:
+    """A part of a snapshot; None: it is none of ours."""
+    head, _, chunk = (value or b"").partition(b"\n")
+    try:
+        return _Part(msgspec.json.decode(head, type=_Head), chunk)
+    except msgspec.MsgspecError:
+        return None
 
 
-def _unpacked(packed: bytes) -> dict[str, Any]:
-    state: dict[str, Any] = msgspec.msgpack.decode(bytes(cramjam.zstd.decompress(packed)))
-    return state
+def _packed(state: msgspec.Struct) -> bytes:
+    return bytes(cramjam.zstd.compress(encode(state), level=1))
+
+
+def _unpacked(kind: type[S], packed: bytes) -> S | NoSnapshot:
+    try:
+        return decode(kind, bytes(cramjam.zstd.decompress(packed)))
+    except cramjam.DecompressionError:
+        return NoSnapshot.DAMAGED
 
 
 def _whole(parts: dict[int, _Part]) -> tuple[int, bytes] | None:

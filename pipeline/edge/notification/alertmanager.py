@@ -5,10 +5,11 @@ from typing import Any
 import aiohttp
 import orjson
 
-from pipeline.core.notifying.messages import alertmanager_labels, annotations, iso
+from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome
 from pipeline.edge.notification.posting import post
+from pipeline.edge.notification.wording import annotations, iso
 from schemas.alert import AlertEvent, AlertState
 
 # Until then an alert is kept there when it is not sent again. Not soon: that we are away is not that all is well.

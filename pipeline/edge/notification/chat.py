@@ -10,10 +10,10 @@ import re
 
 import apprise
 
-from pipeline.core.notifying.messages import emphasis, subject, text
 from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.targets import Targets
+from pipeline.edge.notification.wording import emphasis, subject, text
 
 _SCHEMES = """
     slack workflow workflows discord tgram gchat mmost mmosts rocket rockets matrix matrixs zulip wxteams

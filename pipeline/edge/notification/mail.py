@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
-from pipeline.core.notifying.messages import html, subject, text
 from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
+from pipeline.edge.notification.wording import html, subject, text
 
 TIMEOUT_S = 20.0
 Security = Literal["starttls", "tls", "plain"]

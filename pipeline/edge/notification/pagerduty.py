@@ -6,10 +6,10 @@ from typing import Any
 import aiohttp
 import orjson
 
-from pipeline.core.notifying.messages import details, iso, subject
 from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.posting import post
+from pipeline.edge.notification.wording import details, iso, subject
 from schemas.alert import AlertState
 
 PREFIX = "pagerduty:"

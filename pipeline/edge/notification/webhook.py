@@ -9,11 +9,12 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from pipeline.core.notifying.messages import NEVER, alertmanager_labels, annotations, iso
+from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome
 from pipeline.edge.notification.posting import post
 from pipeline.edge.notification.targets import TargetRefusedError, Targets
+from pipeline.edge.notification.wording import NEVER, annotations, iso
 from schemas.alert import AlertEvent, AlertState
 
 SIGNATURE_HEADER = "X-Inferwatch-Signature-256"

@@ -22,6 +22,7 @@ from pipeline.core.devices.quiet import CLOCK, SITE_SILENCE
 from schemas.alert import Severity
 from schemas.heartbeat import Heartbeat
 from tests.performance.figures import Figure, table
+from tests.states import reloaded
 
 START_MS = 1_795_373_680_000
 HOUR, DAY = 3600.0, 86_400.0
@@ -159,17 +160,14 @@ def run(world: Fleet, policy: HeartbeatPolicy, rng: np.random.Generator) -> tupl
     score, spent, count = Score(), 0.0, 0
     monitor = HeartbeatMonitor(0, policy)
     restarts = [START_MS + round((day + rng.uniform(0, 1)) * DAY * 1000) for day in range(int(world.seconds / DAY))]
-    behind_until_ms = 0
     for broker_ms, beat in records(world):
         if restarts and broker_ms >= restarts[0]:
             restarts.pop(0)
-            saved = json.dumps(monitor.snapshot())
+            saved = reloaded(monitor.snapshot())
             monitor = HeartbeatMonitor(0, policy)
-            monitor.restore(json.loads(saved))
-            behind_until_ms = broker_ms + round(rng.uniform(40, 300) * 1000)
+            monitor.restore(saved)
         started = time.perf_counter()
         said = monitor.observe(broker_ms, beat)
-        said += monitor.tick(broker_ms, broker_ms >= behind_until_ms)
         spent += time.perf_counter() - started
         count += 1
         for condition in said:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.notifying.messages import NEVER, alertmanager_labels, html, subject, text
+from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.notification import Notification, Reason
 from pipeline.core.notifying.recipients import RecipientKind, kind_of, redacted
 from pipeline.edge.notification.mail import addresses_of, mail
 from pipeline.edge.notification.pagerduty import DEDUP_KEY_LENGTH_MAX, dedup_key, event_body
 from pipeline.edge.notification.webhook import signature, webhook_body
+from pipeline.edge.notification.wording import NEVER, html, subject, text
 from schemas.alert import AlertEvent, AlertState, Severity
 from tests.alerts import T0, alert, silent
 

@@ -1,10 +1,11 @@
-"""The words and labels of a notification: for people as text and HTML, for machines as Alertmanager has them."""
+"""The words of a notification: for people as text and HTML, for machines as Alertmanager and PagerDuty show them."""
 
 from html import escape
 from typing import Any
 
 import numpy as np
 
+from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.notification import Notification, Reason
 from schemas.alert import AlertEvent, AlertState
 
@@ -73,23 +74,6 @@ def named(event: AlertEvent) -> str:
     """What the alert is about, in one word or two."""
     where = event.model_id or event.device_id or event.workspace
     return f"{event.metric} of {where}"
-
-
-def alertmanager_labels(event: AlertEvent) -> dict[str, str]:
-    """What Alertmanager knows the alert by. Nothing that changes within an episode but its severity."""
-    labels = {name: value for name, value in event.labels.items() if value}
-    fields = {
-        "alertname": event.rule_id or event.metric,
-        "kind": event.kind.value,
-        "metric": event.metric,
-        "severity": event.severity.value,
-        "workspace": event.workspace,
-        "model_id": event.model_id,
-        "device_id": event.device_id,
-        "class": event.class_name,
-        "rule_id": event.rule_id,
-    }
-    return labels | {name: value for name, value in fields.items() if value}
 
 
 def annotations(event: AlertEvent) -> dict[str, str]:
