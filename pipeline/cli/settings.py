@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import orjson
 import typer
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretStr
 from rich.console import Console
 from rich.table import Table
 
@@ -26,17 +26,23 @@ def settings(
         typer.echo(orjson.dumps({field: _shown(value) for field, value in here}).decode())
         return
     table = Table("setting", "here", "default", "meaning")
-    for field, info in config.Settings.model_fields.items():
-        value, default = _shown(getattr(here, field)), _shown(info.default)
-        style = "bold" if value != default else ""
-        table.add_row(config.PREFIX + field.upper(), value, default, info.description or "", style=style)
+    for section in config.SECTIONS:
+        for field, info in section.model_fields.items():
+            value, default = _shown(getattr(here, field)), _shown(info.default)
+            style = "bold" if value != default else ""
+            table.add_row(config.PREFIX + field.upper(), value, default, info.description or "", style=style)
+        table.add_section()
     Console().print(table)
 
 
 def reference() -> str:
-    """The settings as a Markdown table."""
-    lines = ["| setting | default | meaning |", "|---|---|---|"]
-    for field, info in config.Settings.model_fields.items():
+    """The settings as Markdown, a table for each section."""
+    return "\n\n".join(map(_section, config.SECTIONS))
+
+
+def _section(section: type[BaseModel]) -> str:
+    lines = [f"## {(section.__doc__ or '').removesuffix('.')}", "", "| setting | default | meaning |", "|---|---|---|"]
+    for field, info in section.model_fields.items():
         default = f"`{info.default}`" if _shown(info.default) and not isinstance(info.default, SecretStr) else ""
         lines.append(f"| `{config.PREFIX}{field.upper()}` | {default} | {info.description} |")
     return "\n".join(lines)

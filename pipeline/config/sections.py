@@ -1,20 +1,14 @@
-"""Every setting, read once: environment `INFERWATCH_*` over an optional TOML file over these defaults.
+"""The settings of each room, in a section of its own: names, limits, defaults, meanings, and what is made of them.
 
-All mistakes are reported together, an unknown name is a mistake, and no secret is ever printed.
-A secret NAME may also be given as NAME_FILE, the path of a file that holds it.
+`Settings` (in loading.py) is all of them together, so a function says by its parameter which room's it reads.
 """
 
-import os
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.devices.device import HeartbeatPolicy
@@ -22,20 +16,16 @@ from pipeline.core.notifying.notifier import NotifierPolicy
 from pipeline.core.notifying.routing import Defaults
 from schemas.event import TimeLimits
 
-PREFIX = "INFERWATCH_"
-CONFIG_FILE = PREFIX + "CONFIG_FILE"
+
+class Section(BaseModel):
+    """Settings that belong together. A value never changes, and a name that is none is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class ConfigError(Exception):
-    """Settings that cannot be used; the text lists every mistake, one a line."""
+class KafkaSettings(Section):
+    """How Kafka is reached, and what topics and groups are called."""
 
-
-class Settings(BaseSettings):
-    """The settings of every process. The field `kafka_bootstrap` is INFERWATCH_KAFKA_BOOTSTRAP."""
-
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
-
-    # Kafka
     kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port of one or more brokers, comma-separated")
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="how to talk to the brokers"
@@ -55,7 +45,18 @@ class Settings(BaseSettings):
         10_000, ge=6000, le=300_000, description="a silent worker loses its partitions after this"
     )
 
-    # ClickHouse
+    def topic(self, name: str) -> str:
+        """A topic's name on the broker."""
+        return self.topic_prefix + name
+
+    def group(self, role: str) -> str:
+        """A role's consumer group."""
+        return f"{self.group_prefix}-{role}"
+
+
+class StoreSettings(Section):
+    """How ClickHouse is reached, as whom, and how long it keeps what."""
+
     clickhouse_url: str = Field("http://127.0.0.1:8123", description="HTTP(S) address of ClickHouse")
     clickhouse_database: str = Field(
         "inferwatch", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="database of every table"
@@ -75,8 +76,20 @@ class Settings(BaseSettings):
     clickhouse_insert_timeout_s: float = Field(
         30.0, gt=0, le=600, description="an insert without an answer by then has an unknown outcome"
     )
+    ttl_inferences_days: int = Field(30, ge=1, description="single inferences, metadata, heartbeats, dead letters")
+    ttl_windows_days: int = Field(7, ge=1, description="10-second windows")
+    ttl_windows_1m_days: int = Field(90, ge=1, description="1-minute windows")
+    ttl_windows_1h_days: int = Field(730, ge=1, description="1-hour windows; 1-day windows are kept for ever")
 
-    # what is accepted, windows, cuts
+    @field_validator("clickhouse_url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        return _http(url)
+
+
+class WorkerSettings(Section):
+    """What workers accept, when they cut, and how much they hold."""
+
     event_age_days_max: int = Field(30, ge=1, le=365, description="older events are refused")
     event_ahead_s_max: int = Field(60, ge=0, le=3600, description="events further in the future are refused")
     lateness_ms: int = Field(
@@ -90,7 +103,15 @@ class Settings(BaseSettings):
     buffer_mb: int = Field(128, ge=8, le=65_536, description="raw records that one worker holds at most")
     stall_s: int = Field(300, ge=10, description="a worker with lag but no progress for this long ends itself")
 
-    # alerting
+    @property
+    def time_limits(self) -> TimeLimits:
+        """How far an event's time may lie from its record's."""
+        return TimeLimits(age_ms_max=self.event_age_days_max * 86_400_000, ahead_ms_max=self.event_ahead_s_max * 1000)
+
+
+class DetectionSettings(Section):
+    """When something is an alert."""
+
     false_alarms_per_model_week: float = Field(
         1.0, gt=0, le=1000, description="false alarms of automatic detection that are acceptable"
     )
@@ -101,20 +122,29 @@ class Settings(BaseSettings):
     standstill_s: int = Field(
         60, ge=10, le=86_400, description="records that wait so long for an aggregator or a recorder are an alert"
     )
-
-    # how long ClickHouse keeps what
-    ttl_inferences_days: int = Field(30, ge=1, description="single inferences, metadata, heartbeats, dead letters")
-    ttl_windows_days: int = Field(7, ge=1, description="10-second windows")
-    ttl_windows_1m_days: int = Field(90, ge=1, description="1-minute windows")
-    ttl_windows_1h_days: int = Field(730, ge=1, description="1-hour windows; 1-day windows are kept for ever")
-
-    # heartbeats
     heartbeat_page_beats: int = Field(
         12, ge=5, le=1000, description="a device that missed so many beats is a page, whatever was learned of it"
     )
     heartbeat_learned: bool = Field(True, description="page earlier where a device's own longest gaps allow it")
 
-    # who is told, and how
+    @property
+    def heartbeat_policy(self) -> HeartbeatPolicy:
+        """When a silence is a page."""
+        return HeartbeatPolicy(page_beats=self.heartbeat_page_beats, learned=self.heartbeat_learned)
+
+    @property
+    def our_limits(self) -> OurLimits:
+        """When we say that something is wrong with us."""
+        return OurLimits(
+            refused_share_max=self.dead_letter_share_max,
+            refused_window_ms=self.dead_letter_window_s * 1000,
+            standstill_ms=self.standstill_s * 1000,
+        )
+
+
+class NotificationSettings(Section):
+    """Who is told, when, and through what."""
+
     notify_recipients: SecretStr = Field(
         SecretStr(""), description="recipients of alerts whose rule names nobody, separated by blanks"
     )
@@ -146,24 +176,10 @@ class Settings(BaseSettings):
     )
     webhook_secret: SecretStr = Field(SecretStr(""), description="signs webhooks (HMAC-SHA256); empty: no signature")
 
-    # the process
-    workspace: str = Field("default", min_length=1, max_length=256, description="workspace of demo and produce")
-    web_host: str = Field("127.0.0.1", description="address that /metrics, /healthz and /readyz listen on")
-    web_port: int = Field(6066, ge=1, le=65_535, description="their port")
-    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
-
-    @field_validator("clickhouse_url", "alertmanager_url", "pagerduty_url", "public_url")
+    @field_validator("alertmanager_url", "pagerduty_url", "public_url")
     @classmethod
-    def _is_http(cls, url: str) -> str:
-        if not url:
-            return url
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # or raises
-            raise ValueError("expected http://host:port or https://host:port")
-        if parts.username or parts.password:
-            raise ValueError("put no user and password into an address")
-        return url.rstrip("/")
+    def _are_addresses(cls, url: str) -> str:
+        return _http(url)
 
     @field_validator("notify_networks")
     @classmethod
@@ -171,32 +187,6 @@ class Settings(BaseSettings):
         for one in filter(None, map(str.strip, text.split(","))):
             ip_network(one)  # or raises
         return text
-
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` hands in: it has already put environment, files and defaults in order."""
-        return (init_settings,)
-
-    @property
-    def time_limits(self) -> TimeLimits:
-        """How far an event's time may lie from its record's."""
-        return TimeLimits(age_ms_max=self.event_age_days_max * 86_400_000, ahead_ms_max=self.event_ahead_s_max * 1000)
-
-    @property
-    def heartbeat_policy(self) -> HeartbeatPolicy:
-        """When a silence is a page."""
-        return HeartbeatPolicy(page_beats=self.heartbeat_page_beats, learned=self.heartbeat_learned)
-
-    @property
-    def our_limits(self) -> OurLimits:
-        """When we say that something is wrong with us."""
-        return OurLimits(
-            refused_share_max=self.dead_letter_share_max,
-            refused_window_ms=self.dead_letter_window_s * 1000,
-            standstill_ms=self.standstill_s * 1000,
-        )
 
     @property
     def notifier_policy(self) -> NotifierPolicy:
@@ -216,97 +206,33 @@ class Settings(BaseSettings):
             watchdog_recipients=self.watchdog_recipients.get_secret_value().split(),
         )
 
-    def topic(self, name: str) -> str:
-        """A topic's name on the broker."""
-        return self.topic_prefix + name
 
-    def group(self, role: str) -> str:
-        """A role's consumer group."""
-        return f"{self.group_prefix}-{role}"
+class TrialSettings(Section):
+    """Trying it out."""
+
+    workspace: str = Field("default", min_length=1, max_length=256, description="workspace of demo and produce")
 
 
-def load(environ: Mapping[str, str] | None = None, overrides: Mapping[str, Any] | None = None) -> Settings:
-    """The settings: `overrides` over `environ` (default: the process's) over the file INFERWATCH_CONFIG_FILE.
+class WebSettings(Section):
+    """Where a process answers over HTTP."""
 
-    An empty text, wherever it stands, means "not given". Raises ConfigError with all mistakes, one a line.
-    """
-    environ = os.environ if environ is None else environ
-    mistakes: list[str] = []
-    given = _from_file(environ.get(CONFIG_FILE), mistakes)
-    given |= _from_variables(environ, mistakes)
-    given |= {field: _Given(value, field) for field, value in (overrides or {}).items()}
-    try:
-        settings = Settings(**{field: one.value for field, one in given.items() if one.value != ""})
-    except ValidationError as invalid:
-        for mistake in invalid.errors(include_input=False, include_url=False):
-            field = str(mistake["loc"][0]) if mistake["loc"] else ""
-            what = "no such setting" if mistake["type"] == "extra_forbidden" else mistake["msg"]
-            mistakes.append(f"{given[field].name if field in given else field}: {what}")
-    if mistakes:
-        raise ConfigError("\n".join(mistakes))
-    return settings
+    web_host: str = Field("127.0.0.1", description="address that /metrics, /healthz and /readyz listen on")
+    web_port: int = Field(6066, ge=1, le=65_535, description="their port")
 
 
-def to_environ(settings: Settings) -> dict[str, str]:
-    """The settings as INFERWATCH_* variables, secrets included: what a child process is started with.
+class LogSettings(Section):
+    """What a process logs."""
 
-    Every variable is there, if need be empty, so that laid over any environment it gives these settings.
-    """
-    out = {CONFIG_FILE: ""}
-    for field, value in settings:
-        variable = PREFIX + field.upper()
-        if isinstance(value, SecretStr):
-            out[variable], out[variable + "_FILE"] = value.get_secret_value(), ""
-        else:
-            out[variable] = "" if value is None else str(value)
-    return out
+    log_format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, JSON elsewhere")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A value and the name under which the user gave it."""
-
-    value: Any
-    name: str
-
-
-def _from_file(path: str | None, mistakes: list[str]) -> dict[str, _Given]:
-    if not path:
-        return {}
-    try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        mistakes.append(f"{CONFIG_FILE}: {error}")
-        return {}
-    return _with_secrets({field: _Given(value, f"{path}: {field}") for field, value in table.items()}, mistakes)
-
-
-def _from_variables(environ: Mapping[str, str], mistakes: list[str]) -> dict[str, _Given]:
-    given = {
-        name.removeprefix(PREFIX).lower(): _Given(text, name)
-        for name, text in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_FILE and text != ""
-    }
-    return _with_secrets(given, mistakes)
-
-
-def _with_secrets(given: dict[str, _Given], mistakes: list[str]) -> dict[str, _Given]:
-    """What one source gives, with the secret itself in place of each secret_file."""
-    out: dict[str, _Given] = {}
-    for field, one in given.items():
-        secret = field.removesuffix("_file")
-        if secret == field or not _is_secret(secret) or one.value == "":
-            out.setdefault(field, one)
-        elif secret in given and given[secret].value != "":
-            mistakes.append(f"{one.name}: {given[secret].name} is given too")
-        else:
-            try:
-                out[secret] = _Given(Path(one.value).read_text(encoding="utf-8").rstrip("\r\n"), one.name)
-            except (OSError, ValueError, TypeError) as error:
-                mistakes.append(f"{one.name}: {error}")
-    return out
-
-
-def _is_secret(field: str) -> bool:
-    info = Settings.model_fields.get(field)
-    return info is not None and info.annotation is SecretStr
+def _http(url: str) -> str:
+    if not url:
+        return url
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # or raises
+        raise ValueError("expected http://host:port or https://host:port")
+    if parts.username or parts.password:
+        raise ValueError("put no user and password into an address")
+    return url.rstrip("/")
