@@ -28,6 +28,7 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
     # Faust reads sys.argv and takes a second to import: only a worker pays for it.
     from agents import aggregator, detector, notifier, recorder
     from agents.app import run as run_worker
+    from agents.world import real_world
 
     settings = config.load()
     logs.configure(settings, role=role.value)
@@ -37,7 +38,7 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
         RoleName.DETECTOR: detector.make,
         RoleName.NOTIFIER: notifier.make,
     }[role]
-    run_worker(*make(settings))
+    run_worker(*make(settings, real_world(settings)))
 
 
 def main() -> None:
