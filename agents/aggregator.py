@@ -1,17 +1,16 @@
 """The aggregator: inference.events -> closed windows on inference.aggregates."""
 
-from dataclasses import dataclass
+from functools import partial
 
 import faust
 
-from agents.app import Folding, Role, host, make_app
+from agents.app import Fold, Folding, Role, host, make_app
+from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName
-from pipeline.core.rows.tables import Records
-from pipeline.core.windows.aggregation import Cut, Observed, PartitionAggregator
+from pipeline.core.windows.aggregation import Bounds, Cut, PartitionAggregator
 from pipeline.core.windows.log_clock import LogClock, closed_through
 from pipeline.core.windows.publication import records
-from pipeline.edge import clock, metrics
 from pipeline.edge.kafka.aggregates import AggregatesTopic
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
@@ -21,30 +20,26 @@ CORRECTIONS_MS = 10_000  # late events do not wait longer than this for a window
 FOLD_RECORDS_MAX = 5000  # about 15 ms: so long do the worker's other tasks wait
 
 
-@dataclass(frozen=True, slots=True)
-class _Fold:
-    machine: PartitionAggregator
-    records: Records
-
-
-def _observe(fold: _Fold) -> Observed:
-    r = fold.records
-    return fold.machine.observe(r.offsets, r.times_ms, r.values)
-
-
 class Aggregator:
     """The role's work on one partition after another."""
 
-    def __init__(self, settings: Settings, app: faust.App) -> None:
-        """Registers the folding agent with the app."""
-        self._settings = settings
-        self._fold = Folding(app, "aggregate", _observe)
-        self.topic = AggregatesTopic(settings, settings.topic(AGGREGATES.name))
+    def __init__(
+        self,
+        settings: Settings,
+        world: World,
+        fold: Fold,
+        bounds: Bounds | None = None,
+        part_bytes: int | None = None,
+    ) -> None:
+        """Batches are folded by `fold`; of `part_bytes` all workers must think alike."""
+        self._settings, self._clock, self._metrics = settings, world.clock, world.metrics
+        self._fold, self._bounds, self._part_bytes = fold, bounds, part_bytes
+        self.topic = AggregatesTopic(world.log, settings.topic(AGGREGATES.name))
 
     async def work(self, partition: Partition) -> None:
         """One partition, from its committed name until it is revoked."""
         name = await self._restore(partition)
-        machine = PartitionAggregator(name, self._settings.time_limits)
+        machine = PartitionAggregator(name, self._settings.time_limits, self._bounds)
         log_clock = LogClock()
         partition.seek(name.low)
         while machine.named is not None and machine.next_offset < machine.named.to_offset:
@@ -56,12 +51,12 @@ class Aggregator:
             cut = machine.cut(0, 0)
             assert cut is not None
             await self._send(partition, cut)
-            metrics.CUTS_REDONE.labels(partition.topic).inc()
-        cut_at_ms = clock.now_ms()
+            self._metrics.CUTS_REDONE.labels(partition.topic).inc()
+        cut_at_ms = self._clock.now_ms()
         while not partition.leaving:
             await partition.wait(self._settings.poll_ms / 1000)
             await self._observe(partition, machine, log_clock, until=None)
-            now_ms = clock.now_ms()
+            now_ms = self._clock.now_ms()
             log_time_ms = log_clock.time_ms(*partition.idle())
             through_ms = closed_through(log_time_ms, self._settings.lateness_ms)
             # While windows are closed ahead of the log's time (it was idle, then old records came) none closes.
@@ -72,7 +67,7 @@ class Aggregator:
                 await partition.commit(cut.name.low, cut.name.metadata())
                 await self._send(partition, cut)
                 for start_ms, _, _ in cut.windows[-1:]:
-                    metrics.CLOSE_DELAY_SECONDS.observe(max(0, clock.now_ms() - start_ms - 10_000) / 1000)
+                    self._metrics.CLOSE_DELAY_SECONDS.observe(max(0, self._clock.now_ms() - start_ms - 10_000) / 1000)
         done = machine.done_name()
         await partition.commit(done.low, done.metadata())
 
@@ -80,16 +75,17 @@ class Aggregator:
         self, partition: Partition, machine: PartitionAggregator, log_clock: LogClock, until: int | None
     ) -> None:
         for fetched in await partition.take(FOLD_RECORDS_MAX, until):
-            observed = await self._fold(_Fold(machine, fetched.records))
+            r = fetched.records
+            observed = await self._fold(partial(machine.observe, r.offsets, r.times_ms, r.values))
             for reason, count in observed.refused.items():
-                metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
-            log_clock.observe(fetched.records.times_ms, fetched.create_time, clock.now_ms())
+                self._metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
+            log_clock.observe(fetched.records.times_ms, fetched.create_time, self._clock.now_ms())
             partition.done_time_ms = fetched.records.times_ms[-1]
 
     async def _send(self, partition: Partition, cut: Cut) -> None:
         source = partition.tp.partition
-        await self.topic.send_cut(source, records(cut, source), partition.alive)
-        metrics.CUTS.labels(partition.topic).inc()
+        await self.topic.send_cut(source, records(cut, source, self._part_bytes), partition.alive)
+        self._metrics.CUTS.labels(partition.topic).inc()
 
     async def _restore(self, partition: Partition) -> AggregatorName:
         """What is committed, checked against the log. Raises GapError and ForeignMetadataError."""
@@ -105,11 +101,12 @@ class Aggregator:
         return name
 
 
-def make(settings: Settings) -> tuple[faust.App, Role]:
+def make(settings: Settings, world: World) -> tuple[faust.App, Role]:
     """The aggregator's app."""
     app = make_app("aggregator", settings)
-    aggregator = Aggregator(settings, app)
+    aggregator = Aggregator(settings, world, Folding(app, "aggregate"))
     work = {settings.topic(EVENTS.name): aggregator.work}
-    role = Role("aggregator", Partitions(settings, settings.group("aggregator"), work), (aggregator.topic,))
+    members = Partitions(settings, world.log, world.clock, settings.group("aggregator"), work)
+    role = Role("aggregator", world, members, (aggregator.topic,))
     host(app, role)
     return app, role

@@ -7,10 +7,9 @@ inside a Service owns partitions, cuts and names (pipeline.edge.kafka.group), an
 import asyncio
 import gc
 import sys
-import time
 from collections.abc import AsyncIterable, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import faust
 import structlog
@@ -19,6 +18,7 @@ from faust.web import Request, Response, View
 from mode import Service
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from agents.world import World
 from pipeline.config import Settings
 from pipeline.edge.kafka.group.partitions import Partitions
 
@@ -27,8 +27,7 @@ log = structlog.get_logger()
 HEALTHY_S = 30.0  # the fetch loop has turned within that
 READY_LAG_S = 60.0
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+T = TypeVar("T")
 
 
 class _NoKafkaBoot(BootStrategy):
@@ -47,6 +46,7 @@ class Role:
     """What a worker is: its partitions, and what must be open while it works."""
 
     name: str
+    world: World
     partitions: Partitions
     outputs: "tuple[Output, ...]"
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()  # runs for as long as the worker does
@@ -64,28 +64,39 @@ class Output(Protocol):
         """Closes it."""
 
 
-class Folding(Generic[Item, Result]):
-    """A pure function as a Faust agent: batches go in by a channel, and the caller gets what came of its own."""
+class Fold(Protocol):
+    """How a worker has a batch folded: by a Faust agent, or (in the simulation) by a plain call."""
 
-    def __init__(self, app: faust.App, name: str, function: Callable[[Item], Result]) -> None:
-        """`function` runs in the agent, a batch at a time."""
+    async def __call__(self, batch: Callable[[], T], /) -> T:
+        """What comes of a batch."""
+
+
+class Folding:
+    """Batches go through a Faust channel to a Faust agent, and the caller gets what came of its own.
+
+    That Faust agents compute what we tell is a requirement of the product, no need of the code: `batch()` would do.
+    It costs a queue of eight and a turn of the loop a batch.
+    """
+
+    def __init__(self, app: faust.App, name: str) -> None:
+        """Registers the agent with the app."""
         self._channel = app.channel(value_type=None, maxsize=8)
 
-        async def fold(batches: AsyncIterable[tuple[Item, asyncio.Future[Result]]]) -> None:
-            async for item, answer in batches:
+        async def fold(batches: AsyncIterable[tuple[Callable[[], Any], asyncio.Future[Any]]]) -> None:
+            async for batch, answer in batches:
                 if answer.done():  # the caller is gone
                     continue
                 try:
-                    answer.set_result(function(item))
+                    answer.set_result(batch())
                 except Exception as error:  # whatever it is belongs to the caller, whose partition it stops
                     answer.set_exception(error)
 
         app.agent(self._channel, name=name)(fold)
 
-    async def __call__(self, item: Item) -> Result:
-        """What `function` makes of `item`."""
-        answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
-        await self._channel.send(value=(item, answer))
+    async def __call__(self, batch: Callable[[], T], /) -> T:
+        """What comes of `batch`."""
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        await self._channel.send(value=(batch, answer))
         return await answer
 
 
@@ -124,6 +135,7 @@ def host(app: faust.App, role: Role) -> None:
             await role.partitions.stop()
             for output in role.outputs:
                 await output.stop()
+            await role.world.log.close()
 
     app.service(Host)
     _add_pages(app, role)
@@ -144,7 +156,7 @@ def _add_pages(app: faust.App, role: Role) -> None:
 
         async def get(self, request: Request) -> Response:
             """503 when it should be restarted."""
-            silent_s = time.monotonic() - role.partitions.fetched_at
+            silent_s = role.world.clock.monotonic() - role.partitions.fetched_at
             ok = role.partitions.error is None and (silent_s < HEALTHY_S or not role.partitions.assigned)
             return self.json(
                 {"ok": ok, "role": role.name, "fetched_s_ago": round(silent_s, 1)}, status=200 if ok else 503

@@ -8,10 +8,9 @@ whenever it is told: whoever reads them drops what it has.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Protocol
 
@@ -20,7 +19,9 @@ import msgspec
 import orjson
 import structlog
 
-from agents.app import Folding, Role, host, make_app
+from agents.app import Fold, Folding, Role, host, make_app
+from agents.checkpoint import Checkpoint, Checkpoints
+from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.alerting.device_watch import DeviceState, DeviceWatch
 from pipeline.core.alerting.model_watch import ModelState, ModelWatch
@@ -29,19 +30,17 @@ from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.devices.heartbeats import TICK_DEVICE_PREFIX, TICK_WORKSPACE
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.rows.tables import Records
-from pipeline.edge import clock, metrics
-from pipeline.edge.kafka.followed import FollowedTopic
+from pipeline.edge.kafka.compacted import FollowedTopic
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.kafka.group.standings import FollowedStandings
-from pipeline.edge.kafka.output import Output, OutRecord
-from pipeline.edge.kafka.snapshots import SnapshotTopic
-from schemas import aggregate, alert, rule, silence
+from pipeline.edge.kafka.producer import OutRecord, Producer
+from schemas import aggregate, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement
-from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, RULES, SILENCES
+from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, RULES, SILENCES
 
 log = structlog.get_logger()
 
@@ -91,13 +90,13 @@ class _Desk:
     """The work on one partition, for one assignment."""
 
     partition: Partition
-    key: str  # of its snapshots
+    checkpoint: Checkpoint
     watch: Watch
     kind: type[_SavedModels] | type[_SavedDevices]
     news: News
     told_until: int  # by those before us, by the rules that are in the snapshot
+    save_at: float
     heard: tuple[int, int] | None = None  # the version of what people say that was taken in
-    save_at: float = field(default_factory=lambda: time.monotonic() + SAVE_S)
     beat_at: float = 0.0
 
     def state(self) -> _Saved:
@@ -110,15 +109,14 @@ class _Desk:
 class Detector:
     """The role's work on one partition after another."""
 
-    def __init__(self, settings: Settings, app: faust.App) -> None:
-        """Registers the folding agent with the app."""
-        self._settings = settings
-        self.output = Output(settings)
-        self.rules = FollowedTopic(settings, settings.topic(RULES.name))
-        self.silences = FollowedTopic(settings, settings.topic(SILENCES.name))
-        self._snapshots = SnapshotTopic(settings, self.output)
+    def __init__(self, settings: Settings, world: World, fold: Fold) -> None:
+        """Batches are folded by `fold`."""
+        self._settings, self._world, self._clock, self._fold = settings, world, world.clock, fold
+        self.output = Producer(world.log)
+        self.rules = FollowedTopic(world.log, settings.topic(RULES.name))
+        self.silences = FollowedTopic(world.log, settings.topic(SILENCES.name))
+        self._checkpoints = Checkpoints(settings, world, self.output)
         self._saving = asyncio.Lock()
-        self._fold: Folding[Callable[[], list[AlertEvent]], list[AlertEvent]] = Folding(app, "detect", lambda f: f())
 
     async def watch_models(self, partition: Partition) -> None:
         """One partition of inference.aggregates, until it is revoked."""
@@ -131,7 +129,7 @@ class Detector:
             await partition.wait(settings.poll_ms / 1000)
             await self._listen(desk, watch.set_rules)
             await self._count_sources(desk, watch)
-            await self._observe(desk, partial(_observe_aggregates, watch))
+            await self._observe(desk, partial(self._observe_aggregates, watch))
             await self._save(desk)
         await self._save(desk, now=True)
 
@@ -139,7 +137,7 @@ class Detector:
         """One partition of inference.heartbeats, until it is revoked."""
         settings = self._settings
         watch = DeviceWatch(partition.tp.partition, settings.heartbeat_policy, settings.our_limits)
-        roles = FollowedStandings(settings, settings.standstill_s / ASKED_PER_STANDSTILL)
+        roles = FollowedStandings(settings, self._world.log, self._clock, settings.standstill_s / ASKED_PER_STANDSTILL)
         desk = await self._restore(partition, f"devices/{partition.tp.partition}", watch, _SavedDevices)
         try:
             while not partition.leaving:
@@ -171,21 +169,21 @@ class Detector:
         """Takes up the newest snapshot. Without one the whole log is read: it teaches what is normal."""
         await self.rules.ready.wait()
         await self.silences.ready.wait()
-        committed = await partition.committed()
-        state = await self._snapshots.load(key, kind, "" if committed is None else committed.metadata)
+        checkpoint = self._checkpoints.of(partition, key)
+        committed, state = await checkpoint.load(kind)
         first, end = await partition.ends()
-        start, told_until, news = first, 0, News(end, clock.now_ms() - RECENT_MS)
+        start, told_until, news = first, 0, News(end, self._clock.now_ms() - RECENT_MS)
         if state is not None:
             watch.restore(state.watch)
             news = News.restore(state.news)
             partition.done_time_ms = state.done_time_ms
             if first <= state.next_offset <= end:
                 start = state.next_offset
-                told_until = 0 if committed is None else min(committed.offset, end)
+                told_until = 0 if committed is None else min(committed, end)
             else:  # the chain knows whether windows are missing, and that is an alert
                 log.warning("log_was_cut_or_made_anew", topic=partition.topic, partition=partition.tp.partition)
         partition.seek(start)
-        return _Desk(partition, key, watch, kind, news, told_until)
+        return _Desk(partition, checkpoint, watch, kind, news, told_until, self._clock.monotonic() + SAVE_S)
 
     async def _listen(self, desk: _Desk, set_rules: Callable[[Mapping[str, Rule]], list[AlertEvent]]) -> None:
         """Takes in what people say, where the log has come to."""
@@ -225,75 +223,69 @@ class Detector:
         for fetched in await desk.partition.take(TAKE_MAX):
             desk.news.add(await self._fold(partial(observe, fetched.records)))
             for failed in desk.watch.unjudged.take():
-                metrics.NOT_JUDGED.labels(failed.what.name.lower()).inc()
+                self._world.metrics.NOT_JUDGED.labels(failed.what.name.lower()).inc()
                 log.error("not_judged", **asdict(failed) | {"what": failed.what.value})
             desk.partition.done_time_ms = fetched.records.times_ms[-1]
         if desk.news.ready(desk.partition.next_offset):
-            await self._commit(desk)
+            await desk.checkpoint.commit()
             await self._tell(desk)
 
     async def _tell(self, desk: _Desk) -> None:
         news = desk.news.ready(desk.partition.next_offset)
-        if not news:
-            return
-        records = [OutRecord(event.fingerprint.encode(), alert.encode(event)) for event in news]
-        await self.output.send(self._settings.topic(ALERTS.name), records, desk.partition.alive)
-        desk.news.told()
-        for event in news:
-            metrics.ALERTS.labels(event.kind.value, event.state.value).inc()
-            log.info("alert", id=event.id, state=event.state.value, summary=event.summary)
+        if news:
+            await desk.checkpoint.tell(news)
+            desk.news.told()
 
     async def _save(self, desk: _Desk, now: bool = False) -> None:
         """Every now and then, one partition after another; the longer it takes the more seldom."""
-        if not now and (self._saving.locked() or time.monotonic() < desk.save_at):
+        if not now and (self._saving.locked() or self._clock.monotonic() < desk.save_at):
             return
         async with nullcontext() if now else self._saving:
-            began = time.monotonic()
-            await self._commit(desk)
-            await self._snapshots.save(desk.key, desk.state(), desk.partition.alive)
-            took_s = time.monotonic() - began
+            began = self._clock.monotonic()
+            await desk.checkpoint.save(desk.state)
+            took_s = self._clock.monotonic() - began
         desk.save_at = began + min(max(SAVE_S, took_s / SAVE_SHARE), SAVE_S_MAX)
-
-    async def _commit(self, desk: _Desk) -> None:
-        """How far we have read. Refused if the partition is another's by now."""
-        await desk.partition.commit(desk.partition.next_offset, self._snapshots.note(desk.key))
 
     async def _beat(self, desk: _Desk) -> None:
         """A beat of our own into the partition: its time goes on when all its devices are dead."""
-        if time.monotonic() - desk.beat_at < TICK_MS / 1000:
+        if self._clock.monotonic() - desk.beat_at < TICK_MS / 1000:
             return
-        desk.beat_at = time.monotonic()
+        desk.beat_at = self._clock.monotonic()
         tp = desk.partition.tp
         device = f"{TICK_DEVICE_PREFIX}{tp.partition}"
-        beat = {"device_id": device, "workspace": TICK_WORKSPACE, "sent_at_ms": clock.now_ms(), "interval_ms": TICK_MS}
+        beat = {
+            "device_id": device,
+            "workspace": TICK_WORKSPACE,
+            "sent_at_ms": self._clock.now_ms(),
+            "interval_ms": TICK_MS,
+        }
         record = OutRecord(device.encode(), orjson.dumps(beat), tp.partition)
         await self.output.send(tp.topic, [record], desk.partition.alive)
 
+    def _observe_aggregates(self, watch: ModelWatch, records: Records) -> list[AlertEvent]:
+        events: list[AlertEvent] = []
+        for raw in records.values:
+            record = aggregate.decode(raw)
+            if isinstance(record, Rejected):
+                continue  # the recorder keeps it; the chain will show the gap
+            verdict, steps = watch.observe(record)
+            self._world.metrics.CHAIN.labels(verdict.value).inc()
+            if verdict is Verdict.GAP:
+                log.error("chain_gap", source=record.source, start=record.start)
+            events += steps
+        return events
 
-def _observe_aggregates(watch: ModelWatch, records: Records) -> list[AlertEvent]:
-    events: list[AlertEvent] = []
-    for raw in records.values:
-        record = aggregate.decode(raw)
-        if isinstance(record, Rejected):
-            continue  # the recorder keeps it; the chain will show the gap
-        verdict, steps = watch.observe(record)
-        metrics.CHAIN.labels(verdict.value).inc()
-        if verdict is Verdict.GAP:
-            log.error("chain_gap", source=record.source, start=record.start)
-        events += steps
-    return events
 
-
-def make(settings: Settings) -> tuple[faust.App, Role]:
+def make(settings: Settings, world: World) -> tuple[faust.App, Role]:
     """The detector's app."""
     app = make_app("detector", settings)
-    detector = Detector(settings, app)
+    detector = Detector(settings, world, Folding(app, "detect"))
     work = {
         settings.topic(AGGREGATES.name): detector.watch_models,
         settings.topic(HEARTBEATS.name): detector.watch_devices,
     }
-    members = Partitions(settings, settings.group("detector"), work)
+    members = Partitions(settings, world.log, world.clock, settings.group("detector"), work)
     background = (detector.rules.follow_forever, detector.silences.follow_forever)
-    role = Role("detector", members, (detector.output,), background)
+    role = Role("detector", world, members, (detector.output,), background)
     host(app, role)
     return app, role

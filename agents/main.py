@@ -22,10 +22,11 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
     """
     # Faust reads sys.argv and takes a second to import: only a worker pays for it.
     from agents.app import run as run_worker
+    from agents.world import real_world
 
     settings = config.load()
     logs.configure(settings, role=role.value)
-    run_worker(*import_module(f"agents.{role.value}").make(settings))
+    run_worker(*import_module(f"agents.{role.value}").make(settings, real_world(settings)))
 
 
 def main() -> None:

@@ -5,7 +5,6 @@ what has one cause belongs in one message, whatever partition it lies in. Others
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +14,8 @@ import msgspec
 import structlog
 
 from agents.app import Role, host, make_app
+from agents.checkpoint import Checkpoint, Checkpoints
+from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.alerting.undelivered import Undelivered, UndeliveredState
 from pipeline.core.notifying.muting import Silences
@@ -22,16 +23,14 @@ from pipeline.core.notifying.notification import Notification
 from pipeline.core.notifying.notifier import Notifier, NotifierState
 from pipeline.core.notifying.recipients import named
 from pipeline.core.notifying.routing import Routing
-from pipeline.edge import clock, metrics
-from pipeline.edge.kafka.followed import FollowedTopic
+from pipeline.edge.clock import Clock
+from pipeline.edge.kafka.compacted import FollowedTopic
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.producer import Producer
 from pipeline.edge.kafka.reader import Reader
-from pipeline.edge.kafka.snapshots import SnapshotTopic
 from pipeline.edge.notification.delivery import Delivery, Patience
 from pipeline.edge.notification.outcome import Outcome, Sent
-from pipeline.edge.notification.senders import open_senders
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
@@ -58,6 +57,8 @@ class _Desk:
     """The active notifier: its machine, how far it has read, whether there is something to save."""
 
     notifier: Notifier
+    checkpoint: Checkpoint
+    clock: Clock
     offsets: dict[int, int] = field(default_factory=dict)  # of inference.alerts, by partition: the next to read
     rules_version: int = -1
     rules: dict[str, bytes] = field(default_factory=dict)
@@ -73,7 +74,7 @@ class _Desk:
         if isinstance(outcome, Sent):
             self.undelivered.delivered(recipient)
         else:
-            self.untold += self.undelivered.failed(recipient, outcome.reason, clock.now_ms())
+            self.untold += self.undelivered.failed(recipient, outcome.reason, self.clock.now_ms())
         self.changed, self.saved_at = True, 0.0
 
     def state(self) -> _SavedDesk:
@@ -84,11 +85,13 @@ class _Desk:
 class NotifierWork:
     """What the active worker does."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self.output = Output(settings)
-        self.rules = FollowedTopic(settings, settings.topic(RULES.name))
-        self._snapshots = SnapshotTopic(settings, self.output)
+    def __init__(self, settings: Settings, world: World, read_s: float = READ_S) -> None:
+        """A turn takes `read_s` where nothing comes."""
+        self._read_s = read_s
+        self._settings, self._world, self._clock = settings, world, world.clock
+        self.output = Producer(world.log)
+        self.rules = FollowedTopic(world.log, settings.topic(RULES.name))
+        self._checkpoints = Checkpoints(settings, world, self.output)
         self._alerts = settings.topic(ALERTS.name)
 
     async def work(self, partition: Partition) -> None:
@@ -97,7 +100,7 @@ class NotifierWork:
         first, _ = await partition.ends()
         partition.seek(first)
         patience = Patience(give_up_s=self._settings.notify_give_up_s)
-        async with open_senders(self._settings) as senders, self._reading(desk) as reader:
+        async with self._world.senders() as senders, self._reading(desk) as reader:
             delivery = Delivery(senders, desk.done, patience)
             broken = asyncio.create_task(delivery.watch())
             try:
@@ -108,14 +111,14 @@ class NotifierWork:
             finally:
                 broken.cancel()
                 await delivery.stop()
-        await self._save(partition, desk)
+        await self._save(desk)
 
     async def _turn(self, partition: Partition, desk: _Desk, reader: Reader, delivery: Delivery) -> None:
         """Takes in what has come, then tells what is due: never before all that is there was read."""
         await self._silences(partition, desk)
         self._take_rules(desk)
-        now_ms = clock.now_ms()
-        for record in await reader.read(timeout_s=READ_S):
+        now_ms = self._clock.now_ms()
+        for record in await reader.read(self._read_s):
             event = alert.decode(record.value)
             if isinstance(event, AlertEvent):  # else: the recorder keeps it as a dead letter
                 desk.notifier.observe(event, now_ms)
@@ -123,26 +126,23 @@ class NotifierWork:
             desk.changed = True
         partition.alive()
         if reader.caught_up and partition.caught_up and (due := desk.notifier.tick(now_ms)):
-            await self._save(partition, desk)  # in the outbox; and somebody else may be active by now
+            await self._save(desk)  # in the outbox; and somebody else may be active by now
             for notification in due:
                 delivery.put(notification)
-        await self._tell_of_ourselves(partition, desk, now_ms)
-        if desk.changed and time.monotonic() - desk.saved_at >= SAVE_S:
-            await self._save(partition, desk)
+        await self._tell_of_ourselves(desk, now_ms)
+        if desk.changed and self._clock.monotonic() - desk.saved_at >= SAVE_S:
+            await self._save(desk)
 
-    async def _tell_of_ourselves(self, partition: Partition, desk: _Desk, now_ms: int) -> None:
+    async def _tell_of_ourselves(self, desk: _Desk, now_ms: int) -> None:
         """Who cannot be told is an alert of its own, saved before it is told: it has one id."""
         desk.untold += desk.undelivered.tick(now_ms)
         if not desk.untold:
             return
         telling = list(desk.untold)  # more may come meanwhile
-        await self._save(partition, desk)
-        records = [OutRecord(event.fingerprint.encode(), alert.encode(event)) for event in telling]
-        await self.output.send(self._alerts, records, partition.alive)
+        await self._save(desk)
+        await desk.checkpoint.tell(telling)
         del desk.untold[: len(telling)]
         desk.changed = True
-        for event in telling:
-            metrics.ALERTS.labels(event.kind.value, event.state.value).inc()
 
     async def _silences(self, partition: Partition, desk: _Desk) -> None:
         for fetched in await partition.take(10_000):
@@ -167,10 +167,10 @@ class NotifierWork:
     async def _restore(self, partition: Partition) -> _Desk:
         await self.rules.ready.wait()
         policy, defaults = self._settings.notifier_policy, self._settings.default_recipients
-        desk = _Desk(Notifier(Routing(defaults), Silences(), policy))
+        checkpoint = self._checkpoints.of(partition, KEY)
+        desk = _Desk(Notifier(Routing(defaults), Silences(), policy), checkpoint, self._clock)
         self._take_rules(desk)  # before the first event: they say whom it is for
-        committed = await partition.committed()
-        state = await self._snapshots.load(KEY, _SavedDesk, "" if committed is None else committed.metadata)
+        _, state = await checkpoint.load(_SavedDesk)  # the offset says nothing: all silences are read anew
         if state is not None:
             desk.notifier.restore(state.notifier)
             desk.offsets = state.offsets
@@ -181,25 +181,24 @@ class NotifierWork:
     @asynccontextmanager
     async def _reading(self, desk: _Desk) -> AsyncIterator[Reader]:
         offsets = {number: desk.offsets.get(number) for number in range(await self.output.partitions(self._alerts))}
-        reader = Reader.of_topic(self._settings, self._alerts, offsets)
+        reader = Reader.of_topic(self._world.log, self._alerts, offsets)
         await reader.start()
         try:
             yield reader
         finally:
             await reader.stop()
 
-    async def _save(self, partition: Partition, desk: _Desk) -> None:
-        desk.changed, desk.saved_at = False, time.monotonic()
-        # Refused if somebody else is active by now. The offset says nothing: all silences are read anew.
-        await partition.commit(partition.next_offset, self._snapshots.note(KEY))
-        await self._snapshots.save(KEY, desk.state(), partition.alive)
+    async def _save(self, desk: _Desk) -> None:
+        desk.changed, desk.saved_at = False, self._clock.monotonic()
+        await desk.checkpoint.save(desk.state)
 
 
-def make(settings: Settings) -> tuple[faust.App, Role]:
+def make(settings: Settings, world: World) -> tuple[faust.App, Role]:
     """The notifier's app."""
     app = make_app("notifier", settings)
-    work = NotifierWork(settings)
-    members = Partitions(settings, settings.group("notifier"), {settings.topic(SILENCES.name): work.work})
-    role = Role("notifier", members, (work.output,), (work.rules.follow_forever,))
+    work = NotifierWork(settings, world)
+    by_topic = {settings.topic(SILENCES.name): work.work}
+    members = Partitions(settings, world.log, world.clock, settings.group("notifier"), by_topic)
+    role = Role("notifier", world, members, (work.output,), (work.rules.follow_forever,))
     host(app, role)
     return app, role

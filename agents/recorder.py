@@ -1,7 +1,6 @@
 """The recorder: records of every topic -> rows in ClickHouse, each exactly once."""
 
 import asyncio
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,7 +8,8 @@ from functools import partial
 import faust
 import structlog
 
-from agents.app import Folding, Role, host, make_app
+from agents.app import Fold, Folding, Role, host, make_app
+from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.ledger.names import Position, RecorderName, mark, marked
@@ -18,11 +18,10 @@ from pipeline.core.rows.devices import record_heartbeats, record_metadata
 from pipeline.core.rows.inferences import record_events
 from pipeline.core.rows.tables import Recorded, Records
 from pipeline.core.rows.windows import followed, record_aggregates
-from pipeline.edge import clock, metrics
 from pipeline.edge.kafka.group.fetched import join
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
-from pipeline.edge.store.inserts import Attempt, Writer
+from pipeline.edge.store.inserts import Attempt
 from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
 
 log = structlog.get_logger()
@@ -55,10 +54,10 @@ class _State:
 class Recorder:
     """The role's work on one partition after another."""
 
-    def __init__(self, settings: Settings, app: faust.App) -> None:
-        """Registers the folding agent with the app."""
-        self._settings = settings
-        self.writer = Writer(settings)
+    def __init__(self, settings: Settings, world: World, fold: Fold, idle_s: float = IDLE_S) -> None:
+        """Batches are folded by `fold`; a finished cut does not stay named for longer than `idle_s`."""
+        self._settings, self._clock, self._metrics = settings, world.clock, world.metrics
+        self._store, self._fold, self._idle_s = world.store, fold, idle_s
         limits = settings.time_limits
         self.routes = {
             settings.topic(EVENTS.name): Route(lambda r, *_: record_events(r, limits), "inferences"),
@@ -67,7 +66,6 @@ class Recorder:
             settings.topic(ALERTS.name): Route(lambda r, *_: record_alerts(r), "alerts"),
             settings.topic(AGGREGATES.name): Route(record_aggregates, WINDOWS),
         }
-        self._fold: Folding[Callable[[], Recorded], Recorded] = Folding(app, "record", lambda make: make())
 
     async def work(self, partition: Partition) -> None:
         """One partition, from its committed name until it is revoked."""
@@ -80,7 +78,7 @@ class Recorder:
                 return
         named = False
         while not partition.leaving:
-            if not await partition.wait(IDLE_S):
+            if not await partition.wait(self._idle_s):
                 if named and not partition.leaving:
                     await self._commit(partition, state, state.next_offset)
                     named = False
@@ -96,13 +94,13 @@ class Recorder:
 
     async def _ripen(self, partition: Partition) -> None:
         """Waits until there is enough for a cut, or it has waited long enough."""
-        since = time.monotonic()
+        since = self._clock.monotonic()
         settings = self._settings
         while (
             not partition.leaving
             and partition.pending_records < settings.cut_rows_max
             and not partition.is_full
-            and (left_s := settings.cut_age_ms / 1000 - (time.monotonic() - since)) > 0
+            and (left_s := settings.cut_age_ms / 1000 - (self._clock.monotonic() - since)) > 0
         ):
             await asyncio.sleep(min(left_s, 0.05))
 
@@ -119,7 +117,7 @@ class Recorder:
         while partition.next_offset < state.next_offset:
             if partition.leaving:
                 return False
-            await partition.wait(IDLE_S)
+            await partition.wait(self._idle_s)
             for fetched in await partition.take(1000, until=state.next_offset):
                 state.chain = followed(fetched.records.values, state.chain)
         return True
@@ -130,12 +128,12 @@ class Recorder:
         while partition.next_offset < name.to_offset:
             if partition.leaving:
                 return False
-            await partition.wait(IDLE_S)
+            await partition.wait(self._idle_s)
             taken += await partition.take(self._settings.cut_rows_max, until=name.to_offset)
-        old = clock.now_ms() - name.named_at_ms > TOKENS_KEPT_MS
+        old = self._clock.now_ms() - name.named_at_ms > TOKENS_KEPT_MS
         attempt = Attempt.AGAIN_OLD if old else Attempt.AGAIN
         await self._record(partition, state, join(taken), attempt, name)
-        metrics.CUTS_REDONE.labels(partition.topic).inc()
+        self._metrics.CUTS_REDONE.labels(partition.topic).inc()
         return True
 
     async def _record(
@@ -152,27 +150,27 @@ class Recorder:
         first, topic = state.next_offset, partition.topic
         token = f"{topic}:{partition.tp.partition}:{first}-{to_offset}:{records.times_ms[0]}"
         for rows in recorded.tables:
-            await self.writer.put(rows, token, attempt, partition.alive)
+            await self._store.put(rows, token, attempt, partition.alive)
         state.next_offset, state.chain = to_offset, recorded.chain or state.chain
         partition.done_time_ms = records.times_ms[-1]
         self._count(partition, records, recorded)
 
     def _count(self, partition: Partition, records: Records, recorded: Recorded) -> None:
-        metrics.CUTS.labels(partition.topic).inc()
+        self._metrics.CUTS.labels(partition.topic).inc()
         for reason, count in recorded.refused.items():
-            metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
+            self._metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
         for verdict, count in recorded.verdicts.items():
-            metrics.CHAIN.labels(verdict.value).inc(count)
+            self._metrics.CHAIN.labels(verdict.value).inc(count)
         if recorded.verdicts[Verdict.GAP]:
             log.error("chain_gap", topic=partition.topic, partition=partition.tp.partition, offset=records.offsets[0])
         if self.routes[partition.topic].table == "inferences":
-            now_ms = clock.now_ms()
+            now_ms = self._clock.now_ms()
             for time_ms in records.times_ms[:: max(1, len(records.times_ms) // DELAYS_SAMPLED)]:
-                metrics.EVENT_TO_ROW_SECONDS.observe(max(0, now_ms - time_ms) / 1000)
+                self._metrics.EVENT_TO_ROW_SECONDS.observe(max(0, now_ms - time_ms) / 1000)
 
     async def _commit(self, partition: Partition, state: _State, to_offset: int) -> None:
         verify_below = state.verify_below if state.verify_below > state.next_offset else 0
-        name = RecorderName(state.next_offset, to_offset, clock.now_ms(), state.chain, state.epoch, verify_below)
+        name = RecorderName(state.next_offset, to_offset, self._clock.now_ms(), state.chain, state.epoch, verify_below)
         await partition.commit(name.from_offset, name.metadata())
 
     async def _restore(self, partition: Partition) -> tuple[RecorderName, _State]:
@@ -210,17 +208,18 @@ class Recorder:
                 f"SELECT maxOrNull(o) FROM (SELECT maxOrNull(kafka_offset) AS o FROM {table} WHERE {there} UNION ALL "
                 f"SELECT maxOrNull(kafka_offset) FROM dead_letters WHERE kafka_topic = '{topic}' AND {there})"
             )
-        (line,) = await self.writer.query(sql, partition.alive)
+        (line,) = await self._store.query(sql, partition.alive)
         if line == r"\N":
             return None
         return marked(int(line)) if table == WINDOWS else (least[0], int(line))
 
 
-def make(settings: Settings) -> tuple[faust.App, Role]:
+def make(settings: Settings, world: World) -> tuple[faust.App, Role]:
     """The recorder's app."""
     app = make_app("recorder", settings)
-    recorder = Recorder(settings, app)
+    recorder = Recorder(settings, world, Folding(app, "record"))
     work = dict.fromkeys(recorder.routes, recorder.work)
-    role = Role("recorder", Partitions(settings, settings.group("recorder"), work), (recorder.writer,))
+    members = Partitions(settings, world.log, world.clock, settings.group("recorder"), work)
+    role = Role("recorder", world, members, (world.store,))
     host(app, role)
     return app, role

@@ -139,7 +139,7 @@ class _Run:
         with self._console.status("training two classifiers on scikit-learn's digits"):
             digits = await asyncio.to_thread(train, self._stack.directory / "images")
         rule = confidence_rule(settings.workspace)
-        await asyncio.to_thread(put_rules, settings, [rule])
+        await put_rules(settings, [rule])
         self._console.print(
             f"rule {rule.rule_id}: an alert when the mean confidence of {rule.model_id} over "
             f"{rule.window_s} s is below {rule.threshold}",

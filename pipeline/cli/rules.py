@@ -1,5 +1,6 @@
 """inferwatch rules: the thresholds that people watch."""
 
+import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,7 @@ def list_(
     as_json: _Json = False,
 ) -> None:
     """List the rules that are in force, and those that are switched off."""
-    found = rules.read_rules(config.load())
+    found = asyncio.run(rules.read_rules(config.load()))
     sound = [r for r in found.values() if isinstance(r, Rule) and workspace in (None, r.workspace)]
     if as_json:
         typer.echo(msgspec.json.encode(sound).decode())
@@ -52,7 +53,7 @@ def apply(
     """Put the rules of a file in force, each in place of the one with its rule_id. Others stay as they are."""
     settings = config.load()
     wanted = rule_file.read(file)
-    known = rules.read_rules(settings)
+    known = asyncio.run(rules.read_rules(settings))
     for rule in wanted:
         other = known.get(rule.rule_id)
         if isinstance(other, Rule) and other.workspace != rule.workspace:
@@ -61,7 +62,7 @@ def apply(
             )
     changed = [rule for rule in wanted if known.get(rule.rule_id) != rule]
     if changed and not dry_run:
-        rules.put_rules(settings, changed)
+        asyncio.run(rules.put_rules(settings, changed))
     outcome = {
         rule.rule_id: "unchanged" if rule not in changed else "changed" if rule.rule_id in known else "created"
         for rule in wanted
@@ -79,9 +80,9 @@ def delete(
 ) -> None:
     """Delete rules. Their open alerts are resolved."""
     settings = config.load()
-    known = rules.read_rules(settings)
+    known = asyncio.run(rules.read_rules(settings))
     missing = [rule_id for rule_id in rule_ids if rule_id not in known]
-    rules.delete_rules(settings, [rule_id for rule_id in rule_ids if rule_id in known])
+    asyncio.run(rules.delete_rules(settings, [rule_id for rule_id in rule_ids if rule_id in known]))
     for rule_id in rule_ids:
         typer.echo(f"{rule_id}: there is no such rule" if rule_id in missing else f"{rule_id}: deleted")
     raise typer.Exit(1 if missing else 0)

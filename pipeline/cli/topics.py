@@ -53,7 +53,7 @@ def list_(
     settings = config.load()
     names = [settings.topic(topic.name) for topic in TOPICS]
     logs = asyncio.run(kafka.ends(settings, names))
-    standing = {(s.role, s.topic, s.partition): s for s in standings(settings)}
+    standing = {(s.role, s.topic, s.partition): s for s in asyncio.run(standings(settings))}
     if as_json:
         rows = [
             {
@@ -128,7 +128,7 @@ def accept_gap(
     Only for a partition that stands still for that reason, and only while no worker of the role runs.
     """
     settings = config.load()
-    standing = standing_of(settings, role.value, {topic, settings.topic(topic)}, partition)
+    standing = asyncio.run(standing_of(settings, role.value, {topic, settings.topic(topic)}, partition))
     if standing is None:
         raise typer.BadParameter(f"the {role.value} reads no partition {partition} of {topic}")
     if standing.problem is Problem.FOREIGN or (standing.problem is None and standing.name is not None):
@@ -139,7 +139,7 @@ def accept_gap(
     if not yes:
         typer.confirm(f"Let the {role.value} go on at offset {standing.log.start}?", abort=True)
     try:
-        accept(settings, standing)
+        asyncio.run(accept(settings, standing))
     except kafka.GroupInUseError as error:
         typer.echo(f"inferwatch: {error}", err=True)
         raise typer.Exit(1) from error
@@ -160,7 +160,7 @@ def rewind(
     if not yes:
         typer.confirm(f"Let the recorder look again at all since {datetime.fromtimestamp(since_s, UTC)}?", abort=True)
     try:
-        again = rewind_recorder(settings, since_s * 1000)
+        again = asyncio.run(rewind_recorder(settings, since_s * 1000))
     except kafka.GroupInUseError as error:
         typer.echo(f"inferwatch: {error}", err=True)
         raise typer.Exit(1) from error

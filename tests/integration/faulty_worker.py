@@ -22,7 +22,7 @@ from agents.recorder import Recorder
 from pipeline.core.rows.native import Maps, Numbers, Strings
 from pipeline.core.rows.tables import TableRows
 from pipeline.edge.kafka.aggregates import AggregatesTopic
-from pipeline.edge.kafka.output import Output
+from pipeline.edge.kafka.producer import Producer
 from pipeline.edge.store.inserts import Answer, Outcome, Writer
 from schemas.topics import EVENTS
 from tests.integration.workers import FAULT, Action, Fault, Step
@@ -107,7 +107,7 @@ def around_aggregates(fate: Fate) -> None:
 
 def around_output(fate: Fate) -> None:
     """A detector's or a notifier's records: what follows from the last commit is not out yet; and: it is."""
-    send = Output.send
+    send = Producer.send
 
     async def faulty(self: Any, topic: str, records: Any, alive: Any) -> list[int]:
         fate.at(Step.NAMED, topic)
@@ -115,7 +115,7 @@ def around_output(fate: Fate) -> None:
         fate.at(Step.DONE, topic)
         return offsets
 
-    Output.send = faulty  # type: ignore[method-assign]
+    Producer.send = faulty  # type: ignore[method-assign]
 
 
 def around_inserts(fate: Fate) -> None:
@@ -139,7 +139,7 @@ def around_inserts(fate: Fate) -> None:
 
 def around_posts(fate: Fate) -> None:
     """As ClickHouse killed between logging a token and publishing the part: the token is spent, the data are not in."""
-    put, post = Writer.put, Writer._post
+    put, post = Writer.put, Writer._http
 
     async def faulty_put(self: Any, rows: Any, *rest: Any) -> None:
         _rows.set(rows)
@@ -154,7 +154,7 @@ def around_posts(fate: Fate) -> None:
         return await post(self, params, body)
 
     Writer.put = faulty_put  # type: ignore[method-assign]
-    Writer._post = faulty_post  # type: ignore[method-assign]
+    Writer._http = faulty_post  # type: ignore[method-assign]
 
 
 def junk(rows: TableRows) -> TableRows:

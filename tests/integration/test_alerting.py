@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.edge.clock import now_ms
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules, write_compacted
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.kafka.publish import partition_of
 from pipeline.edge.store.client import connect
 from schemas import alert, silence
@@ -85,7 +86,7 @@ def send(settings: Settings, topic: str, records: list[OutRecord]) -> None:
     """Puts records on a topic."""
 
     async def put() -> None:
-        output = Output(settings)
+        output = Producer(Kafka(settings))
         try:
             await output.send(settings.topic(topic), records, lambda: None)
         finally:
@@ -113,7 +114,7 @@ def test_each_step_is_told_once_while_detectors_are_killed_and_join(
     models = {f"{name}/1" for name in ("helmets", "pallets", "plates", "crops", "labels")}
     assert len({target_of(model) for model in models}) > 2
     good, bad = dict.fromkeys(models, GOOD), dict.fromkeys(models, BAD)
-    put_rules(settings, [CONFIDENCE])
+    asyncio.run(put_rules(settings, [CONFIDENCE]))
     log = Windows(settings)
     with fleet(settings, tmp_path) as workers:
         first, second, _ = start(workers, "detector", "detector", "notifier")
@@ -144,7 +145,7 @@ def test_a_first_start_learns_from_old_logs_and_tells_of_them_what_is_still_open
     world: Settings, post: Post, tmp_path: Path
 ) -> None:
     settings = settings_of(world, post)
-    put_rules(settings, [CONFIDENCE])
+    asyncio.run(put_rules(settings, [CONFIDENCE]))
     log = Windows(settings, ago_s=7200)
     over, still_open = HELMETS, "pallets/1"
     log.play({over: BAD, still_open: GOOD}, 6)
@@ -167,7 +168,7 @@ def test_the_page_arrives_while_clickhouse_is_away_and_is_recorded_afterwards(
     world: Settings, post: Post, clickhouse: Server, tmp_path: Path
 ) -> None:
     settings = settings_of(world, post)
-    put_rules(settings, [CONFIDENCE])
+    asyncio.run(put_rules(settings, [CONFIDENCE]))
     log = Windows(settings)
     with fleet(settings, tmp_path) as workers:
         start(workers, "detector", "notifier", "recorder")
@@ -194,7 +195,7 @@ def test_the_page_arrives_while_clickhouse_is_away_and_is_recorded_afterwards(
 
 def test_acknowledged_and_silenced_alerts_keep_quiet(world: Settings, post: Post, tmp_path: Path) -> None:
     settings = settings_of(world, post)
-    put_rules(settings, [CONFIDENCE])
+    asyncio.run(put_rules(settings, [CONFIDENCE]))
     log = Windows(settings)
     hushed, taken, loud = "hushed/1", HELMETS, "loud/1"
     models = {hushed, taken}

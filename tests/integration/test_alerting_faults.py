@@ -19,7 +19,7 @@ from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.compacted import put_rules
-from pipeline.edge.kafka.output import OutRecord
+from pipeline.edge.kafka.producer import OutRecord
 from schemas import alert
 from schemas.alert import AlertEvent, AlertState
 from schemas.topics import AGGREGATES, ALERTS, DETECTOR_STATE, EVENTS, HEARTBEATS
@@ -73,7 +73,7 @@ def test_detectors_that_freeze_before_they_tell_or_save_and_wake_up_too_late(wor
     good, bad = dict.fromkeys(models, GOOD), dict.fromkeys(models, BAD)
     whole = AGGREGATES.partitions + HEARTBEATS.partitions
     world = world.model_copy(update={"standstill_s": 86_400})  # there is no recorder, and nobody shall say so
-    put_rules(world, [CONFIDENCE])
+    asyncio.run(put_rules(world, [CONFIDENCE]))
     log = Windows(world)
     with fleet(world, tmp_path) as workers:
         # It has committed what it has read; what follows is not told: the watchdog is, and a model's first step.
@@ -87,7 +87,7 @@ def test_detectors_that_freeze_before_they_tell_or_save_and_wake_up_too_late(wor
         wait_owns(second, whole)
         log.play(bad, 2)
         wait_told(world, FIRING, models)
-        put_rules(world, [NEVER])  # a reason to save
+        asyncio.run(put_rules(world, [NEVER]))  # a reason to save
         workers.wait_struck(second)
         first.resume()  # tells what is old, and joins
         wait_owns(first, whole)
@@ -220,7 +220,7 @@ def test_notifications_that_are_given_up_are_an_alert_that_reaches_others(world:
 
 
 def test_a_running_detector_waits_for_new_partitions_of_events(world: Settings, tmp_path: Path) -> None:
-    put_rules(world, [CONFIDENCE])
+    asyncio.run(put_rules(world, [CONFIDENCE]))
     log = Windows(world)
     helmets = "helmets/3"
 

@@ -6,6 +6,8 @@ import pytest
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
+from pipeline.edge.clock import SystemClock
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.group import partitions
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
@@ -31,7 +33,7 @@ def test_the_lag_of_a_paused_partition_grows(world: Settings, monkeypatch: pytes
 
     async def test() -> None:
         await publish(settings, topic, {3: VALUES})
-        member = Partitions(settings, settings.group("recorder"), {topic: leave_alone})
+        member = Partitions(settings, Kafka(settings), SystemClock(), settings.group("recorder"), {topic: leave_alone})
         running = asyncio.create_task(member.run_forever())
         try:
             await true(lambda: member.partitions)

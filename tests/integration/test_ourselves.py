@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.edge.clock import now_ms
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.store.client import connect
 from schemas import aggregate, alert
 from schemas.aggregate import AggregateRecord
@@ -84,7 +85,7 @@ def publish(settings: Settings, good: int, bad: int, confidence: float) -> None:
     records = [OutRecord(b"", value, i % EVENTS.partitions) for i, value in enumerate(values)]
 
     async def send() -> None:
-        output = Output(settings)
+        output = Producer(Kafka(settings))
         try:
             await output.send(settings.topic(EVENTS.name), records, lambda: None)
         finally:
@@ -97,7 +98,7 @@ def test_without_clickhouse_it_says_so_and_of_refused_records_and_models_as_ever
     world: Settings, clickhouse: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = world.model_copy(update={"standstill_s": 15, "dead_letter_window_s": 10})
-    put_rules(settings, [rule(metric=CONFIDENCE, operator="<", threshold=0.72)])
+    asyncio.run(put_rules(settings, [rule(metric=CONFIDENCE, operator="<", threshold=0.72)]))
     with fleet(settings, tmp_path) as workers:
         first = [workers.start(role) for role in ("aggregator", "recorder", "detector")]
         workers.wait_ready(*first)

@@ -1,5 +1,6 @@
 """A real Prometheus at real workers, a real Alertmanager behind both: what our rules, routes and documents rely on."""
 
+import asyncio
 import json
 import math
 import re
@@ -96,7 +97,7 @@ def test_what_is_scraped_is_what_rules_routes_and_dashboards_ask_for_seed_31(wor
             tmp_path,
         ) as workers,
     ):
-        put_rules(workers.settings, [SURE])
+        asyncio.run(put_rules(workers.settings, [SURE]))
         ports = start(workers)
         traffic = Traffic(seed=31, events=100_000, rate=60, speed=1)
         with prometheus(tmp_path, ports, people) as server, Feed(workers.settings, traffic):

@@ -65,25 +65,25 @@ def test_rules_are_applied_listed_changed_and_deleted(world: Settings, command: 
     assert "switched off" in out
     assert "K3Y" not in out
     assert command("delete", "a", "none") == (1, "a: deleted\nnone: there is no such rule\n")
-    assert list(rules.read_rules(world)) == ["b"]
+    assert list(asyncio.run(rules.read_rules(world))) == ["b"]
     assert json.loads(command("list", "--json", "--workspace", "other")[1]) == []
 
 
 def test_a_rule_of_another_workspace_is_not_overwritten(world: Settings, command: Command, file: Path) -> None:
-    rules.put_rules(world, [rule(rule_id="b", workspace="other")])
+    asyncio.run(rules.put_rules(world, [rule(rule_id="b", workspace="other")]))
     with pytest.raises(RuleFileError, match="rule_id b belongs to the workspace other"):
         command("apply", str(file))
-    assert list(rules.read_rules(world)) == ["b"]
+    assert list(asyncio.run(rules.read_rules(world))) == ["b"]
 
 
 def test_what_is_no_rule_does_not_hide_the_others(world: Settings, command: Command) -> None:
     topic = world.topic(RULES.name)
     asyncio.run(rules.write_compacted(world, topic, {b"x": b"{", b"y": b'{"rule_id": "y"}'}))
-    rules.put_rules(world, [rule()])
-    found = rules.read_rules(world)
+    asyncio.run(rules.put_rules(world, [rule()]))
+    found = asyncio.run(rules.read_rules(world))
     assert {key: isinstance(one, Rejected) for key, one in found.items()} == {"r": False, "x": True, "y": True}
     code, out = command("list", "--json")
     assert code == 0
     assert "y: not a rule: missing_field" in out
     command("delete", "x", "y")
-    assert list(rules.read_rules(world)) == ["r"]
+    assert list(asyncio.run(rules.read_rules(world))) == ["r"]

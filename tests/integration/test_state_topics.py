@@ -12,9 +12,9 @@ from aiokafka.errors import MessageSizeTooLargeError
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
-from pipeline.edge.kafka.compacted import write_compacted
-from pipeline.edge.kafka.followed import FollowedTopic
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.kafka.compacted import FollowedTopic, write_compacted
+from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.kafka.reader import Reader
 from pipeline.edge.kafka.snapshots import SnapshotTopic
 from tests.integration.receivers import true
@@ -29,14 +29,19 @@ def alive() -> None:
 @asynccontextmanager
 async def sending(settings: Settings) -> Any:
     """An output that is closed afterwards."""
-    output = Output(settings)
+    output = Producer(Kafka(settings))
     try:
         yield output
     finally:
         await output.stop()
 
 
-class Torn(Output):
+def snapshots(settings: Settings, output: Producer, **options: int) -> SnapshotTopic:
+    """The topic of state."""
+    return SnapshotTopic(Kafka(settings), settings.topic("inference.detector-state"), output, **options)
+
+
+class Torn(Producer):
     """Loses the last record of what it is given."""
 
     async def send(self, topic: str, records: Any, alive: Callable[[], None]) -> list[int]:
@@ -61,21 +66,21 @@ def large(mark: int) -> State:
 def test_snapshots(world: Settings) -> None:
     async def play() -> None:
         async with sending(world) as output, sending(world) as other:
-            one = SnapshotTopic(world, output, part_bytes=4000)
+            one = snapshots(world, output, part_bytes=4000)
             assert await one.load("models/0", State) is None
             for mark in (1, 2, 3):
                 await one.save("models/0", large(mark), alive)
             await one.save("models/00", large(9), alive)
-            after = SnapshotTopic(world, other, part_bytes=4000)
+            after = snapshots(world, other, part_bytes=4000)
             assert await after.load("models/0", State) == large(3)
             assert await after.load("models/1", State) is None
             await after.save("models/0", State(4), alive)  # fewer parts; the rest of an old one lies behind them
-            assert await SnapshotTopic(world, output).load("models/0", State) == State(4)
-            assert await SnapshotTopic(world, output).load("models/00", State) == large(9)
-            upgraded = SnapshotTopic(world, output)  # of another layout it is no snapshot, and the next one stands
+            assert await snapshots(world, output).load("models/0", State) == State(4)
+            assert await snapshots(world, output).load("models/00", State) == large(9)
+            upgraded = snapshots(world, output)  # of another layout it is no snapshot, and the next one stands
             assert await upgraded.load("models/0", Grown) is None
             await upgraded.save("models/0", Grown(5, [], 6), alive)
-            assert await SnapshotTopic(world, output).load("models/0", Grown) == Grown(5, [], 6)
+            assert await snapshots(world, output).load("models/0", Grown) == Grown(5, [], 6)
 
     asyncio.run(asyncio.wait_for(play(), 60))
 
@@ -83,19 +88,19 @@ def test_snapshots(world: Settings) -> None:
 def test_a_torn_snapshot_leaves_the_one_before(world: Settings) -> None:
     async def play() -> None:
         async with sending(world) as output:
-            one = SnapshotTopic(world, output, part_bytes=4000)
+            one = snapshots(world, output, part_bytes=4000)
             for mark in (1, 2):
                 await one.save("notifier", large(mark), alive)
-            torn = Torn(world)
+            torn = Torn(Kafka(world))
             for mark in (3, 4):  # each of these dies before its last part is out
-                dying = SnapshotTopic(world, torn, part_bytes=4000)
+                dying = snapshots(world, torn, part_bytes=4000)
                 assert await dying.load("notifier", State) == large(2)
                 await dying.save("notifier", large(mark), alive)
             await torn.stop()
-            after = SnapshotTopic(world, output, part_bytes=4000)
+            after = snapshots(world, output, part_bytes=4000)
             assert await after.load("notifier", State) == large(2)
             await after.save("notifier", large(5), alive)
-            assert await SnapshotTopic(world, output).load("notifier", State) == large(5)
+            assert await snapshots(world, output).load("notifier", State) == large(5)
 
     asyncio.run(asyncio.wait_for(play(), 60))
 
@@ -104,7 +109,7 @@ def test_a_late_snapshot_of_one_who_was_frozen_stands_back(world: Settings) -> N
     async def play(saves: int) -> None:
         async with sending(world) as output:
             key = f"models/{saves}"
-            frozen, after = (SnapshotTopic(world, output, part_bytes=4000) for _ in range(2))
+            frozen, after = (snapshots(world, output, part_bytes=4000) for _ in range(2))
             assert await frozen.load(key, State) is None
             for mark in (1, 2):
                 await frozen.save(key, large(mark), alive)
@@ -112,9 +117,9 @@ def test_a_late_snapshot_of_one_who_was_frozen_stands_back(world: Settings) -> N
             for mark in range(10, 10 + saves):
                 await after.save(key, large(mark), alive)
             await frozen.save(key, large(3), alive)
-            assert await SnapshotTopic(world, output).load(key, State) == large(9 + saves)
+            assert await snapshots(world, output).load(key, State) == large(9 + saves)
             await after.save(key, large(99), alive)
-            assert await SnapshotTopic(world, output).load(key, State) == large(99)
+            assert await snapshots(world, output).load(key, State) == large(99)
 
     async def whole() -> None:
         for saves in (1, 2, 3, 4):
@@ -126,20 +131,20 @@ def test_a_late_snapshot_of_one_who_was_frozen_stands_back(world: Settings) -> N
 def test_a_load_begins_where_the_note_says(world: Settings) -> None:
     async def play() -> None:
         async with sending(world) as output:
-            one = SnapshotTopic(world, output, part_bytes=4000)
-            assert await one.load("models/0", one.note("models/0")) is None
+            one = snapshots(world, output, part_bytes=4000)
+            assert await one.load("models/0", State, one.note("models/0")) is None
             notes = []
             for mark in range(4):
                 await one.save("models/0", large(mark), alive)
                 notes.append(one.note("models/0"))
             assert len(set(notes)) == 4
-            after = SnapshotTopic(world, output, part_bytes=4000)
+            after = snapshots(world, output, part_bytes=4000)
             for note in (*notes, "", "s1:", "s1:999999", "d1"):  # an old one, and such as say nothing
-                assert await after.load("models/0", note) == large(3), note
-            assert await after.load("models/0", notes[-1]) == large(3)
+                assert await after.load("models/0", State, note) == large(3), note
+            assert await after.load("models/0", State, notes[-1]) == large(3)
             await after.save("models/0", State(4), alive)
-            assert await SnapshotTopic(world, output).load("models/0", notes[-1]) == State(4)
-            assert await SnapshotTopic(world, output).load("models/0", State) == State(4)
+            assert await snapshots(world, output).load("models/0", State, notes[-1]) == State(4)
+            assert await snapshots(world, output).load("models/0", State) == State(4)
 
     asyncio.run(asyncio.wait_for(play(), 60))
 
@@ -163,14 +168,14 @@ def test_a_followed_topic_has_the_last_value_of_every_key(world: Settings) -> No
     async def whole() -> None:
         for values in ({b"a": b"1", b"b": b"1"}, {b"a": None, b"b": b"2"}):
             await write_compacted(world, topic, values)
-        await play(FollowedTopic(world, topic))
+        await play(FollowedTopic(Kafka(world), topic))
 
     asyncio.run(asyncio.wait_for(whole(), 60))
 
 
 def test_an_empty_followed_topic_is_ready(world: Settings) -> None:
     async def play() -> None:
-        followed = FollowedTopic(world, world.topic("inference.silences"))
+        followed = FollowedTopic(Kafka(world), world.topic("inference.silences"))
         following = asyncio.create_task(followed.follow_forever())
         await asyncio.wait_for(followed.ready.wait(), 20)
         assert followed.values == {}
@@ -184,7 +189,7 @@ def test_a_reader_begins_where_it_is_told(world: Settings) -> None:
     topic = world.topic("inference.alerts")
 
     async def read_all(offsets: dict[int, int | None]) -> list[tuple[int, bytes]]:
-        reader = Reader(world, {TopicPartition(topic, number): offset for number, offset in offsets.items()})
+        reader = Reader(Kafka(world), {TopicPartition(topic, number): offset for number, offset in offsets.items()})
         await reader.start()
         try:
             found = []

@@ -9,7 +9,8 @@ from pipeline.config import Settings
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.kafka.producer import OutRecord, Producer
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent
@@ -69,7 +70,7 @@ class Windows:
         }
 
     async def _send(self, records: list[OutRecord]) -> None:
-        output = Output(self._settings)
+        output = Producer(Kafka(self._settings))
         try:
             await output.send(self._settings.topic(AGGREGATES.name), records, lambda: None)
         finally:

@@ -15,7 +15,7 @@ from pipeline.core.tally import Ints
 from pipeline.core.windows.histogram import latency_buckets
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.core.windows.publication import Ragged, Table, take
-from pipeline.edge.kafka.output import OutRecord
+from pipeline.edge.kafka.producer import OutRecord
 from schemas import aggregate
 from schemas.topics import AGGREGATES, EVENTS
 

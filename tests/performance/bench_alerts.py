@@ -20,9 +20,9 @@ from pipeline.config import Settings
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka import client as kafka
-from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.kafka.client import Kafka, create_topics
 from pipeline.edge.kafka.compacted import put_rules
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.kafka.publish import partition_of
 from schemas import aggregate, alert, heartbeat
 from schemas.aggregate import AggregateRecord
@@ -64,7 +64,7 @@ def run(running: Engines, directory: Path, seconds: int) -> list[Figure]:
     """One aggregator, one detector."""
     settings = system.world(running).model_copy(update={"heartbeat_page_beats": PAGE_BEATS, "heartbeat_learned": False})
     asyncio.run(create_topics(settings))
-    put_rules(settings, [SLOW])
+    asyncio.run(put_rules(settings, [SLOW]))
     seconds = max(seconds, 60)
     with system.worker("aggregator", settings, directory), system.worker("detector", settings, directory):
         asyncio.run(_play(settings, _Plan.draw(seconds, seed=1), seconds))
@@ -73,7 +73,7 @@ def run(running: Engines, directory: Path, seconds: int) -> list[Figure]:
 
 async def _play(settings: Settings, plan: _Plan, seconds: float) -> None:
     """Beats and events, each at its time."""
-    output, rng, loop = Output(settings), random.Random(2), asyncio.get_running_loop()
+    output, rng, loop = Producer(Kafka(settings)), random.Random(2), asyncio.get_running_loop()
     phases = [rng.uniform(0, BEAT_MS / 1000) for _ in range(DEVICES)]
     beats, number = [0] * DEVICES, 0
     began = loop.time()

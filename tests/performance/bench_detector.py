@@ -16,8 +16,8 @@ from pathlib import Path
 from pipeline.config import Settings
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka.client import create_topics
-from pipeline.edge.kafka.output import Output
+from pipeline.edge.kafka.client import Kafka, create_topics
+from pipeline.edge.kafka.producer import Producer
 from pipeline.edge.local.ports import HOST
 from schemas.topics import AGGREGATES
 from tests.integration.engines import Engines
@@ -77,7 +77,7 @@ class _Log:
     """inference.aggregates, as the aggregators of all source partitions write it."""
 
     def __init__(self, settings: Settings, models: int) -> None:
-        self._output, self._topic = Output(settings), settings.topic(AGGREGATES.name)
+        self._output, self._topic = Producer(Kafka(settings)), settings.topic(AGGREGATES.name)
         self._models = ManyModels(models, now_ms() - (BACKLOG + 1) * WINDOW_MS)
         self.records = 0
         self.bytes = 0

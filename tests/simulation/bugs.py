@@ -1,96 +1,105 @@
-"""Deliberate bugs, each in code of ours that the simulation runs: what breaks a rule of the ledger must be seen."""
+"""Deliberate bugs, each put around code of ours that the simulation runs: what breaks a rule must be seen.
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+A bug is another `Bug`: roles that are employed otherwise, with a partition or a store that lies. Nothing is patched.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
-from unittest.mock import patch
+from typing import Any, cast
 
-import agents.recorder
-import pipeline.core.windows.publication
-from pipeline.core.ledger.chain import Chain, Verdict
-from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
+from aiokafka.structs import OffsetAndMetadata
+
+from agents.aggregator import Aggregator
+from agents.recorder import Recorder, Route
+from agents.world import World
+from pipeline.config import Settings
+from pipeline.core.ledger.names import AggregatorName, RecorderName
 from pipeline.core.rows.tables import TableRows
-from pipeline.core.windows.aggregation import PartitionAggregator
+from pipeline.core.rows.windows import record_aggregates
 from pipeline.edge.kafka.group.commits import Committer
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.store.inserts import Attempt, Writer
-from tests.simulation.kafka import CommittedOffsets
-
-Alive = Callable[[], None]
-
-
-@contextmanager
-def patched(*patches: AbstractContextManager[Any]) -> Iterator[None]:
-    """All of them at once."""
-    with ExitStack() as stack:
-        for one in patches:
-            stack.enter_context(one)
-        yield
+from schemas.topics import AGGREGATES, EVENTS
+from tests.simulation.worker import BOUNDS, IDLE_S, PART_BYTES, ROLES, Bug, Employ, Job, directly
 
 
-def aggregator_does_not_redo() -> AbstractContextManager[None]:
-    """A named cut is taken for done."""
-    parse = AggregatorName.parse
+class Over:
+    """A partition, but for what a bug changes."""
 
-    def done(offset: int, metadata: str) -> AggregatorName:
-        name = parse(offset, metadata)
-        return name.done(name.low)
+    def __init__(self, partition: Partition) -> None:
+        object.__setattr__(self, "_partition", partition)
 
-    return patched(patch.object(AggregatorName, "parse", done))
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._partition, name)
 
-
-def recorder_does_not_redo() -> AbstractContextManager[None]:
-    """A named cut is taken for done."""
-    parse = RecorderName.parse
-
-    def done(offset: int, metadata: str) -> RecorderName:
-        name = parse(offset, metadata)
-        return replace(name, from_offset=name.to_offset)
-
-    return patched(patch.object(RecorderName, "parse", done))
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._partition, name, value)
 
 
-def low_water_mark_is_high() -> AbstractContextManager[None]:
-    """A restart begins after what is still open."""
-    return patched(patch.object(PartitionAggregator, "low", property(lambda machine: machine.next_offset)))
+def works_on(employ: Employ, over: type[Over]) -> Employ:
+    """The role, with partitions that are not what they seem."""
+
+    def employ_so(settings: Settings, world: World) -> Job:
+        job = employ(settings, world)
+
+        def lying(work: Any) -> Any:
+            return lambda partition: work(cast(Partition, over(partition)))
+
+        return Job({topic: lying(work) for topic, work in job.work.items()}, job.background)
+
+    return employ_so
 
 
-def names_come_after() -> AbstractContextManager[None]:
-    """A cut is made first, and named then: each name waits for the next."""
-    commit = Partition.commit
+def one(role: str, employ: Employ) -> Bug:
+    """A bug of one role."""
+    return Bug({**ROLES, role: employ})
 
-    async def late(partition: Any, offset: int, metadata: str) -> None:
-        held = getattr(partition, "held", None)
-        partition.held = offset, metadata
+
+# -- names
+
+
+class NamesComeAfter(Over):
+    """Each name waits for the next: a cut is made before it is named."""
+
+    async def commit(self, offset: int, metadata: str) -> None:
+        """The one before."""
+        held = self.__dict__.get("held")
+        self.__dict__["held"] = offset, metadata
         if held is not None:
-            await commit(partition, *held)
-
-    return patched(patch.object(Partition, "commit", late))
+            await self._partition.commit(*held)
 
 
-def retries_are_believed() -> AbstractContextManager[None]:
-    """An insert counts when it is acknowledged, whatever was before."""
+class AggregatorIsDone(Over):
+    """A named cut is taken for done."""
 
-    async def put(writer: Any, rows: TableRows, token: str, attempt: Attempt, alive: Alive) -> None:
-        await writer._insert(rows, token, alive)
-
-    return patched(patch.object(Writer, "put", put))
-
-
-def forgotten_tokens_are_trusted() -> AbstractContextManager[None]:
-    """A cut is made again with its token, however old it is."""
-    return patched(patch.object(agents.recorder, "TOKENS_KEPT_MS", 1 << 60))
+    async def committed(self) -> OffsetAndMetadata | None:
+        """Without a cut."""
+        at = await self._partition.committed()
+        if at is None:
+            return None
+        name = AggregatorName.parse(at.offset, at.metadata)
+        return OffsetAndMetadata(name.low, name.done(name.low).metadata())
 
 
-def chain_is_not_checked() -> AbstractContextManager[None]:
-    """A reader takes every record."""
+class RecorderIsDone(Over):
+    """A named cut is taken for done."""
 
-    def observe(chain: Any, source: int, start: Position, end: Position) -> Verdict:
-        chain._positions[source] = end
-        return Verdict.ACCEPTED
+    async def committed(self) -> OffsetAndMetadata | None:
+        """Without a cut."""
+        at = await self._partition.committed()
+        if at is None:
+            return None
+        name = RecorderName.parse(at.offset, at.metadata)
+        name = replace(name, from_offset=name.to_offset)
+        return OffsetAndMetadata(name.from_offset, name.metadata())
 
-    return patched(patch.object(Chain, "observe", observe))
+
+class LowIsHigh(Over):
+    """A restart begins after what is still open."""
+
+    async def commit(self, offset: int, metadata: str) -> None:
+        """At the end of what was read."""
+        await self._partition.commit(AggregatorName.parse(offset, metadata).to_offset, metadata)
 
 
 class _Anyone(tuple[Any, ...]):
@@ -106,35 +115,86 @@ class _Anyone(tuple[Any, ...]):
         return 0
 
 
-def names_are_not_fenced() -> AbstractContextManager[None]:
+class Anyones(Committer):
+    """Commits for whoever asks."""
+
+    @property
+    def member(self) -> Any:
+        """Anybody."""
+        return _Anyone(super().member)
+
+
+def names_are_not_fenced() -> Bug:
     """Whoever commits is heard: neither we nor the broker look at the generation."""
-    member = vars(Committer)["member"].fget
-    return patched(
-        patch.object(Committer, "member", property(lambda committer: _Anyone(member(committer)))),
-        patch.object(CommittedOffsets, "fencing", False),
-    )
+    return Bug(fencing=False, committer=Anyones)
 
 
-def cuts_show_who_made_them() -> AbstractContextManager[None]:
-    """Rows go out in the order in which names were first met, which depends on where reading began."""
+def cuts_show_who_made_them() -> Bug:
+    """How a cut is split depends on who makes it."""
 
-    def as_met(table: Any, *_: str) -> Any:
-        return table
+    def employ(settings: Settings, world: World) -> Job:
+        part_bytes = PART_BYTES - world.clock.now_ms() % 1000
+        return Job({settings.topic(EVENTS.name): Aggregator(settings, world, directly, BOUNDS, part_bytes).work})
 
-    return patched(patch.object(pipeline.core.windows.publication, "_ordered", as_met))
+    return one("aggregator", employ)
 
 
-BUGS: Mapping[str, Callable[[], AbstractContextManager[None]]] = {
-    bug.__name__: bug
-    for bug in (
-        aggregator_does_not_redo,
-        recorder_does_not_redo,
-        low_water_mark_is_high,
-        names_come_after,
-        retries_are_believed,
-        forgotten_tokens_are_trusted,
-        chain_is_not_checked,
-        names_are_not_fenced,
-        cuts_show_who_made_them,
-    )
+# -- the store
+
+
+def stores(change: Callable[[Settings, Any], Writer]) -> Bug:
+    """A recorder with another writer."""
+
+    def employ(settings: Settings, world: World) -> Job:
+        store = cast(Writer, world.store)
+        return ROLES["recorder"](settings, replace(world, store=change(settings, store._post)))
+
+    return one("recorder", employ)
+
+
+class Believing(Writer):
+    """An insert counts when it is acknowledged, whatever was before."""
+
+    async def put(self, rows: TableRows, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+        """No question is asked."""
+        await self._insert(rows, token, alive)
+
+
+class Trusting(Writer):
+    """A cut is made again with its token, however old it is."""
+
+    async def put(self, rows: TableRows, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+        """Nothing is old."""
+        await super().put(rows, token, Attempt.AGAIN if attempt is Attempt.AGAIN_OLD else attempt, alive)
+
+
+def chain_is_not_checked() -> Bug:
+    """A reader takes every record."""
+
+    def employ(settings: Settings, world: World) -> Job:
+        role = Recorder(settings, world, directly, IDLE_S)
+        topic = settings.topic(AGGREGATES.name)
+        role.routes[topic] = Route(
+            lambda records, _, epoch: record_aggregates(records, {}, epoch), role.routes[topic].table
+        )
+        return Job(dict.fromkeys(role.routes, role.work))
+
+    return one("recorder", employ)
+
+
+AGGREGATOR, RECORDER = ROLES["aggregator"], ROLES["recorder"]
+# By the scene that must see it.
+BUGS: Mapping[str, Mapping[str, Bug]] = {
+    "counting": {
+        "aggregator_does_not_redo": one("aggregator", works_on(AGGREGATOR, AggregatorIsDone)),
+        "aggregator_names_come_after": one("aggregator", works_on(AGGREGATOR, NamesComeAfter)),
+        "low_water_mark_is_high": one("aggregator", works_on(AGGREGATOR, LowIsHigh)),
+        "cuts_show_who_made_them": cuts_show_who_made_them(),
+        "names_are_not_fenced": names_are_not_fenced(),
+        "recorder_does_not_redo": one("recorder", works_on(RECORDER, RecorderIsDone)),
+        "recorder_names_come_after": one("recorder", works_on(RECORDER, NamesComeAfter)),
+        "retries_are_believed": stores(Believing),
+        "forgotten_tokens_are_trusted": stores(Trusting),
+        "chain_is_not_checked": chain_is_not_checked(),
+    },
 }

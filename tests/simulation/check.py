@@ -8,7 +8,6 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from pipeline.core.ledger.names import Position
-from pipeline.edge import metrics
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from tests.builders import LogRecord
@@ -34,11 +33,6 @@ def everything(
             table = clickhouse.tables[f"{kind}_windows{rollup}"]
             _equal(table.name, _window_rows(kind, table.windows), _rolled_up(kind, expected, seconds))
     return met
-
-
-def gaps_seen() -> float:
-    """How often a reader of ours has met a gap in a chain, since the process began."""
-    return sum(s.value for s in next(iter(metrics.CHAIN.collect())).samples if s.labels.get("verdict") == "gap")
 
 
 # -- single inferences

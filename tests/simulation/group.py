@@ -5,10 +5,8 @@ from collections.abc import Callable, Sequence
 
 from aiokafka.structs import TopicPartition
 
-from tests.simulation.kafka import CommittedOffsets
 from tests.simulation.loop import pass_s
-from tests.simulation.luck import Luck
-from tests.simulation.worker import Worker
+from tests.simulation.worker import Place, Worker
 
 WORKERS_MAX = 3
 
@@ -16,17 +14,29 @@ WORKERS_MAX = 3
 class Group:
     """The members of one consumer group. Rebalances are eager: everything is revoked every time."""
 
-    def __init__(
-        self,
-        luck: Luck,
-        state: CommittedOffsets,
-        tps: Callable[[], Sequence[TopicPartition]],
-        hire: Callable[[], Worker],
-    ) -> None:
-        self._luck, self.state, self._tps, self._hire = luck, state, tps, hire
+    def __init__(self, role: str, place: Place, tps: Callable[[], Sequence[TopicPartition]]) -> None:
+        self._role, self._place, self._tps = role, place, tps
+        self._luck, self.state = place.luck, place.groups[role]
+        self._hired: list[Worker] = []
         self.members: list[Worker] = []
         self._lost: set[Worker] = set()
         self._rebalancing = asyncio.Lock()
+
+    def _hire(self) -> Worker:
+        self._hired.append(Worker(f"{self._role}-{len(self._hired)}", self._role, self._place))
+        return self._hired[-1]
+
+    def check(self) -> None:
+        """That none has met what it does not understand; zombies too."""
+        for worker in self._hired:
+            worker.check()
+
+    def kill(self) -> None:
+        """All at once."""
+        for worker in self._hired:
+            if worker.alive:
+                worker.kill()
+        self.members, self.state.members = [], set()
 
     async def disturb(self, pace_s: float) -> None:
         """Until the storm is over, one misfortune after another."""

@@ -7,59 +7,80 @@ Kafka does not promise that, and the ledger assumes it. A producer's records of 
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from aiokafka import errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.core.rows.tables import Records
-from pipeline.edge import clock
+from pipeline.edge.kafka.connection import KafkaUnavailable
 from pipeline.edge.kafka.group.fetched import Fetched
+from pipeline.edge.kafka.publish import partition_of
 from tests.builders import LogRecord
+from tests.simulation.loop import Clock, pass_s
 from tests.simulation.luck import Luck, Sender
 
+T = TypeVar("T")
 Member = tuple[int, str]  # generation, member id
 NOBODY: Member = (-1, "")
 
 
-@dataclass
 class Log:
     """The records of one partition."""
 
-    records: list[LogRecord] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    came_later: bool = False  # a partition that its topic got when others were in use
+    def __init__(self, clock: Clock, came_later: bool = False) -> None:
+        """`came_later`: a partition that its topic got when others were in use."""
+        self.records: list[LogRecord] = []
+        self.keys: list[bytes] = []
+        self.offsets: list[int] = []
+        self.came_later = came_later
+        self._clock = clock
+        self._waiting: list[asyncio.Future[None]] = []
 
     @property
     def end(self) -> int:
         """The next offset."""
         return self.offsets[-1] + 1 if self.offsets else 0
 
-    def append(self, value: bytes | None, hole: int = 0) -> None:
+    def append(self, value: bytes | None, key: bytes = b"key", hole: int = 0) -> None:
         """The broker gives offset and time."""
-        time_ms = max(clock.now_ms(), self.records[-1].time_ms if self.records else 0)
+        time_ms = max(self._clock.now_ms(), self.records[-1].time_ms if self.records else 0)
         self.offsets.append(self.end + hole)
         self.records.append(LogRecord(self.offsets[-1], time_ms, value))
+        self.keys.append(key)
+        waiting, self._waiting = self._waiting, []
+        for one in waiting:
+            if not one.done():
+                one.set_result(None)
+
+    def grows(self) -> "asyncio.Future[None]":
+        """Done when the next record is there."""
+        self._waiting.append(asyncio.get_running_loop().create_future())
+        return self._waiting[-1]
+
+    def slice(self, offset: int, count: int) -> slice:
+        """Where some records from `offset` on are."""
+        at = bisect_left(self.offsets, offset)
+        return slice(at, at + count)
 
     def read(self, tp: TopicPartition, offset: int, count: int) -> Fetched | None:
         """Some records from `offset` on."""
-        at = bisect_left(self.offsets, offset)
-        found = self.records[at : at + count]
+        there = self.slice(offset, count)
+        found = self.records[there]
         if not found:
             return None
         offsets, times_ms, values = [r.offset for r in found], [r.time_ms for r in found], [r.value for r in found]
-        batch = Records(tp.topic, tp.partition, offsets, times_ms, [b"key"] * len(found), values)
+        batch = Records(tp.topic, tp.partition, offsets, times_ms, self.keys[there], values)
         return Fetched(batch, False, sum(len(value or b"") for value in values))
 
 
 class CommittedOffsets:
     """What the brokers know of one consumer group."""
 
-    fencing = True  # turned off to see that it is needed
-
-    def __init__(self) -> None:
+    def __init__(self, fencing: bool = True) -> None:
+        """`fencing` is turned off to see that it is needed."""
+        self.fencing = fencing
         self.generation = 0
         self.members: set[str] = set()
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
@@ -133,8 +154,10 @@ class Coordinator:
 class Consumer:
     """The part of aiokafka's consumer that a partition uses."""
 
-    def __init__(self, luck: Luck, sender: Sender, group: CommittedOffsets, logs: dict[TopicPartition, Log]) -> None:
-        self._luck, self._sender, self._logs = luck, sender, logs
+    def __init__(
+        self, luck: Luck, clock: Clock, sender: Sender, group: CommittedOffsets, logs: dict[TopicPartition, Log]
+    ) -> None:
+        self._luck, self._clock, self._sender, self._logs = luck, clock, sender, logs
         self._coordinator = Coordinator(luck, sender, group)
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
@@ -178,7 +201,7 @@ class Consumer:
         """What getmany() has of one partition."""
         if tp not in self._positions or tp in self._paused:
             return None
-        self._highwaters[tp], self._asked_ms[tp] = self._logs[tp].end, clock.now_ms()
+        self._highwaters[tp], self._asked_ms[tp] = self._logs[tp].end, self._clock.now_ms()
         found = self._logs[tp].read(tp, self._positions[tp], self._luck.rng.choice((1, 3, 20)))
         if found is not None:
             self._positions[tp] = found.records.offsets[-1] + 1
@@ -196,25 +219,35 @@ class Producer:
 
     def __init__(self, luck: Luck, sender: Sender, logs: dict[TopicPartition, Log]) -> None:
         self._luck, self._sender, self._logs = luck, sender, logs
-        self._queues: dict[TopicPartition, list[tuple[bytes, asyncio.Future[Acknowledged]]]] = {}
+        self._queues: dict[TopicPartition, list[tuple[bytes, bytes | None, asyncio.Future[Acknowledged]]]] = {}
         self._broken: set[TopicPartition] = set()
 
-    async def partitions_for(self, topic: str) -> set[int]:
-        """The partitions that the topic has now."""
-        return await self._luck.request(self._sender, lambda: {tp.partition for tp in self._logs if tp.topic == topic})
-
-    async def send(self, topic: str, value: bytes, key: bytes, partition: int) -> "asyncio.Future[Acknowledged]":
-        """Queues a record; the future says what came of it."""
-        await self._sender.gate()
-        tp, sent = TopicPartition(topic, partition), asyncio.get_running_loop().create_future()
-        queue = self._queues.setdefault(tp, [])
-        queue.append((value, sent))
-        if len(queue) == 1:
-            self._luck.spawn(self._flush(tp))
-        return sent
+    async def start(self) -> None:
+        """Nothing is to be opened."""
 
     async def stop(self) -> None:
         """Nothing is open."""
+
+    async def partitions_for(self, topic: str) -> set[int]:
+        """The partitions that the topic has now."""
+        return await self._luck.request(self._sender, lambda: self._partitions(topic))
+
+    def _partitions(self, topic: str) -> set[int]:
+        return {tp.partition for tp in self._logs if tp.topic == topic}
+
+    async def send(
+        self, topic: str, value: bytes | None, key: bytes, partition: int | None = None
+    ) -> "asyncio.Future[Acknowledged]":
+        """Queues a record; the future says what came of it."""
+        await self._sender.gate()
+        if partition is None:
+            partition = partition_of(key, len(self._partitions(topic)))
+        tp, sent = TopicPartition(topic, partition), asyncio.get_running_loop().create_future()
+        queue = self._queues.setdefault(tp, [])
+        queue.append((key, value, sent))
+        if len(queue) == 1:
+            self._luck.spawn(self._flush(tp))
+        return sent
 
     async def _flush(self, tp: TopicPartition) -> None:
         luck = self._luck
@@ -222,13 +255,14 @@ class Producer:
         batch = self._queues.pop(tp)
         arrived, late, failed = self._fate(tp, len(batch))
         append, first = self._logs[tp].append, self._logs[tp].end
-        for value, _ in batch[:arrived]:
-            append(value)
+        for key, value, _ in batch[:arrived]:
+            append(value, key)
+        luck.tell("sent", *tp, arrived, "of", len(batch), "late" if late else "", "failed" if failed else "")
         if late:
-            luck.later(lambda: [append(value) for value, _ in batch])
+            luck.later(lambda: [append(value, key) for key, value, _ in batch])
         await luck.pause(0.05)
         await self._sender.gate()
-        for offset, (_, sent) in enumerate(batch, first):
+        for offset, (_, _, sent) in enumerate(batch, first):
             if not sent.done():
                 if failed:
                     sent.set_exception(errors.RequestTimedOutError())
@@ -253,11 +287,21 @@ class Producer:
         return fate
 
 
-class Reader:
-    """A consumer without a group, that looks for the last link of a chain."""
+class Found(NamedTuple):
+    """A record as a consumer has it."""
 
-    def __init__(self, luck: Luck, logs: dict[TopicPartition, Log]) -> None:
-        self._luck, self._logs = luck, logs
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes
+    value: bytes | None
+
+
+class Reader:
+    """A consumer without a group. One that follows a topic is woken by what comes: asking costs turns of the loop."""
+
+    def __init__(self, luck: Luck, sender: Sender, logs: dict[TopicPartition, Log], follows: bool) -> None:
+        self._luck, self._sender, self._logs, self._follows = luck, sender, logs, follows
         self._positions: dict[TopicPartition, int] = {}
 
     async def start(self) -> None:
@@ -276,6 +320,7 @@ class Reader:
 
     async def end_offsets(self, tps: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """The next offsets."""
+        await self._sender.gate()
         await self._luck.pause(0.02)
         return {tp: self._logs[tp].end for tp in tps}
 
@@ -287,11 +332,65 @@ class Reader:
         """The next record to read."""
         return self._positions[tp]
 
-    async def getmany(self, *_: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[LogRecord]]:
+    async def getmany(
+        self, *_: TopicPartition, timeout_ms: int, max_records: int = 5
+    ) -> dict[TopicPartition, list[Found]]:
         """Some records."""
         await self._luck.pause(0.02)
+        found = self._found(max_records)
+        if not found and self._positions:
+            if self._follows:
+                await asyncio.wait([self._logs[tp].grows() for tp in self._positions], timeout=60)
+            else:
+                await pass_s(timeout_ms / 1000)
+            found = self._found(max_records)
+        await self._sender.gate()
+        for tp, records in found.items():
+            self._positions[tp] = records[-1].offset + 1
+        return found
+
+    def _found(self, count: int) -> dict[TopicPartition, list[Found]]:
         found = {}
         for tp, position in self._positions.items():
-            found[tp] = self._logs[tp].records[position : position + 5]
-            self._positions[tp] += len(found[tp])
+            log = self._logs[tp]
+            there = log.slice(position, count)
+            records = zip(log.records[there], log.keys[there], strict=True)
+            if some := [Found(tp.partition, r.offset, r.time_ms, key, r.value) for r, key in records]:
+                found[tp] = some
         return found
+
+
+class Client:
+    """Kafka as one worker reaches it."""
+
+    where = "a small world"
+
+    def __init__(
+        self, luck: Luck, sender: Sender, logs: dict[TopicPartition, Log], groups: Mapping[str, CommittedOffsets]
+    ) -> None:
+        self._luck, self._sender, self._logs, self._groups = luck, sender, logs, groups
+
+    def consumer(self, **options: Any) -> Any:
+        """A consumer without a group."""
+        return Reader(self._luck, self._sender, self._logs, options.get("auto_offset_reset") == "none")
+
+    def producer(self, **_: Any) -> Any:
+        """A producer."""
+        return Producer(self._luck, self._sender, self._logs)
+
+    async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
+        """The ends of all partitions."""
+        return await self._ask(lambda: {tp: (0, log.end) for tp, log in self._logs.items() if tp.topic in topics})
+
+    async def committed(self, role: str) -> dict[TopicPartition, OffsetAndMetadata]:
+        """What a role has committed."""
+        return await self._ask(lambda: dict(self._groups[role].offsets))
+
+    async def _ask(self, answer: Callable[[], T]) -> T:
+        if self._luck.strikes(0.03, "question_lost"):
+            await self._luck.request(self._sender, lambda: None)
+            raise KafkaUnavailable("it does not answer")
+        return await self._luck.request(self._sender, answer)
+
+    async def close(self) -> None:
+        """Nothing is open."""

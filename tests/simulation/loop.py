@@ -1,7 +1,7 @@
 """An event loop without a world: time jumps to the next timer, and everything happens the same way every time."""
 
 import asyncio
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 TURN_S = 1e-6  # that a turn of the loop takes: time never stands still
@@ -30,6 +30,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
             raise StuckError("nothing is left to happen")
         self._now_s += timeout + TURN_S
         return []
+
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> "asyncio.Future[Any]":  # type: ignore[override]
+        """There are no threads: it is done at once, and known a turn later."""
+        done = self.create_future()
+        done.set_result(func(*args))
+        return done
 
     def _process_events(self, event_list: list[Any]) -> None:
         pass
@@ -62,4 +68,16 @@ async def pass_s(seconds: float) -> None:
         timer.cancel()
 
 
-TIME = SimpleNamespace(monotonic=now_s)  # stands for the module `time`
+class Clock:
+    """The wall clock of a small world, and the loop's time as what never goes back."""
+
+    def __init__(self, start_ms: int) -> None:
+        self._start_ms = start_ms
+
+    def now_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self._start_ms + int(now_s() * 1000)
+
+    def monotonic(self) -> float:
+        """Seconds since the loop was made."""
+        return now_s()

@@ -7,7 +7,7 @@ import structlog
 
 from tests.simulation.bugs import BUGS
 from tests.simulation.loop import StuckError
-from tests.simulation.world import run, small
+from tests.simulation.world import SCENES, run
 
 SEEDS = 2000
 CHUNK = 200
@@ -15,39 +15,40 @@ BUG_SEEDS = 400  # by then a bug is seen
 
 
 @pytest.fixture(autouse=True)
-def _small_and_quiet() -> Iterator[None]:
+def _quiet() -> Iterator[None]:
     config = structlog.get_config()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
-    with small():
-        yield
+    yield
     structlog.configure(**config)
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, CHUNK))
-def test_every_event_counts_once(first: int) -> None:
+@pytest.mark.parametrize("scene", SCENES)
+def test_every_promise_is_kept(scene: str, first: int) -> None:
     for seed in range(first, first + CHUNK):
         try:
-            run(seed)
+            run(scene, seed)
         except AssertionError as violation:
-            pytest.fail(f"seed {seed} (python -m tests.simulation 1 --first {seed} --trace): {violation}")
+            pytest.fail(f"seed {seed} (python -m tests.simulation {scene} 1 --first {seed} --trace): {violation}")
 
 
-@pytest.mark.parametrize("bug", BUGS)
-def test_a_broken_rule_is_seen(bug: str) -> None:
-    with BUGS[bug]():
-        for seed in range(BUG_SEEDS):
-            try:
-                run(seed)
-            except StuckError:
-                raise
-            except AssertionError:
-                return
+@pytest.mark.slow
+@pytest.mark.parametrize(("scene", "bug"), [(scene, bug) for scene, bugs in BUGS.items() for bug in bugs])
+def test_a_broken_rule_is_seen(scene: str, bug: str) -> None:
+    for seed in range(BUG_SEEDS):
+        try:
+            run(scene, seed, bug=BUGS[scene][bug])
+        except StuckError:
+            raise
+        except AssertionError:
+            return
     pytest.fail(f"{bug}: not seen in {BUG_SEEDS} seeds")
 
 
-def test_a_seed_always_tells_the_same_story() -> None:
+@pytest.mark.parametrize("scene", SCENES)
+def test_a_seed_always_tells_the_same_story(scene: str) -> None:
     first: list[str] = []
     again: list[str] = []
-    assert run(7, first.append) == run(7, again.append)
+    assert run(scene, 7, first.append) == run(scene, 7, again.append)
     assert len(first) > 50
     assert first == again

@@ -1,17 +1,18 @@
 """The writer after a ClickHouse that was killed between a token and its part."""
 
+from functools import partial
+
 import pytest
 
 from pipeline.config import load
 from pipeline.core.rows.inferences import record_events
 from pipeline.core.rows.tables import TableRows
-from pipeline.edge.store.inserts import Attempt
+from pipeline.edge.store.inserts import Attempt, Writer
 from tests.builders import LIMITS, event, records
 from tests.native_reader import read_block
 from tests.simulation.clickhouse import ClickHouse, ServerDied
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.luck import Luck
-from tests.simulation.worker import TableWriter
 
 TOKEN = "inference.events:3:100-102:0"
 
@@ -50,7 +51,7 @@ def test_rows_are_put_back_however_many_tokens_were_spent_without_them(spent: in
         spend(clickhouse, rows, token)
 
     async def put() -> None:
-        await TableWriter(load({}), Steady(), clickhouse).put(rows, TOKEN, attempt, lambda: None)
+        await Writer(load({}), partial(clickhouse.answer, Steady())).put(rows, TOKEN, attempt, lambda: None)
 
     try:
         loop.run_until_complete(put())

@@ -1,115 +1,145 @@
-"""A worker process of ours, whole but for its clients: Partitions, Committer, Aggregator or Recorder, Writer."""
+"""A worker process of ours, whole but for its clients: its role, Partitions, Committer, Producer, Writer, Delivery."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from aiokafka.structs import TopicPartition
 
 from agents.aggregator import Aggregator
+from agents.detector import Detector
+from agents.notifier import NotifierWork
 from agents.recorder import Recorder
+from agents.world import World
 from pipeline.config import Settings
-from pipeline.edge.kafka.aggregates import AggregatesTopic
+from pipeline.core.windows.aggregation import Bounds
 from pipeline.edge.kafka.group.commits import Committer
 from pipeline.edge.kafka.group.partition import Partition
-from pipeline.edge.kafka.group.partitions import Partitions
-from pipeline.edge.store.inserts import Answer, Writer
-from schemas.topics import AGGREGATES, EVENTS
+from pipeline.edge.kafka.group.partitions import Partitions, Work
+from pipeline.edge.store.inserts import Writer
+from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, SILENCES
 from tests.simulation.clickhouse import ClickHouse
-from tests.simulation.kafka import NOBODY, CommittedOffsets, Consumer, Log, Member, Producer
-from tests.simulation.loop import now_s, pass_s
-from tests.simulation.luck import Luck, Sender, ViolationError
+from tests.simulation.counts import Counts
+from tests.simulation.kafka import NOBODY, Client, CommittedOffsets, Consumer, Log, Member
+from tests.simulation.loop import Clock, now_s, pass_s
+from tests.simulation.luck import Luck, ViolationError
+from tests.simulation.people import People
+
+T = TypeVar("T")
+
+# Limits so small that they are met; and waits so long that a run costs few turns of the loop.
+BOUNDS = Bounds(pending_events=3, names=6)
+PART_BYTES = 2000
+IDLE_S = 4.0
+TURN_S = 1.5
 
 
-class Topic(AggregatesTopic):
-    """inference.aggregates by a producer of the small world."""
-
-    def __init__(self, settings: Settings, make: Callable[[], Producer]) -> None:
-        super().__init__(settings, settings.topic(AGGREGATES.name))
-        self._make = make
-
-    async def _open(self) -> Any:
-        if self._producer is None:
-            self._producer = self._make()
-        return self._producer
+async def directly(batch: Callable[[], T], /) -> T:
+    """Folds by a plain call: there is no Faust here."""
+    return batch()
 
 
-class TableWriter(Writer):
-    """The writer without HTTP."""
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a role does: on the partitions of some topics, and all the while."""
 
-    def __init__(self, settings: Settings, sender: Sender, clickhouse: ClickHouse) -> None:
-        super().__init__(settings)
-        self._sender, self._clickhouse = sender, clickhouse
-
-    async def _post(self, params: dict[str, str], body: bytes) -> Answer:
-        return await self._clickhouse.answer(self._sender, params, body)
+    work: Mapping[str, Work]
+    background: Sequence[Callable[[], Coroutine[Any, Any, None]]] = ()
 
 
-class App:
-    """As much of a Faust app as a fold needs: agents on channels."""
-
-    def __init__(self, spawn: Callable[[Coroutine[Any, Any, Any]], object]) -> None:
-        self._spawn = spawn
-
-    def channel(self, **_: Any) -> "Channel":
-        """A queue."""
-        return Channel()
-
-    def agent(self, channel: "Channel", name: str) -> Callable[[Callable[[AsyncIterable[Any]], Any]], object]:
-        """Starts what it decorates."""
-        return lambda function: self._spawn(function(channel))
+Employ = Callable[[Settings, World], Job]
 
 
-class Channel:
-    """A queue to send to and to iterate over."""
+def aggregator(settings: Settings, world: World) -> Job:
+    """As agents.aggregator.make has it."""
+    return Job({settings.topic(EVENTS.name): Aggregator(settings, world, directly, BOUNDS, PART_BYTES).work})
 
-    def __init__(self) -> None:
-        self._queue: asyncio.Queue[Any] = asyncio.Queue(8)
 
-    async def send(self, value: Any) -> None:
-        """Puts it in."""
-        await self._queue.put(value)
+def recorder(settings: Settings, world: World) -> Job:
+    """As agents.recorder.make has it."""
+    role = Recorder(settings, world, directly, IDLE_S)
+    return Job(dict.fromkeys(role.routes, role.work))
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return self
 
-    async def __anext__(self) -> Any:
-        return await self._queue.get()
+def detector(settings: Settings, world: World) -> Job:
+    """As agents.detector.make has it."""
+    return watching(settings, Detector(settings, world, directly))
+
+
+def watching(settings: Settings, role: Detector) -> Job:
+    """What a detector does."""
+    work = {settings.topic(AGGREGATES.name): role.watch_models, settings.topic(HEARTBEATS.name): role.watch_devices}
+    return Job(work, (role.rules.follow_forever, role.silences.follow_forever))
+
+
+def notifier(settings: Settings, world: World) -> Job:
+    """As agents.notifier.make has it."""
+    return notifying(settings, NotifierWork(settings, world, TURN_S))
+
+
+def notifying(settings: Settings, role: NotifierWork) -> Job:
+    """What a notifier does."""
+    return Job({settings.topic(SILENCES.name): role.work}, (role.rules.follow_forever,))
+
+
+ROLES: Mapping[str, Employ] = {
+    "aggregator": aggregator,
+    "recorder": recorder,
+    "detector": detector,
+    "notifier": notifier,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A rule that is broken on purpose; without anything, none is."""
+
+    roles: Mapping[str, Employ] = field(default_factory=lambda: ROLES)
+    fencing: bool = True  # whether the brokers look at the generation of who commits
+    committer: Callable[[Any], Committer] = Committer
+
+
+@dataclass(frozen=True)
+class Place:
+    """What the workers of a small world share."""
+
+    settings: Settings
+    luck: Luck
+    clock: Clock
+    logs: dict[TopicPartition, Log]
+    groups: dict[str, CommittedOffsets]
+    clickhouse: ClickHouse
+    people: People
+    bug: Bug
 
 
 class Worker:
     """It may be frozen, and killed, at any await that leads to the world."""
 
-    def __init__(
-        self,
-        name: str,
-        role: str,
-        settings: Settings,
-        luck: Luck,
-        group: CommittedOffsets,
-        logs: dict[TopicPartition, Log],
-        clickhouse: ClickHouse,
-    ) -> None:
-        self.name, self._luck, self._group = name, luck, group
+    def __init__(self, name: str, role: str, place: Place) -> None:
+        luck, settings = place.luck, place.settings
+        self.name, self._luck, self._group = name, luck, place.groups[role]
         self.alive = True
         self._frozen_until_s = 0.0
         self._tasks: list[asyncio.Task[Any]] = []
         self._assigned: list[Partition] = []
-        self.consumer = Consumer(luck, self, group, logs)
-        app: Any = App(self._spawn)
-        if role == "aggregator":
-            aggregator = Aggregator(settings, app)
-            aggregator.topic = Topic(settings, lambda: Producer(luck, self, logs))
-            work = {settings.topic(EVENTS.name): aggregator.work}
-        else:
-            recorder = Recorder(settings, app)
-            recorder.writer = TableWriter(settings, self, clickhouse)
-            work = dict.fromkeys(recorder.routes, recorder.work)
-        self.partitions = Partitions(settings, settings.group(role), work)
+        client = Client(luck, self, place.logs, place.groups)
+        world = World(
+            place.clock,
+            client,
+            Writer(settings, partial(place.clickhouse.answer, self)),
+            partial(place.people.senders, name, self),
+            cast(Any, Counts(luck)),
+        )
+        job = place.bug.roles[role](settings, world)
+        self.consumer = Consumer(luck, place.clock, self, self._group, place.logs)
+        self.partitions = Partitions(settings, client, place.clock, settings.group(role), job.work)
         self.partitions.consumer = self.consumer
-        self.partitions.committer = Committer(self.consumer)
-        self._spawn(self.partitions.committer.commit_forever())
-        self._spawn(self._fetch_forever())
+        self.partitions.committer = place.bug.committer(self.consumer)
+        for background in (self.partitions.committer.commit_forever, self._fetch_forever, *job.background):
+            self._spawn(background())
         luck.tell(name, "starts")
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> "asyncio.Task[Any]":

@@ -1,219 +1,34 @@
-"""One seed: a world of two roles, some partitions, a log, a storm; then calm, and the count."""
+"""One seed: a small world of some roles, a storm, then calm and the count. Nothing is patched: the world is given."""
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
-from unittest.mock import patch
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from aiokafka.structs import TopicPartition
-
-import agents.recorder
-import pipeline.core.windows.aggregation
-import pipeline.core.windows.publication
-import pipeline.edge.clock
-import pipeline.edge.kafka.aggregates
-import pipeline.edge.kafka.group.partition
-from pipeline.config import Settings, load
-from pipeline.core.ledger.names import RecorderName
-from schemas.topics import AGGREGATES, EVENTS
-from tests.simulation import check, events
-from tests.simulation.clickhouse import ClickHouse
-from tests.simulation.group import Group
-from tests.simulation.kafka import CommittedOffsets, Log, Reader
-from tests.simulation.loop import TIME, VirtualLoop, now_s, pass_s
-from tests.simulation.luck import Luck, ViolationError
-from tests.simulation.worker import Worker
-
-# Just before a year, a month, a day and an hour end: tables are partitioned by these.
-STARTS_MS = (1_798_761_575_000, 1_796_083_185_000, 1_795_391_979_000, 1_795_370_380_000)
-SETTLE_S = 30.0  # by then whatever was on its way has arrived
-END_S = 300.0  # so long may it take from calm to the end
-
-# Without its committed offset a recorder does not know where the chain is, and takes a repeat that comes next.
-RECORDERS_FIND_CHAINS = False
+from tests.simulation.counting import Counting
+from tests.simulation.loop import VirtualLoop
+from tests.simulation.luck import Luck
+from tests.simulation.worker import Bug
 
 
-@lru_cache(maxsize=64)
-def _settings(cut_rows_max: int) -> Settings:
-    return load({}, {"poll_ms": 1500, "cut_age_ms": 50, "cut_rows_max": cut_rows_max})
-
-
-class World:
-    """Everything there is."""
-
-    def __init__(self, luck: Luck) -> None:
-        rng = luck.rng
-        self.luck, self._start_ms = luck, rng.choice(STARTS_MS)
-        self._settings = _settings(rng.choice((2, 5, 20)))
-        self.events = [TopicPartition(EVENTS.name, n) for n in range(rng.choice((1, 1, 2)))]
-        self.aggregates = [TopicPartition(AGGREGATES.name, n) for n in range(rng.choice((1, 2, 2, 3)))]
-        self.logs = {tp: Log() for tp in [*self.events, *self.aggregates]}
-        self.clickhouse = ClickHouse(luck, tokens_max=200)
-        self._hired: list[Worker] = []
-        self.aggregators = self._group("aggregator", lambda: self.events)
-        self.recorders = self._group("recorder", lambda: [*self.events, *self.aggregates])
-        self.groups = (self.aggregators, self.recorders)
-
-    def now_ms(self) -> int:
-        """The wall clock."""
-        return self._start_ms + int(now_s() * 1000)
-
-    def _group(self, role: str, tps: Callable[[], list[TopicPartition]]) -> Group:
-        state = CommittedOffsets()
-
-        def hire() -> Worker:
-            name = f"{role}-{len(self._hired)}"
-            worker = Worker(name, role, self._settings, self.luck, state, self.logs, self.clickhouse)
-            self._hired.append(worker)
-            return worker
-
-        return Group(self.luck, state, tps, hire)
+class Scene(Protocol):
+    """A small world."""
 
     async def run(self) -> None:
-        """From the first record to the count."""
-        luck, rng = self.luck, self.luck.rng
-        for group in self.groups:
-            await group.rebalance([])
-        producing = [luck.spawn(self._produce(tp, rng.randint(4, 24))) for tp in self.events]
-        pace_s = rng.choice((3, 6, 12))
-        disturbing = [luck.spawn(group.disturb(pace_s)) for group in self.groups]
-        disturbing.append(luck.spawn(self._disturb_clickhouse()))
-        if rng.random() < 0.1:
-            disturbing.append(luck.spawn(self._grow()))
-        await asyncio.gather(*producing)
-        await luck.pause(10)
-        luck.stormy = False
-        luck.tell("calm")
-        await asyncio.gather(*disturbing)
-        if rng.random() < 0.1:
-            await self._sleep_long()
-        try:
-            await asyncio.wait_for(self._finish(), END_S)
-        except TimeoutError as error:
-            raise ViolationError("no end") from error
-        await pass_s(SETTLE_S)
-        for worker in self._hired:
-            worker.check()  # zombies too
-        luck.counts += check.everything(self.events, self.aggregates, self.logs, self.clickhouse)
-
-    async def _produce(self, tp: TopicPartition, count: int) -> None:
-        rng = self.luck.rng
-        for pause_s in events.pauses(rng, count):
-            await pass_s(pause_s)
-            self.logs[tp].append(events.values(rng, self.now_ms()), hole=rng.random() < 0.05)
-
-    async def _disturb_clickhouse(self) -> None:
-        rng = self.luck.rng
-        while self.luck.stormy:
-            await pass_s(rng.expovariate(1 / 15))
-            if self.luck.strikes(0.5, "clickhouse_down"):
-                self.clickhouse.is_up = False
-                await self.luck.pause(8)
-                self.clickhouse.is_up = True
-
-    async def _grow(self) -> None:
-        """The topic of aggregates gets one partition more."""
-        await self.luck.pause(20)
-        self.luck.note("growth")
-        self.aggregates.append(TopicPartition(AGGREGATES.name, len(self.aggregates)))
-        self.logs[self.aggregates[-1]] = Log(came_later=True)
-        await self.recorders.rebalance(self.recorders.members)  # a client notices it, and joins again
-
-    async def _sleep_long(self) -> None:
-        """All workers are killed, ClickHouse forgets its tokens; then they come back, into more of the storm."""
-        self.luck.note("long_outage")
-        names_lost = self.luck.rng.random() < 0.4
-        if names_lost:
-            await pass_s(SETTLE_S)  # what they are at would be lost with its name
-            await self.recorders.stop()
-        for worker in self._hired:
-            if worker.alive:
-                worker.kill()
-        for group in self.groups:
-            group.members, group.state.members = [], set()
-        await pass_s(SETTLE_S)  # nothing is on its way any more
-        await pass_s(2 * 3600)
-        self.clickhouse.forget_tokens()
-        if names_lost:
-            self.luck.note("names_lost")
-            self.aggregators.state.offsets.clear()
-            for tp in self.logs if RECORDERS_FIND_CHAINS else self.events:
-                self.recorders.state.offsets.pop(tp, None)
-        self.luck.stormy = True
-        for group in self.groups:
-            await group.rebalance([])
-        await self.luck.pause(10)
-        self.luck.stormy = False
-
-    # -- the end
-
-    async def _finish(self) -> None:
-        await self._until(self._is_aggregated)
-        await self.aggregators.stop()
-        await self._until(self._is_named_to_the_end)
-        await pass_s(SETTLE_S)  # until the last cuts are made
-        await self.recorders.stop()
-
-    async def _until(self, done: Callable[[], bool]) -> None:
-        while not done():
-            await pass_s(3)
-
-    def _is_aggregated(self) -> bool:
-        last_ms = check.last_window_end_ms(self.logs[tp] for tp in self.events)
-        ends = check.chain_ends(self.aggregates, self.logs)
-        return all(
-            (end := ends.get((source.partition, target.partition))) is not None
-            and end.offset == self.logs[source].end
-            and end.through_ms >= last_ms
-            for source in self.events
-            for target in self.aggregates
-        )
-
-    def _is_named_to_the_end(self) -> bool:
-        offsets = self.recorders.state.offsets
-        return all(
-            RecorderName.parse(offsets[tp].offset, offsets[tp].metadata).to_offset == log.end
-            if tp in offsets
-            else self.luck.counts["names_lost"]  # and nothing came since
-            for tp, log in self.logs.items()
-        )
+        """From the first record to the count. Raises ViolationError."""
 
 
-# -- running a seed
+SCENES: Mapping[str, Callable[[Luck, Bug], Scene]] = {"counting": Counting}
 
 
-@contextmanager
-def small() -> Iterator[None]:
-    """The limits of the code made small enough to be met, and the loop's time for all clocks."""
-    with ExitStack() as stack:
-        for module, name, value in (
-            (pipeline.core.windows.publication, "_PART_BYTES", 2000),
-            (pipeline.core.windows.aggregation, "_NAMES_MAX", 6),
-            (pipeline.core.windows.aggregation, "_PENDING_EVENTS_MAX", 3),
-            (pipeline.edge.kafka.group.partition, "time", TIME),
-            (agents.recorder, "time", TIME),
-            (agents.recorder, "IDLE_S", 4.0),  # turns of the loop are what a run costs
-        ):
-            stack.enter_context(patch.object(module, name, value))
-        yield
-
-
-def run(seed: int, trace: Callable[[str], None] | None = None) -> Counter[str]:
+def run(scene: str, seed: int, trace: Callable[[str], None] | None = None, bug: Bug | None = None) -> Counter[str]:
     """One world. Raises ViolationError; what happened in it."""
-    luck, loop, gaps = Luck(seed, trace), VirtualLoop(), check.gaps_seen()
+    luck, loop = Luck(seed, trace), VirtualLoop()
 
     async def live() -> None:
-        world = World(luck)
-        reader = patch.object(pipeline.edge.kafka.aggregates, "AIOKafkaConsumer", lambda **_: Reader(luck, world.logs))
-        with reader, patch.object(pipeline.edge.clock, "now_ms", world.now_ms):
-            await world.run()
+        await SCENES[scene](luck, bug or Bug()).run()
 
     try:
         loop.run_until_complete(live())
-        if check.gaps_seen() != gaps:
-            raise ViolationError("a reader met a gap")
     finally:
         loop.end()
     return luck.counts

@@ -4,15 +4,26 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, cast
 
-import pytest
 from aiokafka.structs import TopicPartition
 
 from pipeline.core.rows.tables import Records
-from pipeline.edge import clock
 from pipeline.edge.kafka.group.fetched import Fetched
 from pipeline.edge.kafka.group.partition import Partition
 
 TP = TopicPartition("events", 0)
+
+
+class Clock:
+    """Stands where it is put."""
+
+    def __init__(self, now: list[int]) -> None:
+        self._now = now
+
+    def now_ms(self) -> int:
+        return self._now[0]
+
+    def monotonic(self) -> float:
+        return self._now[0] / 1000
 
 
 @dataclass
@@ -36,12 +47,13 @@ class Position:
 @dataclass
 class Group:
     consumer: Position
+    clock: Clock
     partition_bytes_max: int = 1 << 20
 
 
 def partition_at_its_end(position: Position, now: list[int]) -> Partition:
     """It has read the one record there is, which came at the first of `now`."""
-    partition = Partition(cast(Any, Group(position)), TP, (1, "member"))
+    partition = Partition(cast(Any, Group(position, Clock(now))), TP, (1, "member"))
     partition.seek(0)
     records = Records(TP.topic, TP.partition, [0], [now[0]], [None], [b"{}"])
     partition.deliver(Fetched(records, create_time=False, bytes=2))
@@ -49,9 +61,8 @@ def partition_at_its_end(position: Position, now: list[int]) -> Partition:
     return partition
 
 
-def test_time_passes_with_each_answer_of_the_broker_and_stands_still_without(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_passes_with_each_answer_of_the_broker_and_stands_still_without() -> None:
     now, position = [10_000], Position(end=1, asked_ms=10_000)
-    monkeypatch.setattr(clock, "now_ms", lambda: now[0])
     partition = partition_at_its_end(position, now)
     assert partition.idle() == (10_000, 0)
     now[0], position.asked_ms = 13_000, 13_000
@@ -60,9 +71,8 @@ def test_time_passes_with_each_answer_of_the_broker_and_stands_still_without(mon
     assert partition.idle() == (13_000, 3000)
 
 
-def test_a_partition_with_more_to_read_is_not_idle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_partition_with_more_to_read_is_not_idle() -> None:
     now, position = [10_000], Position(end=1, asked_ms=10_000)
-    monkeypatch.setattr(clock, "now_ms", lambda: now[0])
     partition = partition_at_its_end(position, now)
     position.end, position.asked_ms = 2, 20_000
     assert partition.idle() == (0, 0)

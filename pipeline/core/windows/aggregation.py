@@ -36,6 +36,14 @@ _PENDING_EVENTS_MAX = 1 << 17  # of one window, as single events; then they are 
 _NAMES_MAX = 1 << 17  # names kept across cuts; then those without a pending contribution are forgotten
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept in memory: a cut is the same bytes with any."""
+
+    pending_events: int = field(default_factory=lambda: _PENDING_EVENTS_MAX)
+    names: int = field(default_factory=lambda: _NAMES_MAX)
+
+
 class Names:
     """Numbers for the texts of a partition: series (workspace, model, device), models and classes."""
 
@@ -65,10 +73,10 @@ class _OpenWindow:
     models: list[ModelRows] = field(default_factory=list)
     classes: list[ClassRows] = field(default_factory=list)
 
-    def add(self, events: EventColumns) -> None:
+    def add(self, events: EventColumns, events_max: int) -> None:
         self.events.append(events)
         self.event_count += len(events)
-        if self.event_count >= _PENDING_EVENTS_MAX:
+        if self.event_count >= events_max:
             self._fold()
 
     def rows(self) -> tuple[ModelRows, ClassRows]:
@@ -118,12 +126,12 @@ class Observed:
 class PartitionAggregator:
     """The state of one partition: what is done, and what is pending for windows that are still open (or corrected)."""
 
-    def __init__(self, name: AggregatorName, limits: TimeLimits) -> None:
+    def __init__(self, name: AggregatorName, limits: TimeLimits, bounds: Bounds | None = None) -> None:
         """`name` as it was committed; the next record to observe is at `name.low`."""
         self.named = None if name.is_empty else name  # to be made again first
         self.next_offset = name.low
         self._done = name
-        self._limits = limits
+        self._limits, self._bounds = limits, bounds or Bounds()
         self._names = Names()
         self._open: dict[int, _OpenWindow] = {}
         self._read_count, self._refused = 0, Counter[Reason]()  # that no cut has told
@@ -178,7 +186,7 @@ class PartitionAggregator:
             if open_window is None:
                 first = int(offsets[np.argmax(mine)])
                 open_window = self._open[number * WINDOW_MS] = _OpenWindow(first)
-            open_window.add(events if mine.all() else _select(events, mine, of_detections))
+            open_window.add(events if mine.all() else _select(events, mine, of_detections), self._bounds.pending_events)
 
     def cut(self, through_ms: int, targets: int) -> Cut | None:
         """Names the next cut and takes its content; None if it would neither hold nor close anything, or too soon.
@@ -203,7 +211,7 @@ class PartitionAggregator:
         self._done = name.done(name.low)
         cut = Cut(name, windows, self._names, self.low, self._read_count, self._refused)
         self._read_count, self._refused = 0, Counter()
-        if len(self._names) > _NAMES_MAX:
+        if len(self._names) > self._bounds.names:
             self._forget_names()
         return cut
 

@@ -55,15 +55,16 @@ def take(table: Table, rows: Ints) -> Table:
     }
 
 
-def records(cut: Cut, source: int) -> Iterator[tuple[int, bytes]]:
+def records(cut: Cut, source: int, part_bytes: int | None = None) -> Iterator[tuple[int, bytes]]:
     """(partition of inference.aggregates, record) of the cut that `source` made, in the order to send them."""
+    part_bytes = part_bytes or _PART_BYTES
     models = _ordered(_model_table(cut), "workspace", "model_id", "device_id")
     classes = _ordered(_class_table(cut), "workspace", "model_id", "class_name")
     model_targets, class_targets = _targets(models, cut.name.targets), _targets(classes, cut.name.targets)
     for target in range(cut.name.targets):
         mine = np.flatnonzero(model_targets == target), np.flatnonzero(class_targets == target)
         of_records = _of_records(cut) if target == 0 else {}
-        for part in _parts(cut, source, take(models, mine[0]), take(classes, mine[1]), of_records):
+        for part in _parts(cut, source, take(models, mine[0]), take(classes, mine[1]), of_records, part_bytes):
             yield target, part
 
 
@@ -90,9 +91,11 @@ def _targets(table: Table, targets: int) -> Ints:
     return np.array([target[key] for key in keys], np.int64)
 
 
-def _parts(cut: Cut, source: int, models: Table, classes: Table, of_records: Mapping[str, object]) -> Iterator[bytes]:
+def _parts(
+    cut: Cut, source: int, models: Table, classes: Table, of_records: Mapping[str, object], part_bytes: int
+) -> Iterator[bytes]:
     weights = np.concatenate([_bytes_estimate(models, "confidence", "latency"), _bytes_estimate(classes, "confidence")])
-    part_of_row = np.cumsum(weights) // _PART_BYTES
+    part_of_row = np.cumsum(weights) // part_bytes
     count = int(part_of_row[-1]) + 1 if len(part_of_row) else 1
     model_count = _row_count(models)
     of_models, of_classes = part_of_row[:model_count], part_of_row[model_count:]

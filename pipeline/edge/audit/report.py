@@ -58,7 +58,7 @@ class Audit:
             logs = _logs(self.settings, events)
             lag = [self._lag(events, "events", logs)]
             began_ms = asyncio.run(kafka.topic_began_ms(self.settings, events))
-            recorded = recorder_offsets(self.settings, events)
+            recorded = asyncio.run(recorder_offsets(self.settings, events))
             offsets = OffsetsAudit(self.settings, client, self.since_ms, began_ms, self.tell)
             checks = [offsets.run(logs, recorded)]
             closed, through_ms = self._closed(events, logs)
@@ -77,7 +77,7 @@ class Audit:
         """Waits until everything that was on the broker is recorded."""
         deadline = time.monotonic() + self.wait_s
         while True:
-            recorded = recorder_offsets(self.settings, topic)
+            recorded = asyncio.run(recorder_offsets(self.settings, topic))
             behind = {p: max(0, log.end - recorded.get(p, log.start)) for p, log in logs.items()}
             total = sum(behind.values())
             if not total or time.monotonic() >= deadline:
@@ -101,7 +101,7 @@ class Audit:
         due_ms = max(self.due_ms, now_ms() // WINDOW_MS * WINDOW_MS)
         deadline = time.monotonic() + self.wait_s
         while True:
-            through = through_by_partition(aggregator_names(self.settings, events), logs)
+            through = through_by_partition(asyncio.run(aggregator_names(self.settings, events)), logs)
             behind = {p: through_ms for p, through_ms in through.items() if through_ms < due_ms}
             if not behind or time.monotonic() >= deadline:
                 break

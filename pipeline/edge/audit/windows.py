@@ -4,6 +4,7 @@ Late events reach the windows with the next cut, up to a window later. So before
 positions are read, and only events that its cuts have taken count; what still differs is asked again until it settles.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -105,7 +106,7 @@ class WindowsAudit:
 
     def _due(self) -> str:
         topic = self.settings.topic(topics.EVENTS.name)
-        taken = {p: name.to_offset for p, name in aggregator_names(self.settings, topic).items()}
+        taken = {p: name.to_offset for p, name in asyncio.run(aggregator_names(self.settings, topic)).items()}
         return due_events(taken, self.began_ms)
 
     def _verdict(self, of: Comparison, compared: int, left: Sequence[_Suspicion]) -> Check:

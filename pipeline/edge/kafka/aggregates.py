@@ -5,21 +5,20 @@ from collections.abc import Callable, Iterable
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
 
-from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName, Position
-from pipeline.edge.kafka.client import client_options
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.connection import Log
+from pipeline.edge.kafka.producer import OutRecord, Producer
 from schemas import aggregate
 
 _LOOK_BACK = 1000  # records, at the first look for a source's last link
 
 
-class AggregatesTopic(Output):
+class AggregatesTopic(Producer):
     """The topic as the aggregator writes it."""
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, log: Log, topic: str) -> None:
         """`topic` as on the broker."""
-        super().__init__(settings)
+        super().__init__(log)
         self._topic = topic
 
     async def targets(self) -> int:
@@ -36,7 +35,7 @@ class AggregatesTopic(Output):
 
         The newest cut that is anywhere. Unless it ended everywhere, it is to be made again.
         """
-        consumer = AIOKafkaConsumer(**client_options(self._settings), enable_auto_commit=False)
+        consumer = self._log.consumer()
         await consumer.start()
         try:
             partitions = [TopicPartition(self._topic, p) for p in range(await self.targets())]

@@ -1,63 +1,111 @@
-"""The compacted topics that people write: rules and silences. Read to their end, and written a key at a time."""
+"""Compacted topics that people write, rules and silences: read to their end, followed, and written a key at a time."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from aiokafka.errors import KafkaError
-from aiokafka.structs import TopicPartition
+import structlog
+from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.edge.kafka import client as kafka
-from pipeline.edge.kafka.publish import publishing
+from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
+from pipeline.edge.kafka.connection import Log, unavailable
+from pipeline.edge.kafka.producer import OutRecord, Producer, within
+from pipeline.edge.kafka.reader import Reader
 from schemas import rule
 from schemas.rejection import Rejected
 from schemas.rule import Rule
 from schemas.topics import RULES
 
+log = structlog.get_logger()
 
-async def read_compacted(settings: Settings, topic: str, timeout_s: float = 30) -> dict[bytes, bytes]:
+ASK_S = 30.0  # so long may a whole topic, or a record on its way, take
+
+
+def _take(latest: dict[bytes, bytes], records: Iterable[ConsumerRecord]) -> None:
+    """The last value of every key; None deletes it."""
+    for record in records:
+        if record.value is None:
+            latest.pop(record.key or b"", None)
+        else:
+            latest[record.key or b""] = record.value
+
+
+class FollowedTopic:
+    """A topic of one partition, always at hand: `values` is whole once `ready` is set; `version` grows with changes."""
+
+    def __init__(self, log: Log, topic: str) -> None:
+        """`topic` as on the broker."""
+        self._log, self._topic = log, topic
+        self.values: dict[bytes, bytes] = {}
+        self.version = 0
+        self.ready = asyncio.Event()
+
+    async def follow_forever(self) -> None:
+        """Reads from the start and goes on; begins again when the log was made anew."""
+        while True:
+            reader = Reader(self._log, {TopicPartition(self._topic, 0): None}, whole=True)
+            try:
+                await reader.start()
+                await self._follow(reader)
+            except OffsetOutOfRangeError as error:
+                log.warning("follow_again", topic=self._topic, error=repr(error))
+                await asyncio.sleep(1)
+            finally:
+                await reader.stop()
+
+    async def _follow(self, reader: Reader) -> None:
+        latest: dict[bytes, bytes] = {}
+        while True:
+            records = await reader.read(1.0)
+            _take(latest, records)
+            if reader.caught_up and (records or not self.ready.is_set()):
+                self.values = dict(latest)
+                self.version += 1
+                self.ready.set()
+
+
+async def read_compacted(settings: Settings, topic: str, timeout_s: float = ASK_S) -> dict[bytes, bytes]:
     """The last value of every key of a topic (full name) that was not deleted. Raises KafkaUnavailable."""
-    ends = await kafka.ends(settings, [topic])
-    if not ends:
-        raise kafka.KafkaUnavailable(f"there is no topic {topic}; inferwatch topics create makes it")
-    latest: dict[bytes, bytes] = {}
-    for (_, partition), (start, end) in ends.items():
-        records, reached = await kafka.read(settings, TopicPartition(topic, partition), start, end, timeout_s)
-        if reached < end:
-            raise kafka.KafkaUnavailable(f"topic {topic} could not be read to its end within {timeout_s:.0f} s")
-        for record in records:
-            if record.value is None:
-                latest.pop(record.key or b"", None)
-            else:
-                latest[record.key or b""] = record.value
-    return latest
+    async with Kafka(settings) as kafka:
+        partitions = await kafka.ends([topic])
+        if not partitions:
+            raise KafkaUnavailable(f"there is no topic {topic}; inferwatch topics create makes it")
+        latest: dict[bytes, bytes] = {}
+        reader = Reader(kafka, dict.fromkeys(partitions))
+        try:
+            async with asyncio.timeout(timeout_s):
+                await reader.start()
+                while not reader.caught_up:
+                    _take(latest, await reader.read(0.2))
+        except TimeoutError as error:
+            raise unavailable(kafka.where, error) from error
+        finally:
+            await reader.stop()
+        return latest
 
 
 async def write_compacted(settings: Settings, topic: str, values: Mapping[bytes, bytes | None]) -> None:
     """A record for every key; None deletes it. Returns once Kafka has them all. Raises KafkaUnavailable."""
-    async with publishing(settings) as publisher:
-        try:
-            async with asyncio.timeout(30):
-                futures = [await publisher.send(topic, key, value) for key, value in values.items()]
-                for future in futures:
-                    await future
-        except (KafkaError, TimeoutError, OSError) as error:
-            raise kafka.KafkaUnavailable(f"Kafka at {settings.kafka_bootstrap} took no record: {error!r}") from error
+    producer = Producer(Kafka(settings), within(ASK_S))
+    try:
+        await producer.send(topic, [OutRecord(key, value) for key, value in values.items()])
+    finally:
+        await producer.stop()
 
 
-def read_rules(settings: Settings) -> dict[str, Rule | Rejected]:
+async def read_rules(settings: Settings) -> dict[str, Rule | Rejected]:
     """Every rule by its key, in order; what is no rule says why."""
-    found = asyncio.run(read_compacted(settings, settings.topic(RULES.name)))
+    found = await read_compacted(settings, settings.topic(RULES.name))
     return {key.decode(errors="backslashreplace"): rule.decode(value) for key, value in sorted(found.items())}
 
 
-def put_rules(settings: Settings, rules: Iterable[Rule]) -> None:
+async def put_rules(settings: Settings, rules: Iterable[Rule]) -> None:
     """Takes rules in, each in place of the one with its id."""
     values = {one.rule_id.encode(): rule.encode(one) for one in rules}
-    asyncio.run(write_compacted(settings, settings.topic(RULES.name), values))
+    await write_compacted(settings, settings.topic(RULES.name), values)
 
 
-def delete_rules(settings: Settings, rule_ids: Iterable[str]) -> None:
+async def delete_rules(settings: Settings, rule_ids: Iterable[str]) -> None:
     """Deletes rules by their keys."""
-    values = {rule_id.encode(): None for rule_id in rule_ids}
-    asyncio.run(write_compacted(settings, settings.topic(RULES.name), values))
+    await write_compacted(settings, settings.topic(RULES.name), {rule_id.encode(): None for rule_id in rule_ids})

@@ -1,4 +1,4 @@
-"""How our own producers (demo, load generator) reach Kafka: plain aiokafka, idempotent, zstd, whole batches.
+"""How our own producers (demo, load generator) reach Kafka: plain aiokafka, whole batches.
 
 An idempotent producer sends a batch again until the broker answers, and the broker keeps it once. So a batch is either
 acknowledged, or was still on its way when we stopped waiting.
@@ -15,7 +15,8 @@ from aiokafka.partitioner import murmur2
 from aiokafka.structs import RecordMetadata
 
 from pipeline.config import Settings
-from pipeline.edge.kafka.client import KafkaUnavailable, client_options
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.kafka.connection import KafkaUnavailable, answering
 
 BATCH_BYTES_MAX = 1_000_000  # before compression; a single larger record still goes, alone
 BATCH_RECORDS_MAX = 1600
@@ -103,22 +104,13 @@ class Publisher:
 @asynccontextmanager
 async def publishing(settings: Settings) -> AsyncIterator[Publisher]:
     """A started Publisher. Raises KafkaUnavailable when no broker answers."""
-    producer = AIOKafkaProducer(
-        **client_options(settings),
-        enable_idempotence=True,
-        compression_type="zstd",  # aiokafka makes lz4 at level 9: eight times the CPU, and larger (measured)
-        max_batch_size=BATCH_BYTES_MAX,
-        max_request_size=1_200_000,
-        linger_ms=LINGER_MS,
-    )
+    producer = Kafka(settings).producer(max_batch_size=BATCH_BYTES_MAX, max_request_size=1_200_000, linger_ms=LINGER_MS)
     try:
-        await asyncio.wait_for(producer.start(), 15)
-    except (KafkaError, TimeoutError, OSError) as error:
+        with answering(settings.kafka_bootstrap):
+            await asyncio.wait_for(producer.start(), 15)
+    except KafkaUnavailable:
         await producer.stop()
-        raise KafkaUnavailable(
-            f"Kafka at {settings.kafka_bootstrap} does not answer ({error or type(error).__name__}); "
-            "check INFERWATCH_KAFKA_BOOTSTRAP and that the broker runs"
-        ) from error
+        raise
     publisher = Publisher(producer)
     try:
         yield publisher

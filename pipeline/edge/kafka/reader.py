@@ -5,11 +5,10 @@ from collections.abc import Mapping
 
 import structlog
 from aiokafka import AIOKafkaConsumer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from aiokafka.structs import ConsumerRecord, TopicPartition
 
-from pipeline.config import Settings
-from pipeline.edge.kafka.client import client_options
+from pipeline.edge.kafka.connection import Log
 
 log = structlog.get_logger()
 
@@ -20,24 +19,26 @@ RECORDS_MAX = 5000
 class Reader:
     """`caught_up` once all that was there at the start has been read; a broker that is away does not change it."""
 
-    def __init__(self, settings: Settings, offsets: Mapping[TopicPartition, int | None]) -> None:
-        """The next offset of each partition; None: its first."""
-        self._settings, self._offsets = settings, dict(offsets)
+    def __init__(self, log: Log, offsets: Mapping[TopicPartition, int | None], *, whole: bool = False) -> None:
+        """The next offset of each partition; None: its first.
+
+        What leaves the log before it is read is passed over: nobody can have it any more. But of what must be read
+        `whole` that is an error, OffsetOutOfRangeError: the log was made anew, and is read again from its start.
+        """
+        self._log, self._offsets, self._whole = log, dict(offsets), whole
         self._consumer: AIOKafkaConsumer | None = None
         self._ends: dict[TopicPartition, int] = {}
         self.caught_up = False
 
     @classmethod
-    def of_topic(cls, settings: Settings, topic: str, offsets: Mapping[int, int | None]) -> "Reader":
+    def of_topic(cls, log: Log, topic: str, offsets: Mapping[int, int | None]) -> "Reader":
         """Of some partitions of one topic (full name)."""
-        return cls(settings, {TopicPartition(topic, number): offset for number, offset in offsets.items()})
+        return cls(log, {TopicPartition(topic, number): offset for number, offset in offsets.items()})
 
     async def start(self) -> None:
         """Connects, as long as that takes, and goes to the offsets; one that is gone becomes the first there is."""
         while True:
-            # What leaves the log before it is read is passed over: nobody can have it any more.
-            options = client_options(self._settings) | {"auto_offset_reset": "earliest", "enable_auto_commit": False}
-            self._consumer = AIOKafkaConsumer(**options)
+            self._consumer = self._log.consumer(auto_offset_reset="none" if self._whole else "earliest")
             try:
                 await self._consumer.start()
                 await self._seek(self._consumer)
@@ -67,6 +68,8 @@ class Reader:
         assert self._consumer is not None
         try:
             batches = await self._consumer.getmany(timeout_ms=round(timeout_s * 1000), max_records=RECORDS_MAX)
+        except OffsetOutOfRangeError:
+            raise
         except KafkaError as error:
             log.warning("read_retry", error=repr(error))
             await asyncio.sleep(timeout_s)

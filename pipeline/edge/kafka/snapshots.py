@@ -8,7 +8,6 @@ group's next commit where the newest lies, and a load begins there.
 """
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -19,12 +18,11 @@ import msgspec
 import structlog
 from aiokafka.structs import TopicPartition
 
-from pipeline.config import Settings
 from pipeline.core.state import NoSnapshot, decode, encode, layout
 from pipeline.edge import metrics
-from pipeline.edge.kafka.output import Output, OutRecord
+from pipeline.edge.kafka.connection import Log
+from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.kafka.reader import Reader
-from schemas.topics import DETECTOR_STATE
 
 log = structlog.get_logger()
 
@@ -53,10 +51,9 @@ class _Part:
 class SnapshotTopic:
     """Saves and loads. A key has one writer at a time, which has loaded it before it saves."""
 
-    def __init__(self, settings: Settings, output: Output, part_bytes: int = PART_BYTES) -> None:
-        """Snapshots go out through `output`."""
-        self._settings, self._output, self._part_bytes = settings, output, part_bytes
-        self._topic = settings.topic(DETECTOR_STATE.name)
+    def __init__(self, log: Log, topic: str, output: Producer, part_bytes: int = PART_BYTES) -> None:
+        """`topic` as on the broker; snapshots go out through `output`."""
+        self._log, self._topic, self._output, self._part_bytes = log, topic, output, part_bytes
         self._serials: dict[str, int] = {}  # of the next
         self._places: dict[str, int] = {}  # offset where the newest begins
 
@@ -66,7 +63,8 @@ class SnapshotTopic:
 
     async def save(self, key: str, state: msgspec.Struct, alive: Callable[[], None]) -> None:
         """Returns when the broker has it. Until then nobody may change the state: a thread packs it."""
-        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         serial = self._serials.get(key, 0)
         packed = await asyncio.to_thread(_packed, state)
         chunks = [packed[i : i + self._part_bytes] for i in range(0, len(packed), self._part_bytes)]
@@ -80,7 +78,7 @@ class SnapshotTopic:
         if place >= 0:
             self._places[key] = place
         metrics.SNAPSHOT_BYTES.inc(len(packed))
-        metrics.SNAPSHOT_SECONDS.observe(time.monotonic() - started)
+        metrics.SNAPSHOT_SECONDS.observe(loop.time() - started)
 
     async def load(self, key: str, kind: type[S], note: str = "") -> S | None:
         """The newest whole snapshot; None: there is none, or none of this layout. `note`: as it was committed."""
@@ -106,7 +104,7 @@ class SnapshotTopic:
     async def _slots_from(self, key: str, place: int | None) -> list[dict[int, _Part]]:
         """The parts in each slot; of two in one place the one with the greater serial."""
         slots: dict[bytes, dict[int, _Part]] = {}
-        reader = Reader(self._settings, {await self._partition(key): place})
+        reader = Reader(self._log, {await self._partition(key): place})
         await reader.start()
         try:
             while not reader.caught_up:

@@ -151,7 +151,7 @@ async def _records(
     settings: Settings, offsets: dict[TopicPartition, int], follow: bool, ended: asyncio.Event | None = None
 ) -> AsyncIterator[bytes | None]:
     """Values from these offsets on, to the end of what is there or until `ended`."""
-    reader = Reader(settings, dict(offsets))
+    reader = Reader(kafka.Kafka(settings), dict(offsets))
     loop = asyncio.get_running_loop()
     heard = loop.time()
     try:

@@ -17,6 +17,8 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
 from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.connection import unavailable
+from pipeline.edge.kafka.producer import REQUEST_BYTES_MAX
 from pipeline.edge.store.client import ask, put
 
 STORED_BYTES_MAX = 65_536  # of a value, in the table
@@ -126,9 +128,7 @@ def replay(settings: Settings, client: Client, selection: Selection, on_lot: Cal
 
 async def _replay(settings: Settings, client: Client, selection: Selection, on_lot: Callable[[int], None]) -> Replayed:
     outcome = Replayed()
-    producer = AIOKafkaProducer(
-        **kafka.client_options(settings), enable_idempotence=True, compression_type="lz4", max_request_size=8 << 20
-    )
+    producer = kafka.Kafka(settings).producer(max_request_size=REQUEST_BYTES_MAX)
     try:
         await asyncio.wait_for(producer.start(), 15)
         for lot in _lots(client, selection):
@@ -147,9 +147,8 @@ async def _replay(settings: Settings, client: Client, selection: Selection, on_l
             outcome.sent += len(sent)
             on_lot(len(lot))
     except (KafkaError, TimeoutError, OSError) as error:
-        raise kafka.KafkaUnavailable(
-            f"Kafka at {settings.kafka_bootstrap} does not answer: {error!r}; {outcome.sent} records were sent again"
-        ) from error
+        more = f"; {outcome.sent} records were sent again"
+        raise unavailable(settings.kafka_bootstrap, error, more) from error
     finally:
         await producer.stop()
     return outcome

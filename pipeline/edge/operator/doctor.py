@@ -145,7 +145,7 @@ def _serves(key: str, actual: str, wanted: str) -> bool:
 
 
 def _workers(settings: Settings) -> Iterator[Line]:
-    found = standings(settings)
+    found = asyncio.run(standings(settings))
     for role in READS:
         group = asyncio.run(kafka.group(settings, role))
         lag = sum(s.lag for s in found if s.role == role)

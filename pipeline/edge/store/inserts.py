@@ -11,7 +11,7 @@ This is why the HTTP here is our own: clickhouse-connect repeats a broken insert
 import asyncio
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -72,12 +72,16 @@ class Answer:
     text: str = ""
 
 
+Post = Callable[[Mapping[str, str], bytes], Awaitable[Answer]]  # a request's parameters and body
+
+
 class Writer:
     """Puts rows into ClickHouse as the writer user. One a process; `reachable` says how the last attempt went."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is opened before `start`."""
+    def __init__(self, settings: Settings, post: Post | None = None) -> None:
+        """Nothing is opened before `start`. Requests go out by `post`, which is HTTP if nothing else is given."""
         self._settings = settings
+        self._post = post or self._http
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(CONCURRENT_MAX)
         self.reachable = True
@@ -158,9 +162,9 @@ class Writer:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, WAIT_S_MAX)
 
-    async def _post(self, params: dict[str, str], body: bytes) -> Answer:
+    async def _http(self, params: Mapping[str, str], body: bytes) -> Answer:
         assert self._session is not None, "start() first"
-        params = params | {"database": self._settings.clickhouse_database}
+        params = {**params, "database": self._settings.clickhouse_database}
         try:
             async with self._session.post(self._settings.clickhouse_url + "/", params=params, data=body) as response:
                 text = (await response.read()).decode(errors="replace")

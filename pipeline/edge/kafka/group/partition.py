@@ -1,14 +1,13 @@
 """One partition, for one assignment: its inbox, where it stands, and the names it commits."""
 
 import asyncio
-import time
 from collections import deque
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.edge import clock
+from pipeline.edge.clock import Clock
 from pipeline.edge.kafka.group.fetched import Fetched
 
 
@@ -19,6 +18,7 @@ class GapError(Exception):
 class Group(Protocol):
     """What a partition needs of the member that it belongs to."""
 
+    clock: Clock
     consumer: AIOKafkaConsumer
 
     @property
@@ -49,12 +49,12 @@ class Partition:
         self.pending_records = 0
         self.end_asked = 0  # of the log, as the broker said when it was last asked
         self.task: asyncio.Task[None] | None = None
-        self._group = group
+        self._group, self._clock = group, group.clock
         self._member = member
         self._inbox: deque[Fetched] = deque()
         self._arrived = asyncio.Event()
-        self._alive_at = time.monotonic()
-        self._received_ms = clock.now_ms()
+        self._alive_at = self._clock.monotonic()
+        self._received_ms = self._clock.now_ms()
         self._paused = True
 
     @property
@@ -94,12 +94,12 @@ class Partition:
 
     def alive(self) -> None:
         """Something happened: it does not stand still."""
-        self._alive_at = time.monotonic()
+        self._alive_at = self._clock.monotonic()
 
     @property
     def silent_s(self) -> float:
         """For how long nothing has happened."""
-        return time.monotonic() - self._alive_at
+        return self._clock.monotonic() - self._alive_at
 
     def lag(self) -> int:
         """Records that were not taken from the inbox yet; as of the last fetch, or (paused) of the last question."""
@@ -124,7 +124,7 @@ class Partition:
         """Age of the oldest record that waits here; if it waits on the broker, of the newest that is done. 0: none."""
         behind = self.restored and self.done_time_ms and self.lag()
         since_ms = max(self.done_time_ms, self._inbox[0].records.times_ms[0] if self._inbox else 0)
-        return max(0, clock.now_ms() - since_ms) / 1000 if behind else 0.0
+        return max(0, self._clock.now_ms() - since_ms) / 1000 if behind else 0.0
 
     @property
     def is_full(self) -> bool:
@@ -144,7 +144,7 @@ class Partition:
         self._inbox.append(new)
         self.pending_bytes += new.bytes
         self.pending_records += len(new.records.offsets)
-        self._received_ms = clock.now_ms()
+        self._received_ms = self._clock.now_ms()
         self._arrived.set()
         if self.pending_bytes > self._group.partition_bytes_max and not self._paused:
             self._paused = True

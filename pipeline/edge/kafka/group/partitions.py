@@ -6,8 +6,8 @@ the new generation, and the old one can do no more harm.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
@@ -17,7 +17,8 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from pipeline.config import Settings
 from pipeline.core.ledger.names import ForeignMetadataError
 from pipeline.edge import metrics
-from pipeline.edge.kafka.client import client_options
+from pipeline.edge.clock import Clock
+from pipeline.edge.kafka.connection import Log
 from pipeline.edge.kafka.group.commits import Committer, FencedError
 from pipeline.edge.kafka.group.fetched import fetched
 from pipeline.edge.kafka.group.partition import GapError, Partition
@@ -35,16 +36,16 @@ Work = Callable[[Partition], Awaitable[None]]
 class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
     """A consumer group's member: assigns partitions to `work`, and ends the process when that breaks a promise."""
 
-    def __init__(self, settings: Settings, group: str, work: Mapping[str, Work]) -> None:
+    def __init__(self, settings: Settings, log: Log, clock: Clock, group: str, work: Mapping[str, Work]) -> None:
         """`work` by topic (as on the broker)."""
-        self._settings = settings
+        self._settings, self._log, self.clock = settings, log, clock
         self._group = group
         self._work = work
         self.consumer: AIOKafkaConsumer = None
         self.partitions: dict[TopicPartition, Partition] = {}
         self.assigned = False
         self.error: BaseException | None = None
-        self.fetched_at = time.monotonic()
+        self.fetched_at = self.clock.monotonic()
         self.committer: Committer | None = None
         self._stopping = False
 
@@ -62,10 +63,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         session_ms = self._settings.session_timeout_ms
         wait_s = 0.5
         while True:
-            self.consumer = AIOKafkaConsumer(
-                **client_options(self._settings),
+            self.consumer = self._log.consumer(
                 group_id=self._group,
-                enable_auto_commit=False,
                 auto_offset_reset="none",
                 session_timeout_ms=session_ms,
                 heartbeat_interval_ms=session_ms // 6,
@@ -177,7 +176,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.debug("fetch_failed", error=repr(error))
                 await asyncio.sleep(poll_s)
                 continue
-            self.fetched_at = time.monotonic()
+            self.fetched_at = self.clock.monotonic()
             count = 0
             for tp, records in batches.items():
                 count += len(records)
@@ -216,6 +215,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             metrics.LAG_SECONDS.labels(*labels).set(partition.lag_s())
             if lag and partition.failure is None and partition.silent_s > self._settings.stall_s:
                 where = f"{partition.topic}/{partition.tp.partition}"
+                log.error("stuck", partition=where, at=_stack(partition.task))
                 self.fail(
                     RuntimeError(f"no progress on {where} for {partition.silent_s:.0f} s with {lag} records waiting")
                 )
@@ -248,3 +248,13 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError) as error:
                 log.warning("broker_unreachable", error=repr(error))
                 await asyncio.sleep(0.5)
+
+
+def _stack(task: "asyncio.Task[None] | None") -> list[str]:
+    """Where a task waits, from the outside in; `Task.get_stack` knows the outermost frame only."""
+    waits: Any = None if task is None else task.get_coro()
+    found = []
+    while (frame := getattr(waits, "cr_frame", None)) is not None:
+        found.append(f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})")
+        waits = waits.cr_await
+    return found

@@ -1,7 +1,6 @@
 """Where every role stands on the broker, asked without joining a group; and the one way to move it by hand."""
 
 import asyncio
-import time
 from collections.abc import Iterable
 
 import structlog
@@ -12,46 +11,49 @@ from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName, RecorderName
 from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Standing, accepted, judge, rewound
 from pipeline.core.span import Span
-from pipeline.edge.clock import now_ms
+from pipeline.edge.clock import Clock, now_ms
 from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.aggregates import AggregatesTopic
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.kafka.connection import Log
 from schemas.topics import AGGREGATES
 
 log = structlog.get_logger()
 
 
-def standings(settings: Settings, roles: Iterable[str] = tuple(READS)) -> list[Standing]:
+async def standings(settings: Settings, roles: Iterable[str] = tuple(READS)) -> list[Standing]:
     """Every role in every partition that it reads, by role, topic, partition; a missing topic is left out."""
-    return asyncio.run(_standings(settings, tuple(roles)))
+    async with Kafka(settings) as log:
+        return await _standings(settings, log, tuple(roles))
 
 
-def standing_of(settings: Settings, role: str, topics: set[str], partition: int) -> Standing | None:
+async def standing_of(settings: Settings, role: str, topics: set[str], partition: int) -> Standing | None:
     """A role in one partition of one of `topics`; None if it does not read it.
 
     Where nothing is committed any more, the aggregator's last record says how far it had come.
     """
-    found = [s for s in standings(settings, [role]) if s.topic in topics and s.partition == partition]
+    found = [s for s in await standings(settings, [role]) if s.topic in topics and s.partition == partition]
     if not found:
         return None
     (standing,) = found
     if role == AGGREGATOR and standing.name is None and standing.problem is None:
-        last = asyncio.run(_last_name(settings, partition))
+        last = await _last_name(settings, partition)
         if last is not None:
             return judge(role, standing.topic, partition, standing.log, (last.low, last.metadata()))
     return standing
 
 
 async def _last_name(settings: Settings, partition: int) -> AggregatorName | None:
-    topic = AggregatesTopic(settings, settings.topic(AGGREGATES.name))
+    topic = AggregatesTopic(Kafka(settings), settings.topic(AGGREGATES.name))
     try:
         return await topic.last_name(partition)
     finally:
         await topic.stop()
 
 
-def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:
+async def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:
     """By partition: what the recorder has committed. Everything before is done. Raises ForeignMetadataError."""
-    found = asyncio.run(kafka.committed(settings, "recorder"))
+    found = await kafka.committed(settings, "recorder")
     return {
         tp.partition: RecorderName.parse(at.offset, at.metadata).from_offset
         for tp, at in found.items()
@@ -59,34 +61,34 @@ def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:
     }
 
 
-def aggregator_names(settings: Settings, topic: str) -> dict[int, AggregatorName]:
+async def aggregator_names(settings: Settings, topic: str) -> dict[int, AggregatorName]:
     """By partition: the aggregator's name. Raises ForeignMetadataError."""
-    found = asyncio.run(kafka.committed(settings, "aggregator"))
+    found = await kafka.committed(settings, "aggregator")
     return {tp.partition: AggregatorName.parse(at.offset, at.metadata) for tp, at in found.items() if tp.topic == topic}
 
 
-def accept_gap(settings: Settings, standing: Standing) -> None:
+async def accept_gap(settings: Settings, standing: Standing) -> None:
     """Lets a role go on at the start of the log. Raises GroupInUseError while a worker of the role runs."""
     name = accepted(standing, now_ms())
     offset = standing.log.start
     partition = TopicPartition(standing.topic, standing.partition)
-    asyncio.run(kafka.commit_for_empty_group(settings, standing.role, partition, offset, name.metadata()))
+    await kafka.commit_for_empty_group(settings, standing.role, partition, offset, name.metadata())
 
 
 class FollowedStandings:
     """Where all roles stand, asked again and again, for one that cannot wait for a broker's answer."""
 
-    def __init__(self, settings: Settings, every_s: float) -> None:
-        self._settings, self._every_s = settings, every_s
+    def __init__(self, settings: Settings, log: Log, clock: Clock, every_s: float) -> None:
+        self._settings, self._log, self._clock, self._every_s = settings, log, clock, every_s
         self._asked_at = 0.0
         self._asking: asyncio.Task[list[Standing]] | None = None
 
     def news(self) -> list[Standing] | None:
         """An answer, once; None while there is none. Asks again when it is time."""
         if self._asking is None:
-            if time.monotonic() - self._asked_at >= self._every_s:
-                self._asked_at = time.monotonic()
-                self._asking = asyncio.create_task(_standings(self._settings, tuple(READS)))
+            if self._clock.monotonic() - self._asked_at >= self._every_s:
+                self._asked_at = self._clock.monotonic()
+                self._asking = asyncio.create_task(_standings(self._settings, self._log, tuple(READS)))
             return None
         if not self._asking.done():
             return None
@@ -105,25 +107,25 @@ class FollowedStandings:
             self._asking = None
 
 
-def rewind(settings: Settings, since_ms: int) -> dict[TopicPartition, int]:
+async def rewind(settings: Settings, since_ms: int) -> dict[TopicPartition, int]:
     """Lets the recorder look again at all that came since; by partition how many records. Raises GroupInUseError."""
-    found = {TopicPartition(s.topic, s.partition): s for s in standings(settings, [RECORDER])}
-    first = asyncio.run(kafka.first_since(settings, list(found), since_ms))
+    found = {TopicPartition(s.topic, s.partition): s for s in await standings(settings, [RECORDER])}
+    first = await kafka.first_since(settings, list(found), since_ms)
     again = {}
     for tp, standing in found.items():
         name = rewound(standing, first[tp][0]) if tp in first else None
         if name is not None:
-            asyncio.run(kafka.commit_for_empty_group(settings, RECORDER, tp, name.from_offset, name.metadata()))
+            await kafka.commit_for_empty_group(settings, RECORDER, tp, name.from_offset, name.metadata())
             again[tp] = standing.next_offset - name.from_offset
     return again
 
 
-async def _standings(settings: Settings, roles: tuple[str, ...]) -> list[Standing]:
+async def _standings(settings: Settings, log: Log, roles: tuple[str, ...]) -> list[Standing]:
     names = {role: [settings.topic(topic.name) for topic in READS[role]] for role in roles}
-    logs = await kafka.ends(settings, sorted({name for wanted in names.values() for name in wanted}))
+    logs = await log.ends(sorted({name for wanted in names.values() for name in wanted}))
     out = []
     for role in roles:
-        committed = await kafka.committed(settings, role)
+        committed = await log.committed(role)
         for tp in sorted(tp for tp in logs if tp.topic in names[role]):
             at = committed.get(tp)
             found = None if at is None else (at.offset, at.metadata)
