@@ -5,7 +5,9 @@ import hashlib
 import smtplib
 import ssl
 from dataclasses import dataclass, field
+from email.header import Header
 from email.message import EmailMessage
+from email.policy import Policy
 from email.utils import formataddr, formatdate, parseaddr
 from pathlib import Path
 from typing import Literal
@@ -30,6 +32,22 @@ class MailServer:
     password: str = field(default="", repr=False)
     sender: str = "inferwatch@localhost"
     ca_file: Path | None = None
+
+
+class _Text(str):
+    """A header that is text: email's own would decode a name like =?utf-8?q?...?=, line breaks and all.
+
+    The two members below are what email asks of a header.
+    """
+
+    name = "Subject"
+    max_count = 1
+
+    def fold(self, *, policy: Policy) -> str:
+        """The header's lines."""
+        plain = self.isascii() and "=?" not in self
+        encoded = Header(str(self), "us-ascii" if plain else "utf-8", header_name=self.name)
+        return f"{self.name}: {encoded.encode(linesep=policy.linesep)}{policy.linesep}"
 
 
 class Mail:
@@ -86,7 +104,7 @@ def mail(notification: Notification, sender: str, addresses: list[str], public_u
     message = EmailMessage()
     message["From"] = formataddr((name or "inferwatch", address))
     message["To"] = ", ".join(addresses)
-    message["Subject"] = subject(notification)
+    message["Subject"] = _Text(subject(notification))
     message["Date"] = formatdate(notification.at_ms / 1000)
     message["Message-ID"] = f"<{notification.idempotency_key}@{domain}>"
     message["References"] = f"<{thread}@{domain}>"

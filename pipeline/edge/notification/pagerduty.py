@@ -7,6 +7,7 @@ import aiohttp
 import orjson
 
 from pipeline.core.notifying.notification import Notification
+from pipeline.core.words import shown
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.posting import post
 from pipeline.edge.notification.wording import details, iso, subject
@@ -51,15 +52,15 @@ def event_body(notification: Notification, key: str, public_url: str) -> dict[st
         body["client_url"] = public_url
     body["payload"] = {
         "summary": subject(notification)[:_SUMMARY_LENGTH_MAX],
-        "source": first.device_id or first.model_id or first.workspace,
+        "source": shown(first.device_id or first.model_id or first.workspace),
         "severity": notification.severity.value,
         "timestamp": iso(first.starts_at_ms),
-        "component": first.model_id or first.device_id or "",
-        "group": notification.group,
+        "component": shown(first.model_id or first.device_id or ""),
+        "group": shown(notification.group),
         "class": first.metric,
         "custom_details": {
             "reason": notification.reason.value,
-            "note": notification.note,
+            "note": shown(notification.note),
             "alerts": [details(event) for event in notification.events[:_DETAILS_MAX]],
             "left_out": notification.left_out + max(0, len(notification.events) - _DETAILS_MAX),
         },
