@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import smtplib
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.header import Header
 from email.message import EmailMessage
@@ -15,6 +16,7 @@ from urllib.parse import unquote
 
 from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
+from pipeline.edge.notification.progress import Progress
 from pipeline.edge.notification.wording import html, subject, text
 
 TIMEOUT_S = 20.0
@@ -50,12 +52,17 @@ class _Text(str):
         return f"{self.name}: {encoded.encode(linesep=policy.linesep)}{policy.linesep}"
 
 
+Answer = tuple[int, bytes]
+
+
 class Mail:
-    """Recipients are mailto:NAME@HOST, several separated by commas."""
+    """Recipients are mailto:NAME@HOST, several separated by commas: who has it does not get it again."""
 
     def __init__(self, server: MailServer, public_url: str) -> None:
         """A connection for each mail: they are few."""
         self._server, self._public_url = server, public_url
+        # Of each address: no answer if it has the mail, else why it never will.
+        self._progress: Progress[dict[str, Answer | None]] = Progress(dict)
 
     async def send(self, notification: Notification) -> Outcome:
         """Hands it to the server."""
@@ -64,10 +71,21 @@ class Mail:
         addresses = addresses_of(notification.recipient)
         if not addresses:
             return Failed(False, "the recipient is no mail address")
+        done = self._progress.of(notification)
         message = mail(notification, self._server.sender, addresses, self._public_url)
-        return await asyncio.to_thread(self._hand_over, message, addresses)
+        refused = await asyncio.to_thread(self._hand_over, message, [one for one in addresses if one not in done])
+        if isinstance(refused, Failed):
+            return refused
+        later = {address: answer for address, answer in refused.items() if 400 <= answer[0] < 500}
+        done |= {address: refused.get(address) for address in addresses if address not in later and address not in done}
+        if later:
+            return Failed(True, _said(later))
+        self._progress.over(notification)
+        never = {address: answer for address, answer in done.items() if answer}
+        return Failed(False, _said(never)) if never else Sent()
 
-    def _hand_over(self, message: EmailMessage, addresses: list[str]) -> Outcome:
+    def _hand_over(self, message: EmailMessage, addresses: list[str]) -> Mapping[str, Answer] | Failed:
+        """Whom the server refused, and how."""
         server = self._server
         context = ssl.create_default_context(cafile=server.ca_file)
         try:
@@ -80,9 +98,9 @@ class Mail:
                     connection.starttls(context=context)
                 if server.user:
                     connection.login(server.user, server.password)
-                refused = connection.send_message(message, to_addrs=addresses)
+                return connection.send_message(message, to_addrs=addresses)
         except smtplib.SMTPRecipientsRefused as error:
-            return _refused(error.recipients)
+            return error.recipients
         except smtplib.SMTPResponseException as error:
             what = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else ""
             return Failed(400 <= error.smtp_code < 500, f"SMTP {error.smtp_code} {what}".rstrip())
@@ -92,8 +110,6 @@ class Mail:
             return Failed(False, f"the server's certificate is not valid: {error.verify_message}")
         except (smtplib.SMTPException, OSError) as error:
             return Failed(True, f"no connection to the mail server, or it broke: {error}")
-        # Some were accepted: again would be twice for them.
-        return Failed(False, _refused(refused).reason) if refused else Sent()
 
 
 def mail(notification: Notification, sender: str, addresses: list[str], public_url: str) -> EmailMessage:
@@ -122,9 +138,8 @@ def addresses_of(recipient: str) -> list[str]:
     return found if sound else []
 
 
-def _refused(recipients: dict[str, tuple[int, bytes]]) -> Failed:
-    codes = sorted({code for code, _ in recipients.values()})
-    words = "; ".join(
-        f"{address}: {code} {text.decode('utf-8', 'replace')}" for address, (code, text) in sorted(recipients.items())
+def _said(refused: Mapping[str, Answer]) -> str:
+    words = (
+        f"{address}: {code} {said.decode('utf-8', 'replace')}" for address, (code, said) in sorted(refused.items())
     )
-    return Failed(all(400 <= code < 500 for code in codes), f"refused by the mail server: {words}")
+    return f"refused by the mail server: {'; '.join(words)}"
