@@ -52,17 +52,17 @@ class Routing:
     def route(self, event: AlertEvent) -> Route:
         """Whom the alert is for."""
         if event.kind is AlertKind.PIPELINE and event.metric == WATCHDOG:
-            return Route(_each(self._defaults.watchdog_recipients))
+            return Route(each_address(self._defaults.watchdog_recipients))
         rule = self._rules.get(event.rule_id) if event.rule_id else None
         if rule is not None and rule.recipients:
-            return Route(_each(rule.recipients), rule.max_per_hour, rule.max_per_day)
+            return Route(each_address(rule.recipients), rule.max_per_hour, rule.max_per_day)
         if rule is None and event.severity.rank < self._defaults.severity_min.rank:
             return Route(())
         limits = (None, None) if rule is None else (rule.max_per_hour, rule.max_per_day)
-        return Route(_each(self._defaults.recipients), *limits)
+        return Route(each_address(self._defaults.recipients), *limits)
 
 
-def _each(recipients: Iterable[str]) -> tuple[str, ...]:
+def each_address(recipients: Iterable[str]) -> tuple[str, ...]:
     """Once each, and every mail address by itself: one that is slow or full delays and fails nobody else."""
     found: dict[str, None] = {}
     for recipient in recipients:

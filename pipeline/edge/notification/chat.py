@@ -100,7 +100,11 @@ def mistake(recipient: str) -> str:
         return f"there is no way to send to {shown(scheme)}:"
     if _FILES.search(recipient):
         return "an address that names a template is refused: it would read a file of ours"
-    return "" if _service(recipient) else f"the address is not one of {scheme}"
+    return (
+        ""
+        if recipient.partition("://")[2].strip("/") and _service(recipient)
+        else f"the address is not one of {scheme}"
+    )
 
 
 def _service(recipient: str) -> Any:

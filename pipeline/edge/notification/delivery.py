@@ -23,6 +23,8 @@ from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
 
 log = structlog.get_logger()
 
+Senders = Mapping[RecipientKind, Sender]
+ATTEMPT_S = 30.0
 Done = Callable[[Notification, Outcome], None]
 
 
@@ -30,7 +32,7 @@ Done = Callable[[Notification, Outcome], None]
 class Patience:
     """How long to try."""
 
-    attempt_s: float = 30.0  # one attempt
+    attempt_s: float = ATTEMPT_S
     wait_s_first: float = 1.0
     wait_s_max: float = 60.0
     give_up_s: float = 3600.0
@@ -42,7 +44,7 @@ class Patience:
 class Delivery:
     """Sends what it is given. `done` is called once for each notification, with what became of it."""
 
-    def __init__(self, senders: Mapping[RecipientKind, Sender], done: Done, patience: Patience | None = None) -> None:
+    def __init__(self, senders: Senders, done: Done, patience: Patience | None = None) -> None:
         """One sender for each kind of recipient."""
         self._senders, self._done, self._patience = senders, done, patience or Patience()
         self._queues: dict[str, asyncio.Queue[Notification]] = {}
@@ -96,7 +98,7 @@ class Delivery:
         retry_s = free_s
         while retry_s <= give_up_s:
             await asyncio.sleep(retry_s - time.monotonic())
-            outcome = await self._attempt(notification)
+            outcome = await attempt(self._senders, notification, patience.attempt_s)
             if isinstance(outcome, Sent) or not outcome.recoverable:
                 break
             metrics.NOTIFICATION_RETRIES.labels(kind_of(notification.recipient).value).inc()
@@ -105,19 +107,6 @@ class Delivery:
             retry_s = max(free_s, time.monotonic() + wait_s * random.uniform(0.8, 1.2))  # noqa: S311
             wait_s = min(2 * wait_s, patience.wait_s_max)
         return outcome, free_s
-
-    async def _attempt(self, notification: Notification) -> Outcome:
-        try:
-            async with asyncio.timeout(self._patience.attempt_s):
-                return await self._senders[kind_of(notification.recipient)].send(notification)
-        except TimeoutError:
-            return Failed(True, "no answer in time")
-        except asyncio.CancelledError as error:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise
-            return _raised(notification, error)
-        except Exception as error:
-            return _raised(notification, error)
 
     def _finish(self, notification: Notification, outcome: Outcome) -> None:
         kind = kind_of(notification.recipient).value
@@ -134,6 +123,21 @@ class Delivery:
             self._done(notification, outcome)
         except Exception as error:  # it stays in the outbox, and the others are still sent
             _raised(notification, error)
+
+
+async def attempt(senders: Senders, notification: Notification, timeout_s: float) -> Outcome:
+    """What became of sending it once. Never raises, unless it is cancelled."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await senders[kind_of(notification.recipient)].send(notification)
+    except TimeoutError:
+        return Failed(True, "no answer in time")
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        return _raised(notification, error)
+    except Exception as error:
+        return _raised(notification, error)
 
 
 def _raised(notification: Notification, error: BaseException) -> Failed:

@@ -12,9 +12,9 @@ from email.policy import Policy
 from email.utils import formataddr, formatdate, parseaddr
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote
 
 from pipeline.core.notifying.notification import Notification
+from pipeline.core.notifying.recipients import mail_addresses
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.progress import Progress
 from pipeline.edge.notification.wording import html, subject, text
@@ -68,9 +68,9 @@ class Mail:
         """Hands it to the server."""
         if not self._server.host:
             return Failed(False, "INFERWATCH_SMTP_HOST is not set")
-        addresses = addresses_of(notification.recipient)
-        if not addresses:
-            return Failed(False, "the recipient is no mail address")
+        if why := mistake(notification.recipient):
+            return Failed(False, why)
+        addresses = mail_addresses(notification.recipient)
         done = self._progress.of(notification)
         message = mail(notification, self._server.sender, addresses, self._public_url)
         refused = await asyncio.to_thread(self._hand_over, message, [one for one in addresses if one not in done])
@@ -130,12 +130,9 @@ def mail(notification: Notification, sender: str, addresses: list[str], public_u
     return message
 
 
-def addresses_of(recipient: str) -> list[str]:
-    """The mail addresses of a recipient; none if one of them is none."""
-    given = unquote(recipient.partition(":")[2].partition("?")[0]).split(",")
-    found = [address.strip() for address in given]
-    sound = all(parseaddr(one)[1] == one and "@" in one and one.isprintable() and " " not in one for one in found)
-    return found if sound else []
+def mistake(recipient: str) -> str:
+    """Why it can never be sent to; "": nothing is known against it."""
+    return "" if mail_addresses(recipient) else "the recipient is no mail address: expected mailto:NAME@HOST"
 
 
 def _said(refused: Mapping[str, Answer]) -> str:
