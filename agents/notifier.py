@@ -4,7 +4,6 @@ One worker is active: whoever owns the single partition of inference.silences. I
 what has one cause belongs in one message, whatever partition it lies in. Others of the role stand by.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -102,14 +101,10 @@ class NotifierWork:
         patience = Patience(give_up_s=self._settings.notify_give_up_s)
         async with self._world.senders() as senders, self._reading(desk) as reader:
             delivery = Delivery(senders, desk.done, patience)
-            broken = asyncio.create_task(delivery.watch())
             try:
-                while not partition.leaving and not broken.done():
+                while not partition.leaving:
                     await self._turn(partition, desk, reader, delivery)
-                if broken.done():
-                    broken.result()
             finally:
-                broken.cancel()
                 await delivery.stop()
         await self._save(desk)
 

@@ -14,9 +14,13 @@ from rich.table import Table
 from pipeline import config
 from pipeline.cli import history
 from pipeline.cli.detect import From, Input, To
+from pipeline.core.notifying.recipients import named
+from pipeline.core.notifying.routing import each_address
 from pipeline.core.rules.wording import quantity
-from pipeline.core.words import duration
+from pipeline.core.words import duration, shown
 from pipeline.edge.kafka import compacted as rules
+from pipeline.edge.notification.outcome import Sent
+from pipeline.edge.notification.rehearsal import rehearse
 from pipeline.edge.operator import rule_file
 from pipeline.edge.operator.history import Only
 from schemas.rejection import Rejected
@@ -24,6 +28,7 @@ from schemas.rule import Rule
 
 app = typer.Typer(no_args_is_help=True, help="Alert rules: list, apply from YAML, delete, test against history.")
 
+_REACHED = "a test message was taken"
 _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
 
@@ -48,6 +53,7 @@ def list_(
 def apply(
     file: Annotated[Path, typer.Argument(help="YAML: a rule, or a list of them")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")] = False,
+    test: Annotated[bool, typer.Option("--test", help="send a test message to each recipient, from here")] = False,
     as_json: _Json = False,
 ) -> None:
     """Put the rules of a file in force, each in place of the one with its rule_id. Others stay as they are."""
@@ -67,11 +73,26 @@ def apply(
         rule.rule_id: "unchanged" if rule not in changed else "changed" if rule.rule_id in known else "created"
         for rule in wanted
     }
+    reached = _reached(settings, wanted) if test else {}
     if as_json:
-        typer.echo(orjson.dumps({"dry_run": dry_run, "rules": outcome}).decode())
-        return
-    for rule_id, what in outcome.items():
-        typer.echo(f"{rule_id}: " + (f"would be {what}" if dry_run and what != "unchanged" else what))
+        told = {"recipients": reached} if test else {}
+        typer.echo(orjson.dumps({"dry_run": dry_run, "rules": outcome, **told}).decode())
+    else:
+        for rule_id, what in outcome.items():
+            typer.echo(f"{rule_id}: " + (f"would be {what}" if dry_run and what != "unchanged" else what))
+        for recipient, what in reached.items():
+            typer.echo(f"{recipient}: {what}")
+    raise typer.Exit(1 if any(what != _REACHED for what in reached.values()) else 0)
+
+
+def _reached(settings: config.Settings, wanted: list[Rule]) -> dict[str, str]:
+    """What became of a test message to each recipient of the rules, and of rules without one."""
+    defaults = settings.default_recipients.recipients
+    recipients = each_address(one for rule in wanted for one in rule.recipients or defaults)
+    return {
+        shown(named(recipient)): _REACHED if isinstance(outcome, Sent) else f"not sent: {shown(outcome.reason)}"
+        for recipient, outcome in asyncio.run(rehearse(settings, recipients)).items()
+    }
 
 
 @app.command()

@@ -1,4 +1,6 @@
-"""Numbers and times in words for people: what many rooms write."""
+"""Numbers, times and other people's names in words for people: what many rooms write."""
+
+from unicodedata import category
 
 import numpy as np
 
@@ -9,6 +11,21 @@ def iso(time_ms: int) -> str:
     """A time for people: 2026-11-24T15:00:10Z, with milliseconds only if there are any."""
     seconds, rest = divmod(time_ms, 1000)
     return f"{np.datetime64(time_ms, 'ms') if rest else np.datetime64(seconds, 's')}Z"
+
+
+# What moves a cursor, ends a line, turns the order of reading, cannot be seen, or is half a character.
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_JOINERS = "\u200c\u200d"  # scripts and emoji need them, and they join nothing of ours
+
+
+def shown(name: str) -> str:
+    """A name as text on one line, whatever it holds: what cannot be shown is written out, as \\x1b or \\u202e."""
+    if name.isprintable():
+        return name
+    return "".join(
+        char.encode("unicode_escape").decode() if category(char) in _UNSEEN and char not in _JOINERS else char
+        for char in name
+    )
 
 
 def duration(seconds: float) -> str:

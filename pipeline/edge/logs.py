@@ -1,13 +1,50 @@
-"""One fact a line: JSON for machines, colours for a person at a terminal. No secret is ever logged."""
+"""One fact a line: JSON for machines, colours for a person at a terminal. No secret, no record, no local variable.
+
+A library that says the same again and again (aiokafka, while a broker is away: three lines every 0.1 s) is folded into
+one line a minute for each kind of message, which says how many there were.
+"""
 
 import logging
+import re
 import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, TextIO
 
 import structlog
 
 from pipeline.config import Settings
+from pipeline.core.words import shown
 
+FOLD_S = 60.0
+KINDS_MAX = 200  # the kinds heard longest ago are forgotten first
+VALUE_LENGTH_MAX = 2000
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+# What differs between two messages of one kind.
+_VARIABLE = re.compile(r"\d+|'[^']*'|\"[^\"]*\"|<[^>]*>|\([^)]*\)|\{[^}]*\}")
+
+
+class Folded(logging.Filter):
+    """Lets one record of each kind through in FOLD_S."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        super().__init__()
+        self._said: dict[tuple[str, int, str], tuple[float, int]] = {}  # when last, and how many since
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is to be said; if so, with how many were not."""
+        kind = record.name, record.levelno, _VARIABLE.sub("#", str(record.msg))[:VALUE_LENGTH_MAX]
+        said_s, more = self._said.pop(kind, (float("-inf"), 0))
+        if record.created - said_s < FOLD_S:
+            self._said[kind] = said_s, more + 1
+            return False
+        self._said[kind] = record.created, 0
+        while len(self._said) > KINDS_MAX:
+            del self._said[next(iter(self._said))]
+        if more:
+            record.msg, record.args = f"{record.getMessage()} (and {more} more like it since the last)", None
+        return True
 
 
 def configure(settings: Settings, **bound: object) -> None:
@@ -18,11 +55,14 @@ def configure(settings: Settings, **bound: object) -> None:
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _bounded,
     ]
-    render: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer() if human else structlog.processors.JSONRenderer()
+    # Plain tracebacks: the boxes of rich show local variables, and so the records of other people.
+    last: list[structlog.typing.Processor] = (
+        [_one_line, structlog.dev.ConsoleRenderer(exception_formatter=_plain)]
+        if human
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
-    last: list[structlog.typing.Processor] = [render] if human else [structlog.processors.format_exc_info, render]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -33,9 +73,29 @@ def configure(settings: Settings, **bound: object) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
+    handler.addFilter(Folded())
     root = logging.getLogger()
     root.handlers = [handler]
     for library in ("clickhouse_connect", "aiokafka"):
         logging.getLogger(library).setLevel(logging.NOTSET)  # the command line keeps them quiet; a worker does not
     root.setLevel(max(level, logging.WARNING))  # libraries are quiet unless something is wrong
     structlog.contextvars.bind_contextvars(**bound)
+
+
+def _bounded(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """No value is longer than a person reads."""
+    for name, value in line.items():
+        if isinstance(value, str) and len(value) > VALUE_LENGTH_MAX:
+            line[name] = f"{value[:VALUE_LENGTH_MAX]} … ({len(value):,} characters)"
+    return line
+
+
+def _plain(out: TextIO, exc_info: Any) -> None:
+    """A traceback's own lines, and nothing of what a terminal would obey."""
+    lines = "".join(traceback.format_exception(*exc_info)).rstrip().split("\n")
+    out.write("\n" + "\n".join(map(shown, lines)))
+
+
+def _one_line(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """For a terminal: what others wrote moves no cursor. JSON escapes it by itself."""
+    return {name: shown(value) if isinstance(value, str) else value for name, value in line.items()}

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -15,6 +16,8 @@ from pipeline.edge.operator.rule_file import RuleFileError
 from schemas.rejection import Rejected
 from schemas.topics import RULES
 from tests.alerting import rule
+from tests.integration.receivers import post_office, receiver
+from tests.integration.test_alerting_faults import in_background
 
 pytestmark = pytest.mark.integration
 
@@ -87,3 +90,46 @@ def test_what_is_no_rule_does_not_hide_the_others(world: Settings, command: Comm
     assert "y: not a rule: missing_field" in out
     command("delete", "x", "y")
     assert list(asyncio.run(rules.read_rules(world))) == ["r"]
+
+
+def test_a_test_message_says_who_can_be_reached_and_pages_nobody(
+    world: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "rules.yaml"
+    with post_office() as post, in_background(receiver()) as hook, in_background(receiver(404)) as gone:
+        post.refusals["gone@example.org"] = "550 nobody of that name"
+        recipients = [
+            "mailto:ann@example.org,gone@example.org", hook.url, gone.url, "pagerduty:key", "alertmanager"
+        ]  # fmt: skip
+        settings = world.model_copy(
+            update={
+                "smtp_host": "127.0.0.1",
+                "smtp_port": post.port,
+                "smtp_security": "plain",
+                "notify_networks": "127.0.0.0/8",
+                "pagerduty_url": hook.url,
+                "alertmanager_url": hook.url,
+            }
+        )
+        for name, value in to_environ(settings).items():
+            monkeypatch.setenv(name, value)
+        file.write_text(json.dumps(msgspec.to_builtins(rule(rule_id="a", recipients=recipients))))
+        result = CliRunner().invoke(verb.app, ["apply", str(file), "--test", "--json"])
+        assert result.exit_code == 1
+        told = json.loads(result.output)
+        assert told["rules"] == {"a": "created"}
+        taken = "a test message was taken"
+        assert list(told["recipients"].values()) == [
+            taken,
+            "not sent: refused by the mail server: gone@example.org: 550 nobody of that name",
+            taken,
+            "not sent: HTTP 404 said the receiver",
+            taken,
+            taken,
+        ]
+        assert gone.url not in result.output
+    [(envelope, mail)] = post.mails
+    assert (envelope.rcpt_tos, mail["Subject"]) == (["ann@example.org"], "[INFERWATCH] test message: inferwatch")
+    bodies = [json.loads(body) for _, body in hook.requests]
+    assert sorted(body["event_action"] for body in bodies if "event_action" in body) == ["resolve"]
+    assert [body["status"] for body in bodies if "status" in body] == ["resolved"]

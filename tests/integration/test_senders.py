@@ -23,7 +23,7 @@ from pipeline.edge.notification.senders import open_senders
 from pipeline.edge.notification.webhook import SIGNATURE_HEADER, signature
 from schemas.alert import AlertEvent, AlertState, Severity
 from tests.alerts import T0, alert
-from tests.integration.receivers import alertmanager, certificate, knows, post_office, receiver, true
+from tests.integration.receivers import Receiver, alertmanager, certificate, knows, post_office, receiver, true
 
 pytestmark = pytest.mark.integration
 
@@ -115,6 +115,50 @@ def test_without_a_mail_server_it_may_work_later() -> None:
     [outcome] = send(mail_settings(free_port(), smtp_security="plain"), notification("mailto:ann@example.com"))
     assert isinstance(outcome, Failed)
     assert outcome.recoverable
+
+
+def test_who_is_greylisted_has_the_mail_later_and_the_others_have_it_once() -> None:
+    async def test() -> None:
+        settings = mail_settings(post.port, smtp_security="plain")
+        async with open_senders(settings) as senders, delivering(senders, QUICK) as (delivery, done):
+            delivery.put(notification("mailto:good@example.org,grey@example.org"))
+            await true(lambda: post.mails)
+            assert done == {}
+            del post.refusals["grey@example.org"]
+            await true(lambda: done)
+            assert done == {"k1": Sent()}
+
+    with post_office() as post:
+        post.refusals["grey@example.org"] = "450 4.2.0 greylisted, try again"
+        asyncio.run(test())
+    assert [envelope.rcpt_tos for envelope, _ in post.mails] == [["good@example.org"], ["grey@example.org"]]
+    first, second = (mail for _, mail in post.mails)
+    assert first["Message-ID"] == second["Message-ID"]
+
+
+def test_one_full_mailbox_is_given_up_and_named_and_the_others_have_their_mail() -> None:
+    async def test() -> None:
+        settings = mail_settings(post.port, smtp_security="plain")
+        async with open_senders(settings) as senders, delivering(senders, QUICK) as (delivery, done):
+            for address in ("full", "good", "gone"):
+                delivery.put(notification(f"mailto:{address}@example.org", idempotency_key=address))
+            delivery.put(notification("mailto:b@example.org,gone@example.org", idempotency_key="both"))
+            await true(lambda: len(done) == 4)
+            why = "refused by the mail server: {}@example.org: {}"
+            assert done == {
+                "good": Sent(),
+                "full": Failed(True, why.format("full", "452 4.2.2 mailbox full")),
+                "gone": Failed(False, why.format("gone", "550 nobody of that name")),
+                "both": Failed(False, why.format("gone", "550 nobody of that name")),
+            }
+
+    with post_office() as post:
+        post.refusals |= {
+            "full@example.org": "452 4.2.2 mailbox full",
+            "gone@example.org": "550 nobody of that name",
+        }
+        asyncio.run(test())
+    assert sorted(envelope.rcpt_tos for envelope, _ in post.mails) == [["b@example.org"], ["good@example.org"]]
 
 
 # Webhooks
@@ -375,15 +419,77 @@ def test_an_idle_recipients_task_ends_and_begins_again() -> None:
     run(test())
 
 
-def test_an_error_that_nobody_expected_ends_the_worker() -> None:
-    class Broken:
-        async def send(self, notification: Notification) -> Outcome:
-            raise KeyError("a mistake of ours")
+def ways(hook: Receiver) -> dict[str, tuple[str, dict[str, Any]]]:
+    """A recipient of each sender that speaks HTTP, and the settings that lead it to the receiver."""
+    address = hook.url.removeprefix("http://").removesuffix("/hook")
+    return {
+        "webhook": (hook.url, {}),
+        "chat": (f"mmost://{address}/abcdefghijklmnopqrstuvwxyz", {}),
+        "alertmanager": ("alertmanager", {"alertmanager_url": hook.url}),
+        "pagerduty": ("pagerduty:key", {"pagerduty_url": hook.url}),
+    }
 
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("way", ["webhook", "chat", "alertmanager", "pagerduty"])
+def test_no_sender_comes_back_before_the_receiver_wants_to_hear_of_it(way: str, status: int) -> None:
     async def test() -> None:
-        async with delivering({RecipientKind.MAIL: Broken()}, QUICK) as (delivery, _):
-            delivery.put(notification("mailto:ann@example.com"))
-            with pytest.raises(KeyError, match="a mistake of ours"):
-                await delivery.watch()
+        async with receiver(status, 200) as hook:
+            hook.headers["Retry-After"] = "1"
+            recipient, fields = ways(hook)[way]
+            settings = Settings(notify_networks=LOCAL, **fields)
+            async with open_senders(settings) as senders, delivering(senders, QUICK) as (delivery, done):
+                for key in ("1", "2"):
+                    delivery.put(notification(recipient, idempotency_key=key))
+                await true(lambda: hook.requests)
+                began = time.monotonic()
+                await true(lambda: len(done) == 2)
+                assert time.monotonic() - began >= 0.9
+                assert done == {"1": Sent(), "2": Sent()}
+                assert len(hook.requests) == 3
+
+    run(test())
+
+
+@pytest.mark.parametrize("way", ["webhook", "chat", "alertmanager", "pagerduty"])
+def test_who_wants_to_be_left_alone_for_longer_than_we_try_is_given_up_at_once(way: str) -> None:
+    async def test() -> None:
+        async with receiver(429) as hook:
+            hook.headers["Retry-After"] = "86400"
+            recipient, fields = ways(hook)[way]
+            settings = Settings(notify_networks=LOCAL, **fields)
+            async with open_senders(settings) as senders, delivering(senders, QUICK) as (delivery, done):
+                delivery.put(notification(recipient))
+                await true(lambda: done)
+                assert isinstance(outcome := done["k1"], Failed)
+                assert "HTTP 429" in outcome.reason
+                assert len(hook.requests) == 1
+
+    run(test())
+
+
+def test_a_chats_answer_says_whether_to_try_again() -> None:
+    async def test() -> None:
+        for status, recoverable in ((404, False), (401, False), (500, True), (429, True)):
+            async with receiver(status) as hook, open_senders(Settings(notify_networks=LOCAL)) as senders:
+                outcome = await senders[RecipientKind.CHAT].send(notification(ways(hook)["chat"][0]))
+            assert isinstance(outcome, Failed)
+            assert (outcome.recoverable, outcome.reason) == (recoverable, f"mmost answers HTTP {status}")
+
+    run(test())
+
+
+def test_of_a_chats_two_channels_the_one_that_has_it_does_not_get_it_again() -> None:
+    async def test() -> None:
+        async with receiver(200, 500, 200) as hook, open_senders(Settings(notify_networks=LOCAL)) as senders:
+            address = hook.url.removeprefix("http://").removesuffix("/hook")
+            recipient = f"mmost://{address}/abcdefghijklmnopqrstuvwxyz?channels=one,two"
+            async with delivering(senders, QUICK) as (delivery, done):
+                delivery.put(notification(recipient))
+                await true(lambda: done)
+                assert done == {"k1": Sent()}
+            channels = [json.loads(body)["channel"] for _, body in hook.requests]
+            assert len(channels) == 3
+            assert channels[1] == channels[2] != channels[0]
 
     run(test())

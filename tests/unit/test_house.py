@@ -25,6 +25,7 @@ CATCH_ALL = {
     "agents/app.py": "to the caller, through a future",
     "pipeline/core/isolation.py": "to an alert: what one key raises ends the judging of that key, not the worker",
     "pipeline/edge/kafka/group/partitions.py": "to the whole worker, which ends with it",
+    "pipeline/edge/notification/delivery.py": "an outcome of one message: it is said, given up, and the rest goes on",
 }
 
 # Addresses of package registries, options that name one, and paths of somebody's machine. Our own tree must work

@@ -159,6 +159,14 @@ def test_an_incident_elsewhere_is_acknowledged_too() -> None:
     assert (told.recipient, told.reason) == (PAGER, Reason.ACKNOWLEDGED)
 
 
+def test_each_mail_address_is_told_by_itself() -> None:
+    both = ["mailto:ann@example.com, bob@example.com%2Ccy@example.com?subject=x", "https://example.com/a,b", ANN]
+    desk = Desk(rule(recipients=both))
+    desk.see(alert())
+    told = {one.recipient for one in desk.until(10)}
+    assert told == {ANN, "mailto:bob@example.com", "mailto:cy@example.com", "https://example.com/a,b"}
+
+
 def test_a_silence_keeps_quiet_and_at_its_end_who_still_fires_is_told() -> None:
     desk = Desk()
     desk.silence(Matcher("model_id", "helmets/.*", is_regex=True), to_s=600)

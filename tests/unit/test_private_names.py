@@ -138,3 +138,18 @@ def test_apprises_services_are_known_send_in_the_calling_thread_and_take_no_for_
     source = inspect.getsource(apprise.NotifyBase.notify)
     assert "Thread" not in source
     assert apprise.NotifyBase.redirects is True
+
+
+def test_apprise_asks_its_tracker_who_has_a_message_and_discords_payload_passes_through_one_function() -> None:
+    from apprise.plugins import base, discord
+
+    assert "_delivery_tracker.get()" in inspect.getsource(base.NotifyBase.is_delivered)
+    assert base._delivery_tracker.get() is None
+    assert list(inspect.signature(discord.NotifyDiscord._send).parameters)[:2] == ["self", "payload"]
+    assert 'payload["allow_mentions"]' in inspect.getsource(discord.NotifyDiscord.ping_payload)
+
+
+def test_requests_takes_its_adapter_by_name_so_that_answers_can_be_listened_to() -> None:
+    import requests
+
+    assert "HTTPAdapter()" in inspect.getsource(requests.Session.__init__)

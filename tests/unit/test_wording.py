@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.notification import Notification, Reason
-from pipeline.core.notifying.recipients import RecipientKind, kind_of, redacted
-from pipeline.edge.notification.mail import addresses_of, mail
+from pipeline.core.notifying.recipients import RecipientKind, kind_of, mail_addresses, redacted
+from pipeline.edge.notification.mail import mail
 from pipeline.edge.notification.pagerduty import DEDUP_KEY_LENGTH_MAX, dedup_key, event_body
 from pipeline.edge.notification.webhook import signature, webhook_body
 from pipeline.edge.notification.wording import NEVER, html, subject, text
@@ -90,7 +90,7 @@ def test_a_mail_has_both_forms_a_thread_and_an_id_of_its_own() -> None:
     ],
 )
 def test_recipients_of_mail(recipient: str, addresses: list[str]) -> None:
-    assert addresses_of(recipient) == addresses
+    assert mail_addresses(recipient) == addresses
 
 
 def test_a_webhook_has_alertmanagers_body() -> None:

@@ -21,6 +21,7 @@ class Reason(Enum):
     ACKNOWLEDGED = "acknowledged"
     WITHHELD = "summary of what was withheld"
     RESENT = "state sent again"  # to Alertmanager, which forgets what it is not told again
+    TEST = "test message"
 
 
 _STRENGTH = list(Reason)

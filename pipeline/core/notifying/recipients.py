@@ -1,7 +1,9 @@
-"""Recipients: by what way each is reached, and how it may be written where others read it."""
+"""Recipients: by what way each is reached, how it may be written where others read it, and mail addresses."""
 
+import re
 from enum import Enum
 from hashlib import blake2b
+from urllib.parse import unquote
 
 from pipeline.core.notifying.routing import ALERTMANAGER
 
@@ -23,6 +25,18 @@ _BY_SCHEME = {
     "https": RecipientKind.WEBHOOK,
 }
 
+# RFC 5321's without quotes and comments, and any letters (SMTPUTF8). No =?, which is the beginning of an encoded word.
+_LOCAL = r"(?!//|.*=\?)[\w!#$%&'*+/=?^`{|}~-]+(?:\.[\w!#$%&'*+/=?^`{|}~-]+)*"
+_DOMAIN = r"(?!-)[\w-]{1,63}(?<!-)(?:\.(?!-)[\w-]{1,63}(?<!-))*"
+_ADDRESS = re.compile(rf"(?=.{{3,254}}$)(?=.{{1,64}}@){_LOCAL}@(?:{_DOMAIN}|\[[\w.:]+\])")
+
+
+def mail_addresses(recipient: str) -> list[str]:
+    """The addresses of mailto:NAME@HOST,NAME@HOST; none if one of them can be none."""
+    given = unquote(recipient.partition(":")[2].partition("?")[0]).split(",")
+    found = [address.strip() for address in given]
+    return found if all(_ADDRESS.fullmatch(one) for one in found) else []
+
 
 def kind_of(recipient: str) -> RecipientKind:
     """By the address's scheme; what is none of ours is for apprise."""
@@ -42,4 +56,5 @@ def redacted(recipient: str) -> str:
 def named(recipient: str) -> str:
     """The same, and told apart from others of its kind."""
     shown = redacted(recipient)
-    return shown if shown == recipient else f"{shown} ({blake2b(recipient.encode(), digest_size=3).hexdigest()})"
+    digest = blake2b(recipient.encode(errors="replace"), digest_size=3)
+    return shown if shown == recipient else f"{shown} ({digest.hexdigest()})"

@@ -1,6 +1,7 @@
 """Whom an alert is for, with which others it belongs together, and which alert makes which other superfluous."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.condition import WATCHDOG
@@ -11,6 +12,7 @@ ALERTMANAGER = "alertmanager"
 # Pipeline alerts that say that our own input is not to be trusted: a silence may be ours then.
 INPUT_METRICS = frozenset({"input_lag_s", "chain_gap", "topic_silence"})
 SILENCE_METRICS = frozenset({"silence_s", "site_silence", "inference_count", "inference_rate", "traffic"})
+_COMMA = re.compile(r",|%2C", re.IGNORECASE)
 OPEN = (AlertState.FIRING, AlertState.ACKNOWLEDGED, AlertState.RECOVERING, AlertState.NO_DATA)
 
 
@@ -50,14 +52,26 @@ class Routing:
     def route(self, event: AlertEvent) -> Route:
         """Whom the alert is for."""
         if event.kind is AlertKind.PIPELINE and event.metric == WATCHDOG:
-            return Route(tuple(dict.fromkeys(self._defaults.watchdog_recipients)))
+            return Route(each_address(self._defaults.watchdog_recipients))
         rule = self._rules.get(event.rule_id) if event.rule_id else None
         if rule is not None and rule.recipients:
-            return Route(tuple(dict.fromkeys(rule.recipients)), rule.max_per_hour, rule.max_per_day)
+            return Route(each_address(rule.recipients), rule.max_per_hour, rule.max_per_day)
         if rule is None and event.severity.rank < self._defaults.severity_min.rank:
             return Route(())
         limits = (None, None) if rule is None else (rule.max_per_hour, rule.max_per_day)
-        return Route(tuple(dict.fromkeys(self._defaults.recipients)), *limits)
+        return Route(each_address(self._defaults.recipients), *limits)
+
+
+def each_address(recipients: Iterable[str]) -> tuple[str, ...]:
+    """Once each, and every mail address by itself: one that is slow or full delays and fails nobody else."""
+    found: dict[str, None] = {}
+    for recipient in recipients:
+        scheme, _, rest = recipient.partition(":")
+        if scheme.lower() == "mailto":
+            found |= dict.fromkeys(f"{scheme}:{one.strip()}" for one in _COMMA.split(rest.partition("?")[0]))
+        else:
+            found[recipient] = None
+    return tuple(found)
 
 
 def cause_of(event: AlertEvent) -> str:

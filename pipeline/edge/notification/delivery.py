@@ -1,14 +1,18 @@
 """Notifications on their way: a queue and a task for each recipient; one that fails or hangs delays only itself.
 
-What may work later is tried again with growing waits, up to a limit; then it is given up, and that is reported. At
-least once: after a failure that may have arrived, the same is sent again with the same idempotency key.
+What may work later is tried again with growing waits, and not before the other side wants to hear of us, up to a limit;
+then it is given up, and that is reported. At least once: after a failure that may have arrived, the same is sent again
+with the same idempotency key. Whatever a sender raises is an outcome of that one message: what is sent comes from an
+outbox that is read again after a restart, and would end every worker in turn.
 """
 
 import asyncio
 import random
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
@@ -19,6 +23,8 @@ from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
 
 log = structlog.get_logger()
 
+Senders = Mapping[RecipientKind, Sender]
+ATTEMPT_S = 30.0
 Done = Callable[[Notification, Outcome], None]
 
 
@@ -26,7 +32,7 @@ Done = Callable[[Notification, Outcome], None]
 class Patience:
     """How long to try."""
 
-    attempt_s: float = 30.0  # one attempt
+    attempt_s: float = ATTEMPT_S
     wait_s_first: float = 1.0
     wait_s_max: float = 60.0
     give_up_s: float = 3600.0
@@ -38,12 +44,11 @@ class Patience:
 class Delivery:
     """Sends what it is given. `done` is called once for each notification, with what became of it."""
 
-    def __init__(self, senders: Mapping[RecipientKind, Sender], done: Done, patience: Patience | None = None) -> None:
+    def __init__(self, senders: Senders, done: Done, patience: Patience | None = None) -> None:
         """One sender for each kind of recipient."""
         self._senders, self._done, self._patience = senders, done, patience or Patience()
         self._queues: dict[str, asyncio.Queue[Notification]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def put(self, notification: Notification) -> None:
         """Takes a notification; never waits. A recipient with too many already does not get it."""
@@ -56,16 +61,11 @@ class Delivery:
             return
         if recipient not in self._tasks:
             self._tasks[recipient] = asyncio.create_task(self._serve(recipient, queue))
-            self._tasks[recipient].add_done_callback(self._ended)
 
     @property
     def waiting(self) -> int:
         """Notifications that are not done yet, but those under way."""
         return sum(queue.qsize() for queue in self._queues.values())
-
-    async def watch(self) -> None:
-        """Waits until something breaks that nobody expected, and raises it."""
-        await asyncio.shield(self._broken)
 
     async def stop(self) -> None:
         """Drops what is left: it is in the notifier's outbox."""
@@ -73,44 +73,40 @@ class Delivery:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._broken.cancel()
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self._broken.done():
-            self._broken.set_exception(error)
 
     async def _serve(self, recipient: str, queue: asyncio.Queue[Notification]) -> None:
+        free_s = 0.0  # before then the other side wants to hear nothing
         while True:
             try:
                 async with asyncio.timeout(self._patience.idle_s):
                     notification = await queue.get()
             except TimeoutError:
-                if queue.empty():  # nothing awaits between this and the end
+                if queue.empty() and time.monotonic() >= free_s:  # nothing awaits between this and the end
                     del self._queues[recipient], self._tasks[recipient]
                     return
                 continue
-            self._finish(notification, await self._deliver(notification))
+            outcome, free_s = await self._deliver(notification, free_s)
+            self._finish(notification, outcome)
 
-    async def _deliver(self, notification: Notification) -> Outcome:
+    async def _deliver(self, notification: Notification, free_s: float) -> tuple[Outcome, float]:
+        """What became of it, and when the other side wants to hear of us again."""
         patience = self._patience
         resent = notification.reason is Reason.RESENT
         give_up_s = time.monotonic() + (patience.resent_give_up_s if resent else patience.give_up_s)
         wait_s = patience.wait_s_first
-        while True:
-            outcome = await self._attempt(notification)
-            if isinstance(outcome, Sent) or not outcome.recoverable or time.monotonic() + wait_s > give_up_s:
-                return outcome
+        outcome: Outcome = Failed(True, "it asked to be left alone for longer than is tried")
+        retry_s = free_s
+        while retry_s <= give_up_s:
+            await asyncio.sleep(retry_s - time.monotonic())
+            outcome = await attempt(self._senders, notification, patience.attempt_s)
+            if isinstance(outcome, Sent) or not outcome.recoverable:
+                break
             metrics.NOTIFICATION_RETRIES.labels(kind_of(notification.recipient).value).inc()
-            await asyncio.sleep(wait_s * random.uniform(0.8, 1.2))  # noqa: S311 - so that not all come at once
+            free_s = time.monotonic() + min(outcome.wait_s, patience.give_up_s)
+            # At random, so that not all come at once.
+            retry_s = max(free_s, time.monotonic() + wait_s * random.uniform(0.8, 1.2))  # noqa: S311
             wait_s = min(2 * wait_s, patience.wait_s_max)
-
-    async def _attempt(self, notification: Notification) -> Outcome:
-        try:
-            async with asyncio.timeout(self._patience.attempt_s):
-                return await self._senders[kind_of(notification.recipient)].send(notification)
-        except TimeoutError:
-            return Failed(True, "no answer in time")
+        return outcome, free_s
 
     def _finish(self, notification: Notification, outcome: Outcome) -> None:
         kind = kind_of(notification.recipient).value
@@ -123,4 +119,33 @@ class Delivery:
                 events=[event.id for event in notification.events[:10]],
             )
         metrics.NOTIFICATIONS.labels(kind, metrics.SENT if isinstance(outcome, Sent) else metrics.FAILED).inc()
-        self._done(notification, outcome)
+        try:
+            self._done(notification, outcome)
+        except Exception as error:  # it stays in the outbox, and the others are still sent
+            _raised(notification, error)
+
+
+async def attempt(senders: Senders, notification: Notification, timeout_s: float) -> Outcome:
+    """What became of sending it once. Never raises, unless it is cancelled."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await senders[kind_of(notification.recipient)].send(notification)
+    except TimeoutError:
+        return Failed(True, "no answer in time")
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        return _raised(notification, error)
+    except Exception as error:
+        return _raised(notification, error)
+
+
+def _raised(notification: Notification, error: BaseException) -> Failed:
+    """Where, but not the error's text: it may hold an address with its key, or what others wrote."""
+    places = [
+        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+    ]
+    what = type(error).__name__
+    log.error("sender_raised", recipient=redacted(notification.recipient), error=what, places=places[-4:])
+    return Failed(False, f"it cannot be sent: {what}, a mistake of ours")

@@ -4,15 +4,19 @@ import asyncio
 import hashlib
 import smtplib
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.header import Header
 from email.message import EmailMessage
+from email.policy import Policy
 from email.utils import formataddr, formatdate, parseaddr
 from pathlib import Path
 from typing import Literal
-from urllib.parse import unquote
 
 from pipeline.core.notifying.notification import Notification
+from pipeline.core.notifying.recipients import mail_addresses
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
+from pipeline.edge.notification.progress import Progress
 from pipeline.edge.notification.wording import html, subject, text
 
 TIMEOUT_S = 20.0
@@ -32,24 +36,56 @@ class MailServer:
     ca_file: Path | None = None
 
 
+class _Text(str):
+    """A header that is text: email's own would decode a name like =?utf-8?q?...?=, line breaks and all.
+
+    The two members below are what email asks of a header.
+    """
+
+    name = "Subject"
+    max_count = 1
+
+    def fold(self, *, policy: Policy) -> str:
+        """The header's lines."""
+        plain = self.isascii() and "=?" not in self
+        encoded = Header(str(self), "us-ascii" if plain else "utf-8", header_name=self.name)
+        return f"{self.name}: {encoded.encode(linesep=policy.linesep)}{policy.linesep}"
+
+
+Answer = tuple[int, bytes]
+
+
 class Mail:
-    """Recipients are mailto:NAME@HOST, several separated by commas."""
+    """Recipients are mailto:NAME@HOST, several separated by commas: who has it does not get it again."""
 
     def __init__(self, server: MailServer, public_url: str) -> None:
         """A connection for each mail: they are few."""
         self._server, self._public_url = server, public_url
+        # Of each address: no answer if it has the mail, else why it never will.
+        self._progress: Progress[dict[str, Answer | None]] = Progress(dict)
 
     async def send(self, notification: Notification) -> Outcome:
         """Hands it to the server."""
         if not self._server.host:
             return Failed(False, "INFERWATCH_SMTP_HOST is not set")
-        addresses = addresses_of(notification.recipient)
-        if not addresses:
-            return Failed(False, "the recipient is no mail address")
+        if why := mistake(notification.recipient):
+            return Failed(False, why)
+        addresses = mail_addresses(notification.recipient)
+        done = self._progress.of(notification)
         message = mail(notification, self._server.sender, addresses, self._public_url)
-        return await asyncio.to_thread(self._hand_over, message, addresses)
+        refused = await asyncio.to_thread(self._hand_over, message, [one for one in addresses if one not in done])
+        if isinstance(refused, Failed):
+            return refused
+        later = {address: answer for address, answer in refused.items() if 400 <= answer[0] < 500}
+        done |= {address: refused.get(address) for address in addresses if address not in later and address not in done}
+        if later:
+            return Failed(True, _said(later))
+        self._progress.over(notification)
+        never = {address: answer for address, answer in done.items() if answer}
+        return Failed(False, _said(never)) if never else Sent()
 
-    def _hand_over(self, message: EmailMessage, addresses: list[str]) -> Outcome:
+    def _hand_over(self, message: EmailMessage, addresses: list[str]) -> Mapping[str, Answer] | Failed:
+        """Whom the server refused, and how."""
         server = self._server
         context = ssl.create_default_context(cafile=server.ca_file)
         try:
@@ -62,9 +98,9 @@ class Mail:
                     connection.starttls(context=context)
                 if server.user:
                     connection.login(server.user, server.password)
-                refused = connection.send_message(message, to_addrs=addresses)
+                return connection.send_message(message, to_addrs=addresses)
         except smtplib.SMTPRecipientsRefused as error:
-            return _refused(error.recipients)
+            return error.recipients
         except smtplib.SMTPResponseException as error:
             what = error.smtp_error.decode("utf-8", "replace") if isinstance(error.smtp_error, bytes) else ""
             return Failed(400 <= error.smtp_code < 500, f"SMTP {error.smtp_code} {what}".rstrip())
@@ -74,8 +110,6 @@ class Mail:
             return Failed(False, f"the server's certificate is not valid: {error.verify_message}")
         except (smtplib.SMTPException, OSError) as error:
             return Failed(True, f"no connection to the mail server, or it broke: {error}")
-        # Some were accepted: again would be twice for them.
-        return Failed(False, _refused(refused).reason) if refused else Sent()
 
 
 def mail(notification: Notification, sender: str, addresses: list[str], public_url: str) -> EmailMessage:
@@ -86,7 +120,7 @@ def mail(notification: Notification, sender: str, addresses: list[str], public_u
     message = EmailMessage()
     message["From"] = formataddr((name or "inferwatch", address))
     message["To"] = ", ".join(addresses)
-    message["Subject"] = subject(notification)
+    message["Subject"] = _Text(subject(notification))
     message["Date"] = formatdate(notification.at_ms / 1000)
     message["Message-ID"] = f"<{notification.idempotency_key}@{domain}>"
     message["References"] = f"<{thread}@{domain}>"
@@ -96,17 +130,13 @@ def mail(notification: Notification, sender: str, addresses: list[str], public_u
     return message
 
 
-def addresses_of(recipient: str) -> list[str]:
-    """The mail addresses of a recipient; none if one of them is none."""
-    given = unquote(recipient.partition(":")[2].partition("?")[0]).split(",")
-    found = [address.strip() for address in given]
-    sound = all(parseaddr(one)[1] == one and "@" in one and one.isprintable() and " " not in one for one in found)
-    return found if sound else []
+def mistake(recipient: str) -> str:
+    """Why it can never be sent to; "": nothing is known against it."""
+    return "" if mail_addresses(recipient) else "the recipient is no mail address: expected mailto:NAME@HOST"
 
 
-def _refused(recipients: dict[str, tuple[int, bytes]]) -> Failed:
-    codes = sorted({code for code, _ in recipients.values()})
-    words = "; ".join(
-        f"{address}: {code} {text.decode('utf-8', 'replace')}" for address, (code, text) in sorted(recipients.items())
+def _said(refused: Mapping[str, Answer]) -> str:
+    words = (
+        f"{address}: {code} {said.decode('utf-8', 'replace')}" for address, (code, said) in sorted(refused.items())
     )
-    return Failed(all(400 <= code < 500 for code in codes), f"refused by the mail server: {words}")
+    return f"refused by the mail server: {'; '.join(words)}"

@@ -17,6 +17,7 @@ class Failed:
 
     recoverable: bool  # it may work later
     reason: str
+    wait_s: float = 0.0  # so long the other side wants to hear nothing
 
 
 Outcome = Sent | Failed

@@ -1,12 +1,14 @@
 """PagerDuty, by its Events API v2: one incident a group, triggered, acknowledged and resolved with it."""
 
 import hashlib
+import re
 from typing import Any
 
 import aiohttp
 import orjson
 
 from pipeline.core.notifying.notification import Notification
+from pipeline.core.words import shown
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.posting import post
 from pipeline.edge.notification.wording import details, iso, subject
@@ -15,6 +17,7 @@ from schemas.alert import AlertState
 PREFIX = "pagerduty:"
 DEFAULT = "default"  # pagerduty:default is the key of the settings
 DEDUP_KEY_LENGTH_MAX = 255
+_KEY = re.compile(r"pagerduty:[\w-]{1,200}", re.ASCII)
 _SUMMARY_LENGTH_MAX = 1024
 _DETAILS_MAX = 20  # events; a post may hold 512 KB
 
@@ -30,6 +33,8 @@ class PagerDuty:
         """Posts one event."""
         if not notification.events:
             return Sent()  # a summary of what was withheld is no incident
+        if why := mistake(notification.recipient):
+            return Failed(False, why)
         key = notification.recipient.removeprefix(PREFIX)
         if key == DEFAULT:
             key = self._default_key
@@ -37,6 +42,11 @@ class PagerDuty:
             return Failed(False, "INFERWATCH_PAGERDUTY_KEY is not set")
         body = orjson.dumps(event_body(notification, key, self._public_url))
         return await post(self._session, self._url, body, {})
+
+
+def mistake(recipient: str) -> str:
+    """Why it can never be sent to; "": nothing is known against it."""
+    return "" if _KEY.fullmatch(recipient) else "expected pagerduty:KEY or pagerduty:default"
 
 
 def event_body(notification: Notification, key: str, public_url: str) -> dict[str, Any]:
@@ -51,15 +61,15 @@ def event_body(notification: Notification, key: str, public_url: str) -> dict[st
         body["client_url"] = public_url
     body["payload"] = {
         "summary": subject(notification)[:_SUMMARY_LENGTH_MAX],
-        "source": first.device_id or first.model_id or first.workspace,
+        "source": shown(first.device_id or first.model_id or first.workspace),
         "severity": notification.severity.value,
         "timestamp": iso(first.starts_at_ms),
-        "component": first.model_id or first.device_id or "",
-        "group": notification.group,
+        "component": shown(first.model_id or first.device_id or ""),
+        "group": shown(notification.group),
         "class": first.metric,
         "custom_details": {
             "reason": notification.reason.value,
-            "note": notification.note,
+            "note": shown(notification.note),
             "alerts": [details(event) for event in notification.events[:_DETAILS_MAX]],
             "left_out": notification.left_out + max(0, len(notification.events) - _DETAILS_MAX),
         },

@@ -1,7 +1,12 @@
 """One HTTP POST, tried once: what its answer means. Redirects are not followed, bodies are not read to the end."""
 
+import re
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+
 import aiohttp
 
+from pipeline.edge import clock
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.targets import GuardedResolver, TargetRefusedError, Targets
 
@@ -32,8 +37,8 @@ async def post(session: aiohttp.ClientSession, url: str, body: bytes, headers: d
                 return Failed(False, f"HTTP {response.status}: redirects are not followed")
             answer = await response.content.read(_ANSWER_BYTES_MAX)
             text = answer.decode("utf-8", "replace").strip()
-            recoverable = response.status >= 500 or response.status in _AGAIN
-            return Failed(recoverable, f"HTTP {response.status} {' '.join(text.split())}".rstrip())
+            said = f"HTTP {response.status} {' '.join(text.split())}".rstrip()
+            return Failed(may_work_later(response.status), said, asked_wait_s(response.headers, text))
     except (aiohttp.InvalidURL, ValueError):
         return Failed(False, "the address is no URL")  # its text would name it, with what is secret in it
     except aiohttp.ClientConnectorError as error:
@@ -45,4 +50,26 @@ async def post(session: aiohttp.ClientSession, url: str, body: bytes, headers: d
         return Failed(True, f"the connection broke: {type(error).__name__}")
 
 
+def may_work_later(status: int) -> bool:
+    """Whether an answer that is no success says nothing about the next attempt."""
+    return status >= 500 or status in _AGAIN
+
+
+def asked_wait_s(headers: Mapping[str, str], answer: str = "") -> float:
+    """How long the other side wants to hear nothing: Retry-After, or where Discord and Telegram say it; 0: no word."""
+    asked = headers.get("Retry-After", "")
+    if not asked and (found := _RETRY_AFTER.search(answer)):
+        asked = found[1]
+    try:
+        return float(asked) if _SECONDS.fullmatch(asked) else _until_s(asked)
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def _until_s(date: str) -> float:
+    return max(0.0, parsedate_to_datetime(date).timestamp() - clock.now_ms() / 1000)
+
+
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
+_RETRY_AFTER = re.compile(r'"retry_after"\s*:\s*(\d[\d.]*)', re.ASCII)
 _TIMEOUT = aiohttp.ClientTimeout(total=TIMEOUT_S, connect=5)

@@ -64,6 +64,10 @@ class Targets:
             _guard.reset(token)
 
 
+# Of an operator that allows whatever can be allowed.
+ANYWHERE = Targets([ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0")])
+
+
 class GuardedResolver(AbstractResolver):
     """aiohttp's resolver: names to judged addresses, and those are what it connects to."""
 

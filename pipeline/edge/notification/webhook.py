@@ -4,16 +4,16 @@ import hashlib
 import hmac
 import ipaddress
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.notification import Notification
 from pipeline.edge.notification.outcome import Failed, Outcome
 from pipeline.edge.notification.posting import post
-from pipeline.edge.notification.targets import TargetRefusedError, Targets
+from pipeline.edge.notification.targets import ANYWHERE, TargetRefusedError, Targets
 from pipeline.edge.notification.wording import NEVER, annotations, iso
 from schemas.alert import AlertEvent, AlertState
 
@@ -29,19 +29,29 @@ class Webhook:
 
     async def send(self, notification: Notification) -> Outcome:
         """Posts it once."""
-        try:
-            host = urlsplit(notification.recipient).hostname or ""
-            if _is_address(host):  # such hosts are not resolved, so the session does not judge them
-                self._targets.check(host)
-        except TargetRefusedError as error:
-            return Failed(False, str(error))
-        except ValueError:
-            return Failed(False, "the address is no URL")
+        if why := mistake(notification.recipient, self._targets):
+            return Failed(False, why)
         body = orjson.dumps(webhook_body(notification, self._public_url))
         headers = {"Idempotency-Key": notification.idempotency_key}
         if self._secret:
             headers[SIGNATURE_HEADER] = signature(self._secret, body)
         return await post(self._session, notification.recipient, body, headers)
+
+
+def mistake(recipient: str, targets: Targets = ANYWHERE) -> str:
+    """Why it can never be sent to; "": nothing is known against it. Where a name leads is judged when it is asked."""
+    try:
+        host = URL(recipient).host or ""
+        if _is_address(host):  # such hosts are not resolved, so the session does not judge them
+            targets.check(host)
+    except TargetRefusedError as error:
+        return str(error)
+    except ValueError:
+        return "the address is no URL"
+    sound = (
+        host and all(len(label) <= 63 for label in host.split(".")) and recipient.isprintable() and " " not in recipient
+    )
+    return "" if sound else "the address is no URL"
 
 
 def signature(secret: str, body: bytes) -> str:

@@ -1,5 +1,10 @@
-"""The words of a notification: for people as text and HTML, for machines as Alertmanager and PagerDuty show them."""
+"""The words of a notification: for people as text and HTML, for machines as Alertmanager and PagerDuty show them.
 
+Names come from whoever may publish an event. For people each is text on one line, whatever it holds (`shown`, or what a
+sender asks for beyond it); for machines a label is exactly what it was.
+"""
+
+from collections.abc import Callable
 from html import escape
 from typing import Any
 
@@ -7,7 +12,10 @@ import numpy as np
 
 from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.words import shown
 from schemas.alert import AlertEvent, AlertState
+
+Say = Callable[[str], str]  # how what others wrote is put among our own words
 
 NEVER = "0001-01-01T00:00:00Z"  # Go's zero time: Alertmanager's "has not ended"
 _SUBJECT_LENGTH_MAX = 200
@@ -19,27 +27,27 @@ def iso(ms: int) -> str:
     return f"{np.datetime64(ms, 'ms')}Z"
 
 
-def subject(notification: Notification) -> str:
+def subject(notification: Notification, say: Say = shown) -> str:
     """One line: how bad, what, how many more."""
     events = notification.events
     if not events:
-        return f"[INFERWATCH] {notification.reason.value}: {notification.group}"[:_SUBJECT_LENGTH_MAX]
+        return f"[INFERWATCH] {notification.reason.value}: {say(notification.group)}"[:_SUBJECT_LENGTH_MAX]
     first = next((event for event in events if event.state is not AlertState.RESOLVED), events[0])
     head = notification.severity.value.upper() if notification.is_open else "RESOLVED"
     more = len(events) + notification.left_out - 1
     tail = f" (+{more} more)" if more else ""
-    text = f"[{head}] {' '.join((first.summary or named(first)).split())}"
+    text = f"[{head}] {say(' '.join((first.summary or named(first)).split()))}"
     return text[: _SUBJECT_LENGTH_MAX - len(tail)] + tail
 
 
-def text(notification: Notification, link: str = "") -> str:
+def text(notification: Notification, link: str = "", say: Say = shown) -> str:
     """All of it, for people, without markup."""
     lines = [f"Why you are told: {notification.reason.value}."]
     if notification.note:
-        lines.append(notification.note)
+        lines.append(say(notification.note))
     for event in notification.events:
-        lines += ["", f"{_head(event)}: {event.summary}"]
-        lines += [f"  {name}: {value}" for name, value in _facts(event)]
+        lines += ["", f"{_head(event)}: {say(event.summary)}"]
+        lines += [f"  {say(name)}: {say(value)}" for name, value in _facts(event)]
         lines.append(f"  id: {event.id}")
     if notification.left_out:
         lines += ["", f"... and {notification.left_out} more."]
@@ -51,14 +59,14 @@ def text(notification: Notification, link: str = "") -> str:
 def html(notification: Notification, link: str = "") -> str:
     """The same for mail programs; every value is escaped."""
     parts = ['<html><body style="font-family: sans-serif">']
-    parts.append(f"<p>Why you are told: <b>{escape(notification.reason.value)}</b>. {escape(notification.note)}</p>")
+    parts.append(f"<p>Why you are told: <b>{escape(notification.reason.value)}</b>. {_html(notification.note)}</p>")
     for event in notification.events:
         colour = _COLOURS["resolved" if event.state is AlertState.RESOLVED else event.severity.value]
         parts.append(
             f'<div style="border-left: 4px solid {colour}; padding-left: 12px; margin: 12px 0">'
-            f'<b style="color: {colour}">{escape(_head(event))}</b><br>{escape(event.summary)}<table>'
+            f'<b style="color: {colour}">{escape(_head(event))}</b><br>{_html(event.summary)}<table>'
         )
-        parts += [f"<tr><td>{escape(name)}</td><td>{escape(value)}</td></tr>" for name, value in _facts(event)]
+        parts += [f"<tr><td>{_html(name)}</td><td>{_html(value)}</td></tr>" for name, value in _facts(event)]
         parts.append(f"<tr><td>id</td><td>{escape(event.id)}</td></tr></table></div>")
     if notification.left_out:
         parts.append(f"<p>… and {notification.left_out} more.</p>")
@@ -78,7 +86,12 @@ def named(event: AlertEvent) -> str:
 
 def annotations(event: AlertEvent) -> dict[str, str]:
     """What Alertmanager shows of it."""
-    facts = {"summary": event.summary, "state": event.state.value, "id": event.id, "fingerprint": event.fingerprint}
+    facts = {
+        "summary": shown(event.summary),
+        "state": event.state.value,
+        "id": event.id,
+        "fingerprint": event.fingerprint,
+    }
     return facts | {name: value for name, value in _facts(event) if name in ("seen", "expected", "threshold")}
 
 
@@ -101,6 +114,10 @@ def emphasis(notification: Notification) -> str:
     if notification.reason is Reason.WITHHELD:
         return "info"
     return notification.severity.value if notification.is_open else "resolved"
+
+
+def _html(words: str) -> str:
+    return escape(shown(words))
 
 
 def _head(event: AlertEvent) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.edge.notification import addressing
 from schemas import rule
 from schemas.rule import Rule
 
@@ -42,6 +43,8 @@ def read(path: Path) -> list[Rule]:
         name = one.get("rule_id") if isinstance(one, dict) else None
         where = f"rule {number}" + (f" ({name})" if isinstance(name, str) else "")
         wrong = rule.mistakes(one)
+        if not any(mistake.startswith("recipients") for mistake in wrong):
+            wrong += addressing.mistakes(one.get("recipients", []) if isinstance(one, dict) else [])
         found += [f"{where}: {mistake}" for mistake in wrong]
         if isinstance(name, str) and name in rules:
             found.append(f"{where}: rule_id: another rule in the file has the same")
