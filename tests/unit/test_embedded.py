@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -22,10 +23,12 @@ import pytest
 from pipeline.config import load
 from pipeline.edge.local import EmbeddedError, Progress, directory, jars
 from pipeline.edge.local.clickhouse import Passwords, users_xml
-from pipeline.edge.local.engine import Engine
+from pipeline.edge.local.engine import Engine, complaint
 from pipeline.edge.local.jars import Jar, fetched_jars, locked_jars
 from pipeline.edge.local.java import find_java, java_version
+from pipeline.edge.local.kafka import live_brokers
 from pipeline.edge.local.layout import chosen_ports, endpoints, kept_secrets, settings_for
+from pipeline.edge.local.patience import Patience, Signs
 from pipeline.edge.local.ports import free_port, free_ports, is_free
 from pipeline.edge.local.process import Child, rotate, tail
 from pipeline.edge.local.stack import Stack
@@ -324,11 +327,91 @@ def test_a_child_that_ends_at_once_says_why(tmp_path: Path, says: str, reason: s
         program.start()
 
 
-def test_a_child_that_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_a_child_that_stands_still_is_given_up(tmp_path: Path) -> None:
     program = Program("it", tmp_path, "import time; time.sleep(600)")
-    with pytest.raises(EmbeddedError, match="it does not answer after 0 s"):
-        program.start(timeout_s=0.1)
+    with pytest.raises(
+        EmbeddedError, match=r"it does not answer \d s after its start, and nothing of it has moved for"
+    ):
+        program.start(timeout_s=0.3)
     assert gone(program.pid)
+
+
+@pytest.mark.parametrize(
+    "works",
+    [
+        "print('at it', flush=True); time.sleep(0.05)",
+        "sum(range(100_000))",
+        "open('data/' + str(time.monotonic_ns()), 'w').close(); time.sleep(0.05)",
+    ],
+    ids=["writes a log", "uses the CPU", "makes files"],
+)
+def test_a_child_that_gets_on_is_waited_for_however_long_it_takes(tmp_path: Path, works: str) -> None:
+    (tmp_path / "data").mkdir()
+    text = (
+        f"import os, time; os.chdir({str(tmp_path)!r}); end = time.monotonic() + 4\n"
+        f"while time.monotonic() < end: {works}\n" + SLEEPER
+    )
+    program = Program("it", tmp_path, text, directory=tmp_path)
+    program.start(timeout_s=2)
+    program.stop()
+
+
+def observed(*signs: tuple[float, float, int]) -> Patience:
+    patience = Patience(0, Signs())
+    for now_s, cpu_s, written in signs:
+        patience.observe(now_s, Signs(cpu_s, written))
+    return patience
+
+
+def test_patience_ends_when_nothing_moves_or_only_the_cpu_or_nothing_comes_of_it() -> None:
+    assert observed((59, 0, 0)).spent == ""
+    assert observed((60, 0, 0)).spent == "nothing of it has moved for 60 s"
+    assert observed((59, 0, 1), (118, 0, 1)).spent == ""
+    assert observed((50, 0.1, 0), (100, 0.2, 0)).spent == "nothing of it has moved for 100 s"  # an idle JVM
+    turning = [(t, t / 10, 0) for t in range(0, 700, 50)]
+    assert observed(*turning[:12]).spent == ""
+    assert observed(*turning).spent == "it uses the CPU and has written nothing for 650 s"
+    assert observed(*((t, 0, t) for t in range(0, 1800, 50))).spent == ""
+    assert observed(*((t, 0, t) for t in range(0, 1801, 50))).spent == "it has been at it for 1800 s"
+    assert observed((20, 0.3, 0), (45, 0.4, 0)).story == "45 s, 0.4 s of CPU time, last sign of work 25 s ago"
+
+
+def test_of_a_stack_trace_the_first_line_is_shown() -> None:
+    trace = """\
+2026-11-28 INFO starting
+Exception in thread "main" java.lang.RuntimeException: No readable meta.properties files found.
+\tat org.apache.kafka.metadata.ExceptionThrower$1.run(ExceptionThrower.java:125)
+\tat java.base/java.lang.Thread.run(Thread.java:1)
+Caused by: java.io.IOException: inside
+\t... 5 more
+\tat kafka.tools.StorageTool.main(StorageTool.scala)
+"""
+    assert complaint(trace).endswith("RuntimeException: No readable meta.properties files found.")
+    assert complaint("all is well\n") == ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+        b"",
+        struct.pack(">iiii", 12, 77, 0, 1),
+        struct.pack(">iiii", 12, 1, 0, 541_221_220),
+        bytes(4),
+        b"\xff" * 4096,
+    ],
+)
+def test_what_is_no_answer_of_a_kafka_is_none(answer: bytes) -> None:
+    def reply(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(reply, server)
+        with pytest.raises((ValueError, OSError)):
+            live_brokers(server.getsockname()[1])
 
 
 def test_an_engine_does_not_start_where_another_has_its_port_or_its_data(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from xml.sax.saxutils import escape
 from pipeline.edge.local import EmbeddedError, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse_server import engine_file
 from pipeline.edge.local.engine import Engine
-from pipeline.edge.local.ports import HOST
+from pipeline.edge.local.ports import HOST, PROBE_S
 from pipeline.edge.local.process import Child
 
 MEMORY_BYTES = 3_000_000_000
@@ -149,12 +149,15 @@ class EmbeddedClickHouse(Engine):
             host=HOST,
             http=self.http_port,
             native=self.native_port,
-            log=escape(str(self._server_log)),
-            error_log=escape(str(self._error_log)),
+            # relative, as it is started in its directory: whatever that is called, no syntax is in the way
+            log=escape(os.path.relpath(self._server_log, self.directory)),
+            error_log=escape(os.path.relpath(self._error_log, self.directory)),
             memory=self._memory_bytes,
         )
         for name, text in (("config.xml", config), ("users.xml", users_xml(self.passwords, self._databases))):
-            with open(os.open(self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            with open(
+                os.open(self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+            ) as file:
                 file.write(text)
 
     def _make_child(self) -> Child:
@@ -163,10 +166,11 @@ class EmbeddedClickHouse(Engine):
 
     def answers(self) -> bool:
         """Does `/ping` say Ok?"""
-        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=1)
+        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=PROBE_S)
         try:
             connection.request("GET", "/ping")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            response = connection.getresponse()
+            return response.status == http.HTTPStatus.OK and response.read(10) == b"Ok.\n"
         except (OSError, http.client.HTTPException):
             return False
         finally:

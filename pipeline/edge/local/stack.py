@@ -14,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aiokafka.errors import KafkaError
+
 from pipeline.config import Settings, load
-from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.kafka.client import KafkaUnavailable, create_topics
 from pipeline.edge.local import EmbeddedError, Progress, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse
 from pipeline.edge.local.directory import DirectoryLock, check_space, write_private_json
@@ -23,9 +25,11 @@ from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.kafka import EmbeddedKafka
 from pipeline.edge.local.layout import SERVER_PORTS, chosen_ports, endpoints, kept_secrets, servers, settings_for
 from pipeline.edge.local.worker import Worker
+from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.migrations import migrate
 
-READY_S = 60.0
+BEHIND_S = 60.0  # a worker that works, but is not ready by then, has something to catch up with
+SAY_S = 20.0  # after which it is said what is waited for; the next time after twice as long
 HEALTHY_S = 60.0  # who has lived this long is restarted at once when it ends
 WAIT_S_MAX = 30.0
 _POLL_S = 0.1
@@ -77,8 +81,7 @@ class Stack:
                 self._notice(warning)
             self._make_servers()
             await self._start_servers()
-            await self._step("Topics", create_topics(self.settings))
-            await self._step("Tables", asyncio.to_thread(migrate, self.settings))
+            await self._prepare_servers()
             await self._start_workers()
             self._write_endpoints()
         except BaseException:
@@ -139,6 +142,12 @@ class Stack:
         assert self.clickhouse is not None
         await _together(self._bring_up("ClickHouse", self.clickhouse), self._bring_up("Kafka", self.kafka))
 
+    async def _prepare_servers(self) -> None:
+        assert self.kafka is not None
+        assert self.clickhouse is not None
+        await self._step("Topics", lambda: create_topics(self.settings), self.kafka)
+        await self._step("Tables", lambda: asyncio.to_thread(migrate, self.settings), self.clickhouse)
+
     async def _start_workers(self) -> None:
         await _together(*(self._bring_up(role.capitalize(), worker) for role, worker in self.workers.items()))
 
@@ -146,15 +155,23 @@ class Stack:
         await asyncio.to_thread(engine.prepare, self._tell)
         self._tell(Progress(step))
         engine.spawn()
-        if not await self._ready(engine):
-            if not (isinstance(engine, Worker) and await asyncio.to_thread(engine.healthy)):
-                raise EmbeddedError(engine.too_slow(READY_S))
-            self._notice(f"{engine.name} works but is not ready yet (it may be behind); its log is {engine.log}")
+        await self._wait_ready(engine, step)
         self._tell(Progress(step, 1, 1))
 
-    async def _step(self, step: str, work: Awaitable[object]) -> None:
+    async def _step(self, step: str, work: Callable[[], Awaitable[object]], engine: Engine) -> None:
+        """Work that `engine` does for us, which may take its time as well."""
         self._tell(Progress(step))
-        await work
+        patience = engine.patience()
+        while True:
+            try:
+                await work()
+                break
+            except (KafkaUnavailable, ClickHouseUnavailable, KafkaError, TimeoutError) as error:
+                is_passing = not isinstance(error, KafkaError) or error.retriable
+                if not is_passing or not engine.alive or engine.waits_in_vain(patience):
+                    raise
+                self._notice(f"{engine.name} is slow: {patience.story}; asked again")
+                await asyncio.sleep(1)
         self._tell(Progress(step, 1, 1))
 
     def _tell(self, progress: Progress) -> None:
@@ -162,14 +179,21 @@ class Stack:
             raise EmbeddedError("stopped while starting")
         self._progress(progress)
 
-    async def _ready(self, engine: Engine) -> bool:
-        """Waits until it answers; False when it lives but does not in time."""
-        deadline = time.monotonic() + READY_S
+    async def _wait_ready(self, engine: Engine, step: str = "") -> None:
+        """Waits until it answers, for as long as it gets on. Raises EmbeddedError when it stands still."""
+        patience, say_s = engine.patience(), SAY_S
         while not await asyncio.to_thread(engine.ready):
-            if time.monotonic() > deadline:
-                return False
+            if engine.waits_in_vain(patience):
+                raise EmbeddedError(engine.too_slow(patience))
+            if patience.waited_s >= BEHIND_S and isinstance(engine, Worker) and await asyncio.to_thread(engine.healthy):
+                self._notice(f"{engine.name} works but is not ready yet (it may be behind); its log is {engine.log}")
+                return
+            if step:
+                self._tell(Progress(step, detail=patience.story if patience.waited_s >= SAY_S / 2 else ""))
+            if patience.waited_s >= say_s:
+                say_s *= 2
+                self._notice(f"{engine.name} does not answer yet, but works: {patience.story}")
             await asyncio.sleep(_POLL_S)
-        return True
 
     async def _supervise(self, engine: Engine) -> None:
         wait_s = 0.5
@@ -191,10 +215,13 @@ class Stack:
         try:
             engine.spawn()
             self._write_endpoints()
-            back = await self._ready(engine)
+            await self._wait_ready(engine)
         except EmbeddedError as error:
-            return str(error)
-        self._notice(f"{engine.name} is back" if back else engine.too_slow(READY_S))
+            if not engine.alive:
+                return str(error)
+            self._notice(str(error))
+        else:
+            self._notice(f"{engine.name} is back")
         return ""
 
     def _write_endpoints(self) -> None:
