@@ -28,6 +28,7 @@ from pipeline.edge.local.jars import Jar, fetched_jars, locked_jars
 from pipeline.edge.local.java import find_java, java_version
 from pipeline.edge.local.kafka import live_brokers
 from pipeline.edge.local.layout import chosen_ports, endpoints, kept_secrets, settings_for
+from pipeline.edge.local.machine import check_machine
 from pipeline.edge.local.patience import Patience, Signs
 from pipeline.edge.local.ports import free_port, free_ports, is_free
 from pipeline.edge.local.process import Child, rotate, tail
@@ -268,6 +269,23 @@ def test_a_nearly_full_disk_is_said_before_it_is_full(tmp_path: Path, monkeypatc
     monkeypatch.setattr(directory, "FREE_BYTES_MIN", 10**18)
     with pytest.raises(EmbeddedError, match="free some space or choose a directory on another disk"):
         directory.check_space(tmp_path)
+
+
+def test_a_clock_that_is_wrong_is_said(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text("{}")
+    os.utime(tmp_path / "ports.json", (1_800_000_000, 1_800_000_000))
+    assert check_machine(tmp_path, now_s=1_800_000_000) == []
+    assert check_machine(tmp_path, now_s=1_799_996_400) == [
+        f"the clock of this machine says 2027-01-15 07:00 UTC, but {tmp_path} was written 3600 s later than that; "
+        "set the clock (NTP): windows close by it"
+    ]
+    with pytest.raises(EmbeddedError, match=r"this machine says 1970-01-01 00:16 UTC; set it first \(NTP\)"):
+        check_machine(tmp_path, now_s=1000)
+
+
+def test_a_disk_keeps_room_for_kafka_last(tmp_path: Path) -> None:
+    room = directory.Room.of(tmp_path)
+    assert 0 < room.kafka_bytes < room.merge_bytes < room.insert_bytes < directory.FREE_BYTES_MIN
 
 
 # --- child processes

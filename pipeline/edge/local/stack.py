@@ -20,10 +20,11 @@ from pipeline.config import Settings, load
 from pipeline.edge.kafka.client import KafkaUnavailable, create_topics
 from pipeline.edge.local import EmbeddedError, Progress, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse
-from pipeline.edge.local.directory import DirectoryLock, check_space, write_private_json
+from pipeline.edge.local.directory import DirectoryLock, Room, free_bytes, write_private_json
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.kafka import EmbeddedKafka
 from pipeline.edge.local.layout import SERVER_PORTS, chosen_ports, endpoints, kept_secrets, servers, settings_for
+from pipeline.edge.local.machine import check_machine
 from pipeline.edge.local.worker import Worker
 from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.migrations import migrate
@@ -55,6 +56,7 @@ class Stack:
         self._progress, self._notice = progress, notice
         self._lock = DirectoryLock(self.directory)
         self._stopping = False
+        self._has_room = asyncio.Event()  # for Kafka, on the disk
         self._supervisors: list[asyncio.Task[None]] = []
         self._api_key = ""
         self.settings = self._base
@@ -74,10 +76,11 @@ class Stack:
     async def start(self) -> None:
         """Starts all and returns when all is ready; whatever goes wrong, nothing is left running."""
         self._stopping = False
+        self._has_room.set()
         self._lock.acquire()
         try:
             self.endpoints_file.unlink(missing_ok=True)
-            if warning := check_space(self.directory):
+            for warning in check_machine(self.directory):
                 self._notice(warning)
             self._make_servers()
             await self._start_servers()
@@ -87,7 +90,8 @@ class Stack:
         except BaseException:
             await self.stop()
             raise
-        self._supervisors = [asyncio.create_task(self._supervise(engine)) for engine in self._engines()]
+        watches = [self._watch_disk(), *(self._supervise(engine) for engine in self._engines())]
+        self._supervisors = [asyncio.create_task(watch) for watch in watches]
 
     async def stop(self) -> None:
         """Stops workers, then ClickHouse, then Kafka: each may finish what it has begun."""
@@ -203,12 +207,36 @@ class Stack:
                 await asyncio.sleep(_POLL_S)
             if time.monotonic() - started >= HEALTHY_S:
                 wait_s = 0.5
-            problem = engine.ended()
+            if engine is self.kafka and not self._has_room.is_set():
+                await self._has_room.wait()
+                problem = await self._again(engine)
+            else:
+                problem = engine.ended()
             while problem:
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
                 self._notice(f"{problem}; started again in {wait_s:.0f} s")
                 await asyncio.sleep(wait_s)
                 problem = await self._again(engine)
+
+    async def _watch_disk(self) -> None:
+        """Kafka would die of a full disk, in the middle of a record: stopped in order before, it comes back whole."""
+        assert self.kafka is not None
+        room, inserts = Room.of(self.directory), True
+        while True:
+            free = free_bytes(self.directory)
+            told = f"only {free / 1e6:.0f} MB free on the disk of {self.directory}"
+            if inserts and free < room.insert_bytes:
+                inserts = False
+                self._notice(f"{told}: ClickHouse takes nothing in, records wait in Kafka; free some space")
+            elif free >= 2 * room.insert_bytes:
+                inserts = True
+            if self._has_room.is_set() and free < room.kafka_bytes:
+                self._has_room.clear()
+                self._notice(f"{told}: Kafka stands still until {room.merge_bytes / 1e6:.0f} MB are free")
+                await asyncio.to_thread(self.kafka.stop)
+            elif free >= room.merge_bytes:
+                self._has_room.set()
+            await asyncio.sleep(_POLL_S)
 
     async def _again(self, engine: Engine) -> str:
         """Starts it once more; what went wrong, or ''."""
