@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.data_dir import DEFAULT, settings_for_verb
 from pipeline.config import load
 from pipeline.edge.local import EmbeddedError, Progress, directory, jars
 from pipeline.edge.local.clickhouse import Passwords, users_xml
@@ -251,7 +252,42 @@ def test_endpoints_have_exactly_the_names_that_were_agreed() -> None:
         "api_key": "key",
         "pids": {"kafka": 3},
         "workers": {"recorder": {"metrics": "http://127.0.0.1:4/metrics"}},
+        "settings": {
+            "INFERWATCH_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+            "INFERWATCH_CLICKHOUSE_URL": "http://127.0.0.1:2",
+            "INFERWATCH_CLICKHOUSE_USER": "writer",
+            "INFERWATCH_CLICKHOUSE_ADMIN_USER": "admin",
+            "INFERWATCH_CLICKHOUSE_READER_USER": "reader",
+        },
     }
+
+
+def test_a_verb_finds_what_runs_in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("INFERWATCH_")]:
+        monkeypatch.delenv(name)
+    started = load({"INFERWATCH_TOPIC_PREFIX": "mine.", "INFERWATCH_SMTP_PASSWORD": "s", "INFERWATCH_WEB_PORT": "7"})
+    there = {}
+    for folder in (DEFAULT, Path("else/where")):
+        folder.mkdir(parents=True)
+        passwords = kept_secrets(folder).passwords
+        there[folder] = settings_for(started, f"127.0.0.1:{len(there) + 1}", "http://127.0.0.1:2", passwords)
+        (folder / "endpoints.json").write_text(json.dumps(endpoints(there[folder], "key", {}, {})))
+    asked = load({})
+    assert settings_for_verb(None) == asked  # nothing runs there any more
+    with pytest.raises(EmbeddedError, match="no inferwatch up is ready in else/where; start it: inferwatch up --data"):
+        settings_for_verb(Path("else/where"))
+    locks = [directory.DirectoryLock(folder) for folder in there]
+    for lock in locks:
+        lock.acquire()
+    expected = {"smtp_password": asked.smtp_password, "web_port": asked.web_port}
+    assert settings_for_verb(None) == there[DEFAULT].model_copy(update=expected)
+    assert settings_for_verb(Path("else/where")) == there[Path("else/where")].model_copy(update=expected)
+    monkeypatch.setenv("INFERWATCH_KAFKA_BOOTSTRAP", "other:9092")
+    assert settings_for_verb(None).kafka_bootstrap == "other:9092"
+    assert settings_for_verb(DEFAULT).kafka_bootstrap == "127.0.0.1:1"
+    for lock in locks:
+        lock.release()
 
 
 def test_a_directory_in_use_is_refused_with_the_holders_pid(tmp_path: Path) -> None:

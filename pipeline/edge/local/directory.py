@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from pipeline.edge.local import EmbeddedError
 
+LOCK = "lock"
 FREE_BYTES_MIN = 500_000_000
 FREE_BYTES_LOW = 2_000_000_000
 _ROOM_BYTES = 480_000_000
@@ -35,7 +36,7 @@ class DirectoryLock:
     """Held by one process at a time; the kernel lets go of it when the holder dies."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "lock"
+        self._path = directory / LOCK
         self._fd: int | None = None
 
     def acquire(self) -> None:
@@ -67,6 +68,21 @@ class DirectoryLock:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+
+def is_held(directory: Path) -> bool:
+    """Has a living process the lock of a directory?"""
+    try:
+        fd = os.open(directory / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def free_bytes(directory: Path) -> int:

@@ -23,7 +23,15 @@ from pipeline.edge.local.clickhouse import EmbeddedClickHouse
 from pipeline.edge.local.directory import DirectoryLock, Room, free_bytes, write_private_json
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.kafka import EmbeddedKafka
-from pipeline.edge.local.layout import SERVER_PORTS, chosen_ports, endpoints, kept_secrets, servers, settings_for
+from pipeline.edge.local.layout import (
+    ENDPOINTS,
+    SERVER_PORTS,
+    chosen_ports,
+    endpoints,
+    kept_secrets,
+    servers,
+    settings_for,
+)
 from pipeline.edge.local.machine import check_machine
 from pipeline.edge.local.worker import Worker
 from pipeline.edge.store.client import ClickHouseUnavailable
@@ -50,7 +58,7 @@ class Stack:
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.directory = directory.absolute()
-        self.endpoints_file = self.directory / "endpoints.json"
+        self.endpoints_file = self.directory / ENDPOINTS
         self._roles, self._told = tuple(roles), dict(ports or {})
         self._base = load() if settings is None else settings
         self._progress, self._notice = progress, notice
