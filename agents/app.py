@@ -6,6 +6,7 @@ inside a Service owns partitions, cuts and names (pipeline.edge.kafka.group), an
 
 import asyncio
 import gc
+import signal
 import sys
 from collections.abc import AsyncIterable, Callable, Coroutine
 from dataclasses import dataclass
@@ -197,6 +198,8 @@ def run(app: faust.App, role: Role) -> None:
     _collect_seldom()
     worker = app.Worker(loglevel="INFO", logfile=None, redirect_stdouts=False, override_logging=False)
     worker.spinner = None  # with it, Faust puts the root logger at DEBUG
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # a closed terminal, without nohup
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     try:
         worker.execute_from_commandline()
     except SystemExit as ended:

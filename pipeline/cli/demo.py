@@ -9,9 +9,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 
 from pipeline.cli.duration import seconds
-from pipeline.cli.signals import when_asked_to_end
+from pipeline.cli.signals import tell, when_asked_to_end
 from pipeline.cli.up import Steps, addresses, commands
 from pipeline.config import Settings
 from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
@@ -100,7 +101,7 @@ class _Run:
                 raise
             return True
         finally:
-            self._console.print("stopping: workers, ClickHouse, Kafka …")
+            tell(self._console, "stopping: workers, ClickHouse, Kafka …")
             await self._stack.stop()
 
     def _on_signal(self) -> None:
@@ -114,7 +115,7 @@ class _Run:
 
     def _notice(self, text: str) -> None:
         self._problem = text
-        self._console.print(f"! {text}", style="yellow", markup=False, highlight=False)
+        tell(self._console, f"[yellow]![/] {escape(text)}")
 
     async def _start(self) -> bool:
         """Starts the stack; False when it was stopped before it was up."""

@@ -2,15 +2,16 @@
 
 import asyncio
 import os
-import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline.cli.signals import tell, when_asked_to_end
 from pipeline.edge.local import Progress as Step
 from pipeline.edge.local.stack import Stack
 from schemas.roles import ROLE_NAMES
@@ -44,7 +45,7 @@ def up(
 
 
 async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
-    """Starts the stack, stays until SIGINT or SIGTERM, stops it. A second signal stops it at once."""
+    """Starts the stack, stays until it is asked to end, stops it. A second signal stops it at once."""
     out, problems = Console(quiet=quiet), Console(stderr=True)
     steps = Steps(out)
     stack = Stack(
@@ -52,7 +53,7 @@ async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
         roles=ROLES,
         ports=ports,
         progress=steps,
-        notice=lambda text: problems.print(f"[yellow]![/] {text}", highlight=False, soft_wrap=True),
+        notice=lambda text: tell(problems, f"[yellow]![/] {escape(text)}"),
     )
     asked = asyncio.Event()
 
@@ -61,24 +62,23 @@ async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
             stack.kill()
         asked.set()
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
-            loop.add_signal_handler(number, on_signal)
-    with steps.shown:
-        starting = asyncio.ensure_future(stack.start())
-        waiting = asyncio.ensure_future(asked.wait())
-        await asyncio.wait([starting, waiting], return_when=asyncio.FIRST_COMPLETED)
-        if asked.is_set():
-            starting.cancel()
-            await asyncio.gather(starting, return_exceptions=True)
-    if not asked.is_set():
-        await starting  # raises what went wrong
-        out.print(addresses(stack))
-        out.print(commands(stack), highlight=False, soft_wrap=True)
-        await waiting
-    out.print("stopping: workers, ClickHouse, Kafka …")
-    await stack.stop()
+    when_asked_to_end(on_signal)
+    try:
+        with steps.shown:
+            starting = asyncio.ensure_future(stack.start())
+            waiting = asyncio.ensure_future(asked.wait())
+            await asyncio.wait([starting, waiting], return_when=asyncio.FIRST_COMPLETED)
+            if asked.is_set():
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+        if not asked.is_set():
+            await starting  # raises what went wrong
+            out.print(addresses(stack))
+            out.print(commands(stack), highlight=False, soft_wrap=True)
+            await waiting
+        tell(out, "stopping: workers, ClickHouse, Kafka …")
+    finally:  # also when nobody is there any more to read what is printed
+        await stack.stop()
 
 
 def addresses(stack: Stack) -> Table:
@@ -90,8 +90,8 @@ def addresses(stack: Stack) -> Table:
     table.add_row("for Grafana and people", f"user {here['reader']['user']}, database {here['reader']['database']}")
     for role, worker in here["workers"].items():
         table.add_row(f"{role} metrics", worker["metrics"])
-    table.add_row("all of this, with passwords", str(stack.endpoints_file))
-    table.add_row("logs", str(stack.directory / "logs"))
+    table.add_row("all of this, with passwords", escape(str(stack.endpoints_file)))
+    table.add_row("logs", escape(str(stack.directory / "logs")))
     table.add_row("to stop", f"Ctrl-C, or kill {os.getpid()}")
     return table
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from pipeline.config import Settings, load
 from pipeline.edge.local.clickhouse import Passwords
-from pipeline.edge.local.kafka import broker_count
+from pipeline.edge.local.kafka import live_brokers
 from pipeline.edge.local.layout import SERVER_PORTS, servers, settings_for
 from pipeline.edge.local.ports import HOST, free_port, free_ports
 from pipeline.edge.store.client import ClickHouseUnavailable, connect
@@ -198,8 +198,8 @@ def world_settings(engines: Engines) -> Settings:
 
 def _kafka_answers(port: int) -> bool:
     try:
-        return broker_count(port) > 0
-    except OSError:
+        return bool(live_brokers(port))
+    except (OSError, ValueError):
         return False
 
 

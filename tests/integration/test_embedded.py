@@ -1,15 +1,12 @@
 """The embedded servers themselves: what a second `up` finds, what a killed one leaves, who may do what."""
 
 import asyncio
-import json
 import os
 import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,63 +15,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 from pydantic import SecretStr
 
-from pipeline.config import Settings, load
+from pipeline.config import Settings
 from pipeline.edge.kafka.client import client_options
-from pipeline.edge.local.layout import Secrets, kept_secrets, settings_for
 from pipeline.edge.store.client import ClickHouseUnavailable, connect
 from schemas.topics import AGGREGATES
 from tests.integration.engines import Engines, Server
+from tests.integration.up import UP, gone, running, wait_until
 
 pytestmark = pytest.mark.integration
-
-# `inferwatch up` without workers
-UP = "import typer; from pipeline.cli import up; up.ROLES = (); typer.run(up.up)"
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-class Up:
-    """One run of `inferwatch up`, once it is ready."""
-
-    def __init__(self, directory: Path) -> None:
-        self.file = directory / "endpoints.json"
-        self.file.unlink(missing_ok=True)
-        self._log = (directory.parent / "up.log").open("ab")
-        command = [sys.executable, "-c", UP, "--data-dir", str(directory)]
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=self._log)
-        wait_until(lambda: self.file.exists() or self.process.poll() is not None, "up is ready")
-        assert self.process.poll() is None, (directory.parent / "up.log").read_text()
-
-    @property
-    def endpoints(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.file.read_text())
-        return found
-
-    def settings(self, directory: Path) -> Settings:
-        kept: Secrets = kept_secrets(directory)
-        return settings_for(load({}), self.endpoints["kafka"], self.endpoints["clickhouse"]["http"], kept.passwords)
-
-
-@contextmanager
-def running(directory: Path) -> Iterator[Up]:
-    up = Up(directory)
-    try:
-        yield up
-    finally:
-        up.process.kill()
-        up.process.wait()
 
 
 async def send(settings: Settings, topic: str, value: bytes) -> None:

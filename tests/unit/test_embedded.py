@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -19,13 +20,17 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.cli.data_dir import DEFAULT, settings_for_verb
 from pipeline.config import load
 from pipeline.edge.local import EmbeddedError, Progress, directory, jars
 from pipeline.edge.local.clickhouse import Passwords, users_xml
-from pipeline.edge.local.engine import Engine
+from pipeline.edge.local.engine import Engine, complaint
 from pipeline.edge.local.jars import Jar, fetched_jars, locked_jars
 from pipeline.edge.local.java import find_java, java_version
+from pipeline.edge.local.kafka import live_brokers
 from pipeline.edge.local.layout import chosen_ports, endpoints, kept_secrets, settings_for
+from pipeline.edge.local.machine import check_machine
+from pipeline.edge.local.patience import Patience, Signs
 from pipeline.edge.local.ports import free_port, free_ports, is_free
 from pipeline.edge.local.process import Child, rotate, tail
 from pipeline.edge.local.stack import Stack
@@ -247,7 +252,42 @@ def test_endpoints_have_exactly_the_names_that_were_agreed() -> None:
         "api_key": "key",
         "pids": {"kafka": 3},
         "workers": {"recorder": {"metrics": "http://127.0.0.1:4/metrics"}},
+        "settings": {
+            "INFERWATCH_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+            "INFERWATCH_CLICKHOUSE_URL": "http://127.0.0.1:2",
+            "INFERWATCH_CLICKHOUSE_USER": "writer",
+            "INFERWATCH_CLICKHOUSE_ADMIN_USER": "admin",
+            "INFERWATCH_CLICKHOUSE_READER_USER": "reader",
+        },
     }
+
+
+def test_a_verb_finds_what_runs_in_a_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("INFERWATCH_")]:
+        monkeypatch.delenv(name)
+    started = load({"INFERWATCH_TOPIC_PREFIX": "mine.", "INFERWATCH_SMTP_PASSWORD": "s", "INFERWATCH_WEB_PORT": "7"})
+    there = {}
+    for folder in (DEFAULT, Path("else/where")):
+        folder.mkdir(parents=True)
+        passwords = kept_secrets(folder).passwords
+        there[folder] = settings_for(started, f"127.0.0.1:{len(there) + 1}", "http://127.0.0.1:2", passwords)
+        (folder / "endpoints.json").write_text(json.dumps(endpoints(there[folder], "key", {}, {})))
+    asked = load({})
+    assert settings_for_verb(None) == asked  # nothing runs there any more
+    with pytest.raises(EmbeddedError, match="no inferwatch up is ready in else/where; start it: inferwatch up --data"):
+        settings_for_verb(Path("else/where"))
+    locks = [directory.DirectoryLock(folder) for folder in there]
+    for lock in locks:
+        lock.acquire()
+    expected = {"smtp_password": asked.smtp_password, "web_port": asked.web_port}
+    assert settings_for_verb(None) == there[DEFAULT].model_copy(update=expected)
+    assert settings_for_verb(Path("else/where")) == there[Path("else/where")].model_copy(update=expected)
+    monkeypatch.setenv("INFERWATCH_KAFKA_BOOTSTRAP", "other:9092")
+    assert settings_for_verb(None).kafka_bootstrap == "other:9092"
+    assert settings_for_verb(DEFAULT).kafka_bootstrap == "127.0.0.1:1"
+    for lock in locks:
+        lock.release()
 
 
 def test_a_directory_in_use_is_refused_with_the_holders_pid(tmp_path: Path) -> None:
@@ -265,6 +305,23 @@ def test_a_nearly_full_disk_is_said_before_it_is_full(tmp_path: Path, monkeypatc
     monkeypatch.setattr(directory, "FREE_BYTES_MIN", 10**18)
     with pytest.raises(EmbeddedError, match="free some space or choose a directory on another disk"):
         directory.check_space(tmp_path)
+
+
+def test_a_clock_that_is_wrong_is_said(tmp_path: Path) -> None:
+    (tmp_path / "ports.json").write_text("{}")
+    os.utime(tmp_path / "ports.json", (1_800_000_000, 1_800_000_000))
+    assert check_machine(tmp_path, now_s=1_800_000_000) == []
+    assert check_machine(tmp_path, now_s=1_799_996_400) == [
+        f"the clock of this machine says 2027-01-15 07:00 UTC, but {tmp_path} was written 3600 s later than that; "
+        "set the clock (NTP): windows close by it"
+    ]
+    with pytest.raises(EmbeddedError, match=r"this machine says 1970-01-01 00:16 UTC; set it first \(NTP\)"):
+        check_machine(tmp_path, now_s=1000)
+
+
+def test_a_disk_keeps_room_for_kafka_last(tmp_path: Path) -> None:
+    room = directory.Room.of(tmp_path)
+    assert 0 < room.kafka_bytes < room.merge_bytes < room.insert_bytes < directory.FREE_BYTES_MIN
 
 
 # --- child processes
@@ -324,11 +381,91 @@ def test_a_child_that_ends_at_once_says_why(tmp_path: Path, says: str, reason: s
         program.start()
 
 
-def test_a_child_that_never_answers_is_given_up(tmp_path: Path) -> None:
+def test_a_child_that_stands_still_is_given_up(tmp_path: Path) -> None:
     program = Program("it", tmp_path, "import time; time.sleep(600)")
-    with pytest.raises(EmbeddedError, match="it does not answer after 0 s"):
-        program.start(timeout_s=0.1)
+    with pytest.raises(
+        EmbeddedError, match=r"it does not answer \d s after its start, and nothing of it has moved for"
+    ):
+        program.start(timeout_s=0.3)
     assert gone(program.pid)
+
+
+@pytest.mark.parametrize(
+    "works",
+    [
+        "print('at it', flush=True); time.sleep(0.05)",
+        "sum(range(100_000))",
+        "open('data/' + str(time.monotonic_ns()), 'w').close(); time.sleep(0.05)",
+    ],
+    ids=["writes a log", "uses the CPU", "makes files"],
+)
+def test_a_child_that_gets_on_is_waited_for_however_long_it_takes(tmp_path: Path, works: str) -> None:
+    (tmp_path / "data").mkdir()
+    text = (
+        f"import os, time; os.chdir({str(tmp_path)!r}); end = time.monotonic() + 4\n"
+        f"while time.monotonic() < end: {works}\n" + SLEEPER
+    )
+    program = Program("it", tmp_path, text, directory=tmp_path)
+    program.start(timeout_s=2)
+    program.stop()
+
+
+def observed(*signs: tuple[float, float, int]) -> Patience:
+    patience = Patience(0, Signs())
+    for now_s, cpu_s, written in signs:
+        patience.observe(now_s, Signs(cpu_s, written))
+    return patience
+
+
+def test_patience_ends_when_nothing_moves_or_only_the_cpu_or_nothing_comes_of_it() -> None:
+    assert observed((59, 0, 0)).spent == ""
+    assert observed((60, 0, 0)).spent == "nothing of it has moved for 60 s"
+    assert observed((59, 0, 1), (118, 0, 1)).spent == ""
+    assert observed((50, 0.1, 0), (100, 0.2, 0)).spent == "nothing of it has moved for 100 s"  # an idle JVM
+    turning = [(t, t / 10, 0) for t in range(0, 700, 50)]
+    assert observed(*turning[:12]).spent == ""
+    assert observed(*turning).spent == "it uses the CPU and has written nothing for 650 s"
+    assert observed(*((t, 0, t) for t in range(0, 1800, 50))).spent == ""
+    assert observed(*((t, 0, t) for t in range(0, 1801, 50))).spent == "it has been at it for 1800 s"
+    assert observed((20, 0.3, 0), (45, 0.4, 0)).story == "45 s, 0.4 s of CPU time, last sign of work 25 s ago"
+
+
+def test_of_a_stack_trace_the_first_line_is_shown() -> None:
+    trace = """\
+2026-11-28 INFO starting
+Exception in thread "main" java.lang.RuntimeException: No readable meta.properties files found.
+\tat org.apache.kafka.metadata.ExceptionThrower$1.run(ExceptionThrower.java:125)
+\tat java.base/java.lang.Thread.run(Thread.java:1)
+Caused by: java.io.IOException: inside
+\t... 5 more
+\tat kafka.tools.StorageTool.main(StorageTool.scala)
+"""
+    assert complaint(trace).endswith("RuntimeException: No readable meta.properties files found.")
+    assert complaint("all is well\n") == ""
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+        b"",
+        struct.pack(">iiii", 12, 77, 0, 1),
+        struct.pack(">iiii", 12, 1, 0, 541_221_220),
+        bytes(4),
+        b"\xff" * 4096,
+    ],
+)
+def test_what_is_no_answer_of_a_kafka_is_none(answer: bytes) -> None:
+    def reply(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.recv(4096)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(reply, server)
+        with pytest.raises((ValueError, OSError)):
+            live_brokers(server.getsockname()[1])
 
 
 def test_an_engine_does_not_start_where_another_has_its_port_or_its_data(tmp_path: Path) -> None:

@@ -3,14 +3,15 @@
 import ast
 import os
 import re
+import subprocess
 import tomllib
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.tree import ROOT, tracked_files
+
 SOURCE = ("schemas", "pipeline", "agents")
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
@@ -40,21 +41,29 @@ FOREIGN = re.compile(
 )
 
 
-def tree() -> Iterator[Path]:
-    """Every file that belongs to us."""
-    for folder, folders, names in os.walk(ROOT):
-        top = Path(folder) == ROOT
-        folders[:] = [
-            f
-            for f in folders
-            if f != "__pycache__" and (not f.startswith(".") or f == ".ci") and not (top and f in ("data", "dist"))
-        ]
-        yield from (Path(folder) / name for name in names if not name.endswith((".pyc", ".so")))
-
-
-FILES = sorted(tree())
+FILES = tracked_files()
 MODULES = [path for path in FILES if path.suffix == ".py"]
 SOURCE_MODULES = [path for path in MODULES if path.relative_to(ROOT).parts[0] in SOURCE]
+
+
+def test_what_lies_about_in_the_checkout_is_not_ours(tmp_path: Path) -> None:
+    def lay(name: str, content: bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    ours = [lay("README.md", b"ours"), lay("pipeline/alerts.py", b"ours")]
+    lay("inferwatch-data/kafka/data/0.log", b"\xff\xfe of a demo")
+    assert tracked_files(tmp_path) == ours  # no checkout
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "add", "README.md", "pipeline"], cwd=tmp_path, check=True)
+    lay("notes.txt", b"\xff nobody's")
+    assert tracked_files(tmp_path) == ours
+
+
+def test_the_data_of_a_demo_are_ignored() -> None:
+    assert "/inferwatch-data/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 def name(path: Path) -> str:

@@ -24,6 +24,7 @@ from pipeline.edge.store.migrations import known_migrations
 from schemas.topics import TOPICS
 from tests.deployment import COMPOSE_FILE, ROOT, image, services
 from tests.integration.engines import CLICKHOUSE_IMAGE, KAFKA_IMAGE
+from tests.tree import tracked_files
 
 DEPLOY = ROOT / "deploy"
 PROMETHEUS = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
@@ -38,9 +39,7 @@ WEB_PORT = Settings.model_fields["web_port"].default
 def deployed() -> Iterator[tuple[Path, str]]:
     """Every text file of the deployment."""
     yield from ((path, path.read_text()) for path in (COMPOSE_FILE, ROOT / ".env"))
-    yield from (
-        (path, path.read_text()) for path in sorted(DEPLOY.rglob("*")) if path.is_file() and path.suffix != ".pyc"
-    )
+    yield from ((path, path.read_text()) for path in tracked_files() if path.is_relative_to(DEPLOY))
 
 
 def strings(value: Any, key: str) -> Iterator[str]:

@@ -14,8 +14,9 @@ from xml.sax.saxutils import escape
 
 from pipeline.edge.local import EmbeddedError, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse_server import engine_file
+from pipeline.edge.local.directory import Room
 from pipeline.edge.local.engine import Engine
-from pipeline.edge.local.ports import HOST
+from pipeline.edge.local.ports import HOST, PROBE_S
 from pipeline.edge.local.process import Child
 
 MEMORY_BYTES = 3_000_000_000
@@ -35,7 +36,10 @@ _CONFIG = """\
     <number_of_free_entries_in_pool_to_lower_max_size_of_merge>1</number_of_free_entries_in_pool_to_lower_max_size_of_merge>
     <number_of_free_entries_in_pool_to_execute_mutation>1</number_of_free_entries_in_pool_to_execute_mutation>
     <number_of_free_entries_in_pool_to_execute_optimize_entire_partition>1</number_of_free_entries_in_pool_to_execute_optimize_entire_partition>
+    <min_free_disk_bytes_to_perform_insert>{insert_free}</min_free_disk_bytes_to_perform_insert>
   </merge_tree>
+  <!-- on a full disk files of zero length become parts: an insert is refused before, a merge does not begin -->
+  <storage_configuration><disks><default><keep_free_space_bytes>{keep_free}</keep_free_space_bytes></default></disks></storage_configuration>
   <timezone>UTC</timezone>
   <users_config>users.xml</users_config>
 </clickhouse>
@@ -145,16 +149,22 @@ class EmbeddedClickHouse(Engine):
             raise EmbeddedError("ClickHouse (chdb-core) is not installed; pip install 'inferwatch[embedded]'")
         (self.directory / "data").mkdir(parents=True, exist_ok=True)
         self._server_log.parent.mkdir(parents=True, exist_ok=True)
+        room = Room.of(self.directory)
         config = _CONFIG.format(
             host=HOST,
             http=self.http_port,
             native=self.native_port,
-            log=escape(str(self._server_log)),
-            error_log=escape(str(self._error_log)),
+            # relative, as it is started in its directory: whatever that is called, no syntax is in the way
+            log=escape(os.path.relpath(self._server_log, self.directory)),
+            error_log=escape(os.path.relpath(self._error_log, self.directory)),
             memory=self._memory_bytes,
+            insert_free=room.insert_bytes,
+            keep_free=room.merge_bytes,
         )
         for name, text in (("config.xml", config), ("users.xml", users_xml(self.passwords, self._databases))):
-            with open(os.open(self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            with open(
+                os.open(self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+            ) as file:
                 file.write(text)
 
     def _make_child(self) -> Child:
@@ -163,10 +173,11 @@ class EmbeddedClickHouse(Engine):
 
     def answers(self) -> bool:
         """Does `/ping` say Ok?"""
-        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=1)
+        connection = http.client.HTTPConnection(HOST, self.http_port, timeout=PROBE_S)
         try:
             connection.request("GET", "/ping")
-            return connection.getresponse().status == http.HTTPStatus.OK
+            response = connection.getresponse()
+            return response.status == http.HTTPStatus.OK and response.read(10) == b"Ok.\n"
         except (OSError, http.client.HTTPException):
             return False
         finally:

@@ -55,7 +55,7 @@ def main(directory: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os.write(stop_w, b"x") and None)
     problems: list[str] = []
-    server = threading.Thread(target=_run, args=(directory / "data", read_end, stop_w, problems), daemon=True)
+    server = threading.Thread(target=_run, args=(Path("data"), read_end, stop_w, problems), daemon=True)
     server.start()
     asked = None
     while asked is None:

@@ -5,20 +5,38 @@ import fcntl
 import json
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from pipeline.edge.local import EmbeddedError
 
+LOCK = "lock"
 FREE_BYTES_MIN = 500_000_000
 FREE_BYTES_LOW = 2_000_000_000
+_ROOM_BYTES = 480_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What stays free on a disk, so that it is never full. Below each, in this order, something pauses."""
+
+    insert_bytes: int  # ClickHouse's inserts: Kafka keeps what waits
+    merge_bytes: int  # ClickHouse's merges
+    kafka_bytes: int  # Kafka stands still, and with it all producers
+
+    @classmethod
+    def of(cls, directory: Path) -> Self:
+        """The room on the disk of `directory`: at most a fifth of it."""
+        whole = min(_ROOM_BYTES, shutil.disk_usage(directory).total // 5)
+        return cls(whole * 3 // 4, whole // 2, whole // 4)
 
 
 class DirectoryLock:
     """Held by one process at a time; the kernel lets go of it when the holder dies."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / "lock"
+        self._path = directory / LOCK
         self._fd: int | None = None
 
     def acquire(self) -> None:
@@ -52,9 +70,29 @@ class DirectoryLock:
             self._fd = None
 
 
+def is_held(directory: Path) -> bool:
+    """Has a living process the lock of a directory?"""
+    try:
+        fd = os.open(directory / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(fd)
+    return False
+
+
+def free_bytes(directory: Path) -> int:
+    """What is left on its disk for us."""
+    return shutil.disk_usage(directory).free
+
+
 def check_space(directory: Path) -> str:
     """A warning when the disk is nearly full ('' when not); raises EmbeddedError when it is too full to begin."""
-    free = shutil.disk_usage(directory).free
+    free = free_bytes(directory)
     if free < FREE_BYTES_MIN:
         raise EmbeddedError(
             f"only {free / 1e6:.0f} MB free on the disk of {directory}, {FREE_BYTES_MIN / 1e6:.0f} MB are needed; "

@@ -2,12 +2,15 @@
 
 import re
 import signal
+import stat
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline.edge.local import EmbeddedError, ProgressCallback, unwatched
 from pipeline.edge.local.directory import DirectoryLock
+from pipeline.edge.local.patience import QUIET_S, Patience, Signs
 from pipeline.edge.local.ports import is_free
 from pipeline.edge.local.process import Child, tail
 
@@ -29,6 +32,7 @@ _REASONS = (
 _TELLING = re.compile(
     r"^inferwatch: |\b(ERROR|FATAL|CRITICAL)\b|<(Error|Fatal|Critical)>|Exception|Error:|error:", re.I
 )
+_INSIDE_TRACE = re.compile(r"\s*(at [\w.$/<>]+\(|\.\.\. \d+ more|Caused by:|Suppressed:)")
 
 
 class Engine:
@@ -48,7 +52,7 @@ class Engine:
         self.name = name
         self._ports = tuple(ports)
         # our own lock on its data: a second Kafka on a directory damages it before it sees the first one's lock
-        self._lock = DirectoryLock(directory) if directory else None
+        self._directory, self._lock = directory, DirectoryLock(directory) if directory else None
         self.log = logs / f"{name}.log"
         self._own_logs = tuple(own_logs)  # what it writes itself, beside what it prints
         self._own_starts: dict[Path, int] = {}
@@ -61,7 +65,7 @@ class Engine:
         raise NotImplementedError
 
     def answers(self) -> bool:
-        """Does it do its work? Takes a second at most."""
+        """Does it do its work? Takes a few seconds at most."""
         raise NotImplementedError
 
     @property
@@ -104,7 +108,33 @@ class Engine:
             raise EmbeddedError(self.ended())
         return answered
 
-    def start(self, timeout_s: float = 60) -> None:
+    def patience(self, quiet_s: float = QUIET_S) -> Patience:
+        """To be used up by `waits_in_vain`, from now on."""
+        return Patience(time.monotonic(), self._signs(), quiet_s)
+
+    def waits_in_vain(self, patience: Patience) -> bool:
+        """Looks once more whether it gets on; is there no use in waiting longer?"""
+        patience.observe(time.monotonic(), self._signs())
+        return bool(patience.spent)
+
+    def _signs(self) -> Signs:
+        """Of its data the first level only: a Kafka that idles writes on below."""
+        if self._child is None:
+            return Signs()
+        found: list[tuple[str, int, int]] = []
+        for path in (self.log, *self._own_logs, *self._data()):
+            with suppress(OSError):
+                is_file = stat.S_ISREG((status := path.stat()).st_mode)
+                found.append((path.name, status.st_size if is_file else 0, status.st_mtime_ns))
+        return Signs(self._child.cpu_s(), hash(tuple(found)))
+
+    def _data(self) -> list[Path]:
+        try:
+            return list((self._directory / "data").iterdir()) if self._directory else []
+        except OSError:
+            return []
+
+    def start(self, timeout_s: float = QUIET_S) -> None:
         """Prepares, spawns, and waits until it answers."""
         if not self.alive:
             self._take()
@@ -112,13 +142,13 @@ class Engine:
             self.spawn()
         self.wait_ready(timeout_s)
 
-    def wait_ready(self, timeout_s: float = 60) -> None:
-        """Waits until it answers; one that does not in time is killed."""
-        deadline = time.monotonic() + timeout_s
+    def wait_ready(self, timeout_s: float = QUIET_S) -> None:
+        """Waits until it answers; one that stands still for `timeout_s` instead is killed."""
+        patience = self.patience(timeout_s)
         while not self.ready():
-            if time.monotonic() > deadline:
+            if self.waits_in_vain(patience):
                 self.kill9()
-                raise EmbeddedError(self.too_slow(timeout_s))
+                raise EmbeddedError(self.too_slow(patience))
             time.sleep(0.03)
 
     def stop(self) -> bool:
@@ -147,9 +177,12 @@ class Engine:
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         return f"{self.name} {how}{self._because()}; its log is {self.log}"
 
-    def too_slow(self, timeout_s: float) -> str:
+    def too_slow(self, patience: Patience) -> str:
         """The one line for one that lives but does not answer."""
-        return f"{self.name} does not answer after {timeout_s:.0f} s{self._because()}; its log is {self.log}"
+        return (
+            f"{self.name} does not answer {patience.waited_s:.0f} s after its start, and {patience.spent}"
+            f"{self._because()}; its log is {self.log}"
+        )
 
     def _because(self) -> str:
         reason = self.reason()
@@ -163,9 +196,10 @@ class Engine:
                 return meaning
         if (self.child.returncode or 0) < 0:
             return ""  # killed: its last complaint was about something else
-        for text in texts:
-            lines = [line.strip() for line in text.splitlines() if line.strip()]
-            telling = [line for line in lines if _TELLING.search(line)]
-            if telling:
-                return telling[-1][:300]
-        return ""
+        return next(filter(None, map(complaint, texts)), "")
+
+
+def complaint(text: str) -> str:
+    """The last line that says what is wrong: of a stack trace its first one; '' when none does."""
+    telling = [line.strip() for line in text.splitlines() if _TELLING.search(line) and not _INSIDE_TRACE.match(line)]
+    return telling[-1][:300] if telling else ""

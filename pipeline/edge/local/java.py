@@ -34,7 +34,7 @@ def find_java(environ: Mapping[str, str] | None = None, *, packaged: bool = True
 def java_version(java: Path) -> int:
     """The feature version of a `java` (17, 25, ...), or 0 when it does not tell."""
     try:
-        answer = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=20, check=False)
+        answer = subprocess.run([str(java), "-version"], capture_output=True, text=True, timeout=120, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return 0
     said = re.search(r'version "(\d+)(?:\.(\d+))?', answer.stderr + answer.stdout)

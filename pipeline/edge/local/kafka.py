@@ -1,6 +1,13 @@
-"""A real Apache Kafka: one KRaft node (broker and controller in one process) as a child."""
+"""A real Apache Kafka: one KRaft node (broker and controller in one process) as a child.
 
+It is started in its directory and reads relative paths only: a path in a .properties file, in YAML or in a list would
+need the escapes of each, and a comma in `log.dirs` has none.
+"""
+
+import io
+import json
 import os
+import random
 import shutil
 import socket
 import struct
@@ -8,14 +15,18 @@ import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
+from typing import BinaryIO
 
 from pipeline.edge.local import EmbeddedError, Progress, ProgressCallback, unwatched
-from pipeline.edge.local.engine import Engine
+from pipeline.edge.local.engine import Engine, complaint
 from pipeline.edge.local.jars import fetched_jars
 from pipeline.edge.local.java import find_java
-from pipeline.edge.local.ports import HOST
+from pipeline.edge.local.ports import HOST, PROBE_S
 from pipeline.edge.local.process import Child
 
+_ANSWER_BYTES_MAX = 1_000_000
+_SETTINGS = "server.properties"
+_LOGGING = "log4j2.yaml"
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -24,7 +35,7 @@ listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller}
 advertised.listeners=PLAINTEXT://{host}:{port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
+log.dirs=data
 auto.create.topics.enable=false
 num.partitions=8
 message.max.bytes=4194304
@@ -42,9 +53,6 @@ num.network.threads=2
 num.io.threads=4
 background.threads=2
 log.cleaner.dedupe.buffer.size=16777216
-# a killed broker may register again without waiting for its former self to time out
-broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=2000
 """
 _LOG4J = """\
 Configuration:
@@ -52,8 +60,8 @@ Configuration:
   Appenders:
     RollingFile:
       name: FILE
-      fileName: "{log}"
-      filePattern: "{log}.%i"
+      fileName: {log}
+      filePattern: {pattern}
       PatternLayout: {{pattern: "%d %p %c - %m%n"}}
       Policies: {{SizeBasedTriggeringPolicy: {{size: "20 MB"}}}}
       DefaultRolloverStrategy: {{max: 2}}
@@ -72,8 +80,6 @@ class EmbeddedKafka(Engine):
         super().__init__(
             "kafka", logs, ports=(port, controller_port), own_logs=[self._server_log], directory=self.directory
         )
-        self._properties = self.directory / "server.properties"
-        self._log4j = self.directory / "log4j2.yaml"
         self._tmp = self.directory / "tmp"
         self._java, self._class_path = Path(), ""
 
@@ -84,6 +90,11 @@ class EmbeddedKafka(Engine):
 
     def prepare(self, progress: ProgressCallback = unwatched) -> None:
         """Finds Java, fetches the jars, writes the settings, formats the storage (once)."""
+        try:
+            str(self.directory).encode()
+        except UnicodeEncodeError as error:
+            name = os.fsencode(self.directory).decode(errors="backslashreplace")
+            raise EmbeddedError(f"Java cannot use {name}: its name is not UTF-8; choose another directory") from error
         self._java = find_java()
         self._class_path = os.pathsep.join(map(str, fetched_jars(progress)))
         data = self.directory / "data"
@@ -91,10 +102,13 @@ class EmbeddedKafka(Engine):
         shutil.rmtree(self._tmp, ignore_errors=True)
         self._tmp.mkdir()
         self._server_log.parent.mkdir(parents=True, exist_ok=True)
-        self._properties.write_text(
-            _PROPERTIES.format(host=HOST, port=self.port, controller=self._controller_port, data=data)
+        (self.directory / _SETTINGS).write_text(
+            _PROPERTIES.format(host=HOST, port=self.port, controller=self._controller_port), encoding="ascii"
         )
-        self._log4j.write_text(_LOG4J.format(log=self._server_log))
+        log = os.path.relpath(self._server_log, self.directory)
+        (self.directory / _LOGGING).write_text(
+            _LOG4J.format(log=json.dumps(log), pattern=json.dumps(log + ".%i")), encoding="ascii"
+        )
         if not (data / "meta.properties").exists():
             progress(Progress("Kafka's storage"))
             self._format()
@@ -104,49 +118,72 @@ class EmbeddedKafka(Engine):
         cluster_id = (
             urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "A")
         )  # - reads as an option
-        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", str(self._properties)]
+        tool = ["kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", _SETTINGS]
         done = subprocess.run(
             [str(self._java), "-XX:TieredStopAtLevel=1", *self._system_properties(), *tool],
+            cwd=self.directory,
             env=self._environ(),
             capture_output=True,
             text=True,
+            errors="replace",
             check=False,
         )
         if done.returncode != 0:
-            said = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-            raise EmbeddedError(f"kafka cannot format its storage in {self.directory}: {said[-1] if said else '?'}")
+            why = complaint(done.stderr) or complaint(done.stdout) or f"exit code {done.returncode}"
+            raise EmbeddedError(f"kafka cannot format its storage in {self.directory}: {why}")
 
     def _system_properties(self) -> list[str]:
         # its own tmp: a killed JVM leaves the native libraries that it unpacked
-        return [f"-Djava.io.tmpdir={self._tmp}", f"-Dlog4j2.configurationFile={self._log4j}"]
+        return [f"-Djava.io.tmpdir={self._tmp}", f"-Dlog4j2.configurationFile={_LOGGING}"]
 
     def _environ(self) -> dict[str, str]:
-        return os.environ | {"CLASSPATH": self._class_path}
+        # Java reads names of files as the locale says: with another one it cannot say the name of its own directory
+        return os.environ | {"CLASSPATH": self._class_path, "LC_ALL": "C.UTF-8"}
 
     def _make_child(self) -> Child:
         command = [str(self._java), "-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError"]
-        command += [*self._system_properties(), "kafka.Kafka", str(self._properties)]
+        command += [*self._system_properties(), "kafka.Kafka", _SETTINGS]
         return Child(command, self.log, cwd=self.directory, environ=self._environ())
 
     def answers(self) -> bool:
         """Does the broker know itself as a live member of its cluster?"""
         try:
-            return broker_count(self.port) > 0
-        except (OSError, struct.error):
+            return (HOST, self.port) in live_brokers(self.port)
+        except (OSError, ValueError):
             return False
 
 
-def broker_count(port: int) -> int:
-    """Live brokers, by one Metadata request (version 4, no topics) on a plain socket: works with or without a loop."""
+def live_brokers(port: int, timeout_s: float = PROBE_S) -> list[tuple[str, int]]:
+    """Addresses of the live brokers, by one Metadata request on a plain socket: works with or without a loop.
+
+    Raises ValueError when what answers is no Kafka.
+    """
+    mark = random.getrandbits(31)
     client = b"inferwatch"
-    request = struct.pack(">hhih", 3, 4, 1, len(client)) + client + struct.pack(">ib", 0, 0)
-    with socket.create_connection((HOST, port), timeout=1) as connection:
+    request = struct.pack(">hhih", 3, 4, mark, len(client)) + client + struct.pack(">ib", 0, 0)  # version 4, no topics
+    with socket.create_connection((HOST, port), timeout=timeout_s) as connection:
         connection.sendall(struct.pack(">i", len(request)) + request)
-        answer = b""
-        while len(answer) < 16:  # size, correlation id, throttle time, number of brokers
-            received = connection.recv(16 - len(answer))
-            if not received:
-                raise ConnectionError("closed")
-            answer += received
-    count: int = struct.unpack(">iiii", answer)[3]
-    return count
+        with connection.makefile("rb") as answer:
+            (size,) = struct.unpack(">i", _exactly(answer, 4))
+            if not 12 <= size <= _ANSWER_BYTES_MAX:
+                raise ValueError(f"no Kafka answers on port {port}: an answer of {size} bytes")
+            body = io.BytesIO(_exactly(answer, size))
+    correlation, _, count = struct.unpack(">iii", _exactly(body, 12))
+    if correlation != mark:
+        raise ValueError(f"no Kafka answers on port {port}: the answer is to no question of ours")
+    return [_broker(body) for _ in range(count)]
+
+
+def _broker(body: BinaryIO) -> tuple[str, int]:
+    _, length = struct.unpack(">ih", _exactly(body, 6))
+    host = _exactly(body, length).decode()
+    port, rack = struct.unpack(">ih", _exactly(body, 6))
+    _exactly(body, max(0, rack))
+    return host, port
+
+
+def _exactly(file: BinaryIO, count: int) -> bytes:
+    data = file.read(count)
+    if len(data) != count or count < 0:
+        raise ValueError("the answer is cut short")
+    return data

@@ -4,6 +4,7 @@ DIR/lock, ports.json, secrets.json, endpoints.json, kafka/, clickhouse/, logs/.
 """
 
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,10 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from pipeline.config import Settings
+from pipeline.config import PREFIX, ConfigError, Settings, load, to_environ
 from pipeline.edge.local import EmbeddedError
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
-from pipeline.edge.local.directory import read_json, write_private_json
+from pipeline.edge.local.directory import is_held, read_json, write_private_json
 from pipeline.edge.local.kafka import EmbeddedKafka
 from pipeline.edge.local.ports import free_port, is_free
 
@@ -24,6 +25,8 @@ OPTIONS = {
     "clickhouse_http": "--clickhouse-port",
     "clickhouse_native": "--clickhouse-native-port",
 }
+ENDPOINTS = "endpoints.json"  # there while everything runs
+_OF_THE_PROCESS = tuple(PREFIX + field for field in ("WEB_", "LOG_"))
 WORKER_OPTION = "--web-port-base"
 
 
@@ -110,6 +113,38 @@ def settings_for(base: Settings, bootstrap: str, url: str, passwords: Passwords)
     )
 
 
+def running_settings(directory: Path, base: Settings) -> Settings:
+    """`base`, pointed at the `up` that runs in a directory, and with what that one was started with.
+
+    Raises EmbeddedError when none runs there.
+    """
+    found = read_json(directory / ENDPOINTS) if is_held(directory) else {}
+    if not found:
+        start = f"inferwatch up --data-dir {shlex.quote(str(directory))}"
+        raise EmbeddedError(f"no inferwatch up is ready in {directory}; start it: {start}")
+    try:
+        told = load(found["settings"])
+        same = base.model_copy(update={field: getattr(told, field) for field in told.model_fields_set})
+        return settings_for(same, found["kafka"], found["clickhouse"]["http"], kept_secrets(directory).passwords)
+    except (KeyError, TypeError, AttributeError, ConfigError) as error:
+        raise EmbeddedError(
+            f"{directory / ENDPOINTS} is of another version ({error!r}); restart inferwatch up"
+        ) from error
+
+
+def is_up(directory: Path) -> bool:
+    """Does an `up` run there, and is it ready?"""
+    return is_held(directory) and (directory / ENDPOINTS).exists()
+
+
+def _told(settings: Settings) -> dict[str, str]:
+    """What an `up` was given, as INFERWATCH_* variables: what differs from the defaults and is no secret."""
+    secret = {PREFIX + field.upper() for field, value in settings if isinstance(value, SecretStr)}
+    default = to_environ(load({}))
+    given = {name: text for name, text in to_environ(settings).items() if text != default[name] and name not in secret}
+    return {name: text for name, text in given.items() if not name.startswith(_OF_THE_PROCESS)}
+
+
 def endpoints(settings: Settings, api_key: str, pids: Mapping[str, int], metrics: Mapping[str, str]) -> dict[str, Any]:
     """What endpoints.json holds."""
 
@@ -131,4 +166,5 @@ def endpoints(settings: Settings, api_key: str, pids: Mapping[str, int], metrics
         "api_key": api_key,
         "pids": dict(pids),
         "workers": {role: {"metrics": url} for role, url in metrics.items()},
+        "settings": _told(settings),
     }

@@ -13,6 +13,7 @@ from pipeline.edge.local import EmbeddedError
 
 _FIRST, _LAST = 15_000, 32_000
 HOST = "127.0.0.1"
+PROBE_S = 5.0  # for an answer: on a machine under load one takes its time
 
 
 def is_free(port: int) -> bool:

@@ -94,6 +94,14 @@ class Child:
         self.kill9()
         return willing
 
+    def cpu_s(self) -> float:
+        """CPU time that it has used; 0 when nobody tells."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except OSError:  # no Linux, or it is gone
+            return 0.0
+
     def said(self) -> str:
         """What it has printed since it was started (the last 64 KiB)."""
         return tail(self.log, self._log_start)

@@ -14,18 +14,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aiokafka.errors import KafkaError
+
 from pipeline.config import Settings, load
-from pipeline.edge.kafka.client import create_topics
+from pipeline.edge.kafka.client import KafkaUnavailable, create_topics
 from pipeline.edge.local import EmbeddedError, Progress, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse
-from pipeline.edge.local.directory import DirectoryLock, check_space, write_private_json
+from pipeline.edge.local.directory import DirectoryLock, Room, free_bytes, write_private_json
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.kafka import EmbeddedKafka
-from pipeline.edge.local.layout import SERVER_PORTS, chosen_ports, endpoints, kept_secrets, servers, settings_for
+from pipeline.edge.local.layout import (
+    ENDPOINTS,
+    SERVER_PORTS,
+    chosen_ports,
+    endpoints,
+    kept_secrets,
+    servers,
+    settings_for,
+)
+from pipeline.edge.local.machine import check_machine
 from pipeline.edge.local.worker import Worker
+from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.migrations import migrate
 
-READY_S = 60.0
+BEHIND_S = 60.0  # a worker that works, but is not ready by then, has something to catch up with
+SAY_S = 20.0  # after which it is said what is waited for; the next time after twice as long
 HEALTHY_S = 60.0  # who has lived this long is restarted at once when it ends
 WAIT_S_MAX = 30.0
 _POLL_S = 0.1
@@ -45,12 +58,13 @@ class Stack:
         notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.directory = directory.absolute()
-        self.endpoints_file = self.directory / "endpoints.json"
+        self.endpoints_file = self.directory / ENDPOINTS
         self._roles, self._told = tuple(roles), dict(ports or {})
         self._base = load() if settings is None else settings
         self._progress, self._notice = progress, notice
         self._lock = DirectoryLock(self.directory)
         self._stopping = False
+        self._has_room = asyncio.Event()  # for Kafka, on the disk
         self._supervisors: list[asyncio.Task[None]] = []
         self._api_key = ""
         self.settings = self._base
@@ -70,21 +84,22 @@ class Stack:
     async def start(self) -> None:
         """Starts all and returns when all is ready; whatever goes wrong, nothing is left running."""
         self._stopping = False
+        self._has_room.set()
         self._lock.acquire()
         try:
             self.endpoints_file.unlink(missing_ok=True)
-            if warning := check_space(self.directory):
+            for warning in check_machine(self.directory):
                 self._notice(warning)
             self._make_servers()
             await self._start_servers()
-            await self._step("Topics", create_topics(self.settings))
-            await self._step("Tables", asyncio.to_thread(migrate, self.settings))
+            await self._prepare_servers()
             await self._start_workers()
             self._write_endpoints()
         except BaseException:
             await self.stop()
             raise
-        self._supervisors = [asyncio.create_task(self._supervise(engine)) for engine in self._engines()]
+        watches = [self._watch_disk(), *(self._supervise(engine) for engine in self._engines())]
+        self._supervisors = [asyncio.create_task(watch) for watch in watches]
 
     async def stop(self) -> None:
         """Stops workers, then ClickHouse, then Kafka: each may finish what it has begun."""
@@ -139,6 +154,12 @@ class Stack:
         assert self.clickhouse is not None
         await _together(self._bring_up("ClickHouse", self.clickhouse), self._bring_up("Kafka", self.kafka))
 
+    async def _prepare_servers(self) -> None:
+        assert self.kafka is not None
+        assert self.clickhouse is not None
+        await self._step("Topics", lambda: create_topics(self.settings), self.kafka)
+        await self._step("Tables", lambda: asyncio.to_thread(migrate, self.settings), self.clickhouse)
+
     async def _start_workers(self) -> None:
         await _together(*(self._bring_up(role.capitalize(), worker) for role, worker in self.workers.items()))
 
@@ -146,15 +167,23 @@ class Stack:
         await asyncio.to_thread(engine.prepare, self._tell)
         self._tell(Progress(step))
         engine.spawn()
-        if not await self._ready(engine):
-            if not (isinstance(engine, Worker) and await asyncio.to_thread(engine.healthy)):
-                raise EmbeddedError(engine.too_slow(READY_S))
-            self._notice(f"{engine.name} works but is not ready yet (it may be behind); its log is {engine.log}")
+        await self._wait_ready(engine, step)
         self._tell(Progress(step, 1, 1))
 
-    async def _step(self, step: str, work: Awaitable[object]) -> None:
+    async def _step(self, step: str, work: Callable[[], Awaitable[object]], engine: Engine) -> None:
+        """Work that `engine` does for us, which may take its time as well."""
         self._tell(Progress(step))
-        await work
+        patience = engine.patience()
+        while True:
+            try:
+                await work()
+                break
+            except (KafkaUnavailable, ClickHouseUnavailable, KafkaError, TimeoutError) as error:
+                is_passing = not isinstance(error, KafkaError) or error.retriable
+                if not is_passing or not engine.alive or engine.waits_in_vain(patience):
+                    raise
+                self._notice(f"{engine.name} is slow: {patience.story}; asked again")
+                await asyncio.sleep(1)
         self._tell(Progress(step, 1, 1))
 
     def _tell(self, progress: Progress) -> None:
@@ -162,14 +191,21 @@ class Stack:
             raise EmbeddedError("stopped while starting")
         self._progress(progress)
 
-    async def _ready(self, engine: Engine) -> bool:
-        """Waits until it answers; False when it lives but does not in time."""
-        deadline = time.monotonic() + READY_S
+    async def _wait_ready(self, engine: Engine, step: str = "") -> None:
+        """Waits until it answers, for as long as it gets on. Raises EmbeddedError when it stands still."""
+        patience, say_s = engine.patience(), SAY_S
         while not await asyncio.to_thread(engine.ready):
-            if time.monotonic() > deadline:
-                return False
+            if engine.waits_in_vain(patience):
+                raise EmbeddedError(engine.too_slow(patience))
+            if patience.waited_s >= BEHIND_S and isinstance(engine, Worker) and await asyncio.to_thread(engine.healthy):
+                self._notice(f"{engine.name} works but is not ready yet (it may be behind); its log is {engine.log}")
+                return
+            if step:
+                self._tell(Progress(step, detail=patience.story if patience.waited_s >= SAY_S / 2 else ""))
+            if patience.waited_s >= say_s:
+                say_s *= 2
+                self._notice(f"{engine.name} does not answer yet, but works: {patience.story}")
             await asyncio.sleep(_POLL_S)
-        return True
 
     async def _supervise(self, engine: Engine) -> None:
         wait_s = 0.5
@@ -179,22 +215,49 @@ class Stack:
                 await asyncio.sleep(_POLL_S)
             if time.monotonic() - started >= HEALTHY_S:
                 wait_s = 0.5
-            problem = engine.ended()
+            if engine is self.kafka and not self._has_room.is_set():
+                await self._has_room.wait()
+                problem = await self._again(engine)
+            else:
+                problem = engine.ended()
             while problem:
                 wait_s = min(2 * wait_s, WAIT_S_MAX)
                 self._notice(f"{problem}; started again in {wait_s:.0f} s")
                 await asyncio.sleep(wait_s)
                 problem = await self._again(engine)
 
+    async def _watch_disk(self) -> None:
+        """Kafka would die of a full disk, in the middle of a record: stopped in order before, it comes back whole."""
+        assert self.kafka is not None
+        room, inserts = Room.of(self.directory), True
+        while True:
+            free = free_bytes(self.directory)
+            told = f"only {free / 1e6:.0f} MB free on the disk of {self.directory}"
+            if inserts and free < room.insert_bytes:
+                inserts = False
+                self._notice(f"{told}: ClickHouse takes nothing in, records wait in Kafka; free some space")
+            elif free >= 2 * room.insert_bytes:
+                inserts = True
+            if self._has_room.is_set() and free < room.kafka_bytes:
+                self._has_room.clear()
+                self._notice(f"{told}: Kafka stands still until {room.merge_bytes / 1e6:.0f} MB are free")
+                await asyncio.to_thread(self.kafka.stop)
+            elif free >= room.merge_bytes:
+                self._has_room.set()
+            await asyncio.sleep(_POLL_S)
+
     async def _again(self, engine: Engine) -> str:
         """Starts it once more; what went wrong, or ''."""
         try:
             engine.spawn()
             self._write_endpoints()
-            back = await self._ready(engine)
+            await self._wait_ready(engine)
         except EmbeddedError as error:
-            return str(error)
-        self._notice(f"{engine.name} is back" if back else engine.too_slow(READY_S))
+            if not engine.alive:
+                return str(error)
+            self._notice(str(error))
+        else:
+            self._notice(f"{engine.name} is back")
         return ""
 
     def _write_endpoints(self) -> None:

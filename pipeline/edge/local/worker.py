@@ -1,13 +1,14 @@
 """One worker of a role (`inferwatch worker ROLE`) as a child process."""
 
 import http.client
+import json
 import os
 import sys
 from pathlib import Path
 
 from pipeline.config import PREFIX, Settings, to_environ
 from pipeline.edge.local.engine import Engine
-from pipeline.edge.local.ports import HOST
+from pipeline.edge.local.ports import HOST, PROBE_S
 from pipeline.edge.local.process import Child
 
 
@@ -38,11 +39,13 @@ class Worker(Engine):
         return self._says_ok("/healthz")
 
     def _says_ok(self, path: str) -> bool:
-        connection = http.client.HTTPConnection(HOST, self.web_port, timeout=1)
+        connection = http.client.HTTPConnection(HOST, self.web_port, timeout=PROBE_S)
         try:
             connection.request("GET", path)
-            return connection.getresponse().status == http.HTTPStatus.OK
-        except (OSError, http.client.HTTPException):
+            response = connection.getresponse()
+            said = json.loads(response.read(65_536))
+            return response.status == http.HTTPStatus.OK and isinstance(said, dict) and said.get("role") == self.name
+        except (OSError, ValueError, http.client.HTTPException):
             return False
         finally:
             connection.close()
