@@ -264,11 +264,11 @@ class Detector:
 
     def _observe_aggregates(self, watch: ModelWatch, records: Records) -> list[AlertEvent]:
         events: list[AlertEvent] = []
-        for raw in records.values:
+        for time_ms, raw in zip(records.times_ms, records.values, strict=True):
             record = aggregate.decode(raw)
             if isinstance(record, Rejected):
                 continue  # the recorder keeps it; the chain will show the gap
-            verdict, steps = watch.observe(record)
+            verdict, steps = watch.observe(record, time_ms)
             self._world.metrics.CHAIN.labels(verdict.value).inc()
             if verdict is Verdict.GAP:
                 log.error("chain_gap", source=record.source, start=record.start)

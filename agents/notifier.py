@@ -124,6 +124,9 @@ class NotifierWork:
             await self._save(desk)  # in the outbox; and somebody else may be active by now
             for notification in due:
                 delivery.put(notification)
+        for what, count in desk.notifier.take_lost().items():
+            self._world.metrics.NOT_NOTIFIED.labels(what.value).inc(count)
+            log.error("not_notified", what=what.value, count=count)
         await self._tell_of_ourselves(desk, now_ms)
         if desk.changed and self._clock.monotonic() - desk.saved_at >= SAVE_S:
             await self._save(desk)

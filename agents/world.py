@@ -48,6 +48,7 @@ class Metrics(Protocol):
     CUTS_REDONE: Counter
     EVENT_TO_ROW_SECONDS: Histogram
     NOT_JUDGED: Counter
+    NOT_NOTIFIED: Counter
     REFUSED: Counter
 
 

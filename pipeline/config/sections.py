@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.devices.device import HeartbeatPolicy
-from pipeline.core.notifying.notifier import NotifierPolicy
+from pipeline.core.notifying.policy import NotifierPolicy
 from pipeline.core.notifying.routing import Defaults
 from schemas.event import TimeLimits
 

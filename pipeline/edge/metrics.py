@@ -10,6 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram, Info, disable_created_m
 
 from pipeline.core.isolation import Judged
 from pipeline.core.ledger.chain import Verdict
+from pipeline.core.notifying.episodes import Lost
 from pipeline.core.notifying.recipients import RecipientKind
 from pipeline.core.state import NoSnapshot
 from schemas.alert import AlertKind, AlertState
@@ -58,6 +59,9 @@ NOT_JUDGED = Counter(
 NOTIFICATIONS = Counter(
     "inferwatch_notifications_total", "Notifications that were sent, or given up.", ["sender", "outcome"]
 )
+NOT_NOTIFIED = Counter(
+    "inferwatch_not_notified_total", "Alerts, notifications and silences beyond what the notifier keeps.", ["what"]
+)
 NOTIFICATION_RETRIES = Counter(
     "inferwatch_notification_retries_total", "Attempts to notify that failed and are made again.", ["sender"]
 )
@@ -70,6 +74,8 @@ SNAPSHOT_SECONDS = Histogram("inferwatch_snapshot_seconds", "From a state to its
 BUILD.info({"version": version("inferwatch")})
 for _verdict in Verdict:
     CHAIN.labels(_verdict.value)
+for _lost in Lost:
+    NOT_NOTIFIED.labels(_lost.value)
 for _judged in Judged:
     NOT_JUDGED.labels(_judged.name.lower())
 for _why in NoSnapshot:

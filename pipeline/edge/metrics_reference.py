@@ -6,8 +6,11 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
+from pipeline.core.isolation import Judged
 from pipeline.core.ledger.chain import Verdict
+from pipeline.core.notifying.episodes import Lost
 from pipeline.core.notifying.recipients import RecipientKind
+from pipeline.core.state import NoSnapshot
 from pipeline.edge import metrics
 from pipeline.edge.store.inserts import Outcome
 from schemas.alert import AlertKind, AlertState
@@ -44,12 +47,19 @@ def _of(closed: type[Enum]) -> str:
     return _values(member.value for member in closed)
 
 
+def _names(closed: type[Enum]) -> str:
+    return _values(member.name.lower() for member in closed)
+
+
 # What a label can be: in general, or of one metric.
 LABELS = {
     ("version", ""): "the installed version of inferwatch",
     ("topic", ""): "a topic that the role reads, as on the broker (with its prefix)",
     ("partition", ""): "its number; only partitions that this worker has had",
     ("reason", ""): _of(Reason),
+    ("reason", "inferwatch_snapshots_not_used_total"): _names(NoSnapshot),
+    ("what", "inferwatch_not_judged_total"): _names(Judged),
+    ("what", "inferwatch_not_notified_total"): _of(Lost),
     ("verdict", ""): _of(Verdict),
     ("table", ""): "a ClickHouse table; rows of windows are sent to `model_windows_in` and `class_windows_in`",
     ("outcome", "inferwatch_inserts_total"): _of(Outcome),

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from pipeline.core.alerting.model_watch import GAP_MS, ModelWatch
-from pipeline.core.alerting.ourselves import LAG_MS_MAX
+from pipeline.core.alerting.ourselves import LAG_HOLD_MS, LAG_MS_MAX
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.state import encode
 from schemas import aggregate
@@ -168,7 +168,7 @@ def test_a_gap_is_an_alert_of_this_partition_that_ends_by_itself() -> None:
 def test_a_source_that_stands_still_is_an_alert() -> None:
     watch, sources = watching(sources=2), Sources()
     events = watch.observe(sources.link(0, 1))[1] + watch.observe(sources.link(1, 1))[1]
-    count = LAG_MS_MAX // STEP_MS
+    count = (LAG_MS_MAX + LAG_HOLD_MS) // STEP_MS
     for i in range(2, count + 4):
         events += watch.observe(sources.link(0, i))[1]
     assert drawn(events) == f"firing@{count + 1}"
@@ -178,10 +178,26 @@ def test_a_source_that_stands_still_is_an_alert() -> None:
     assert [event.state.value for event in events] == ["firing", "recovering", "resolved"]
 
 
+def test_a_restart_of_the_aggregators_after_which_sources_catch_up_one_by_one_is_no_alert() -> None:
+    watch, sources, events = watching(sources=4), Sources(), []
+    time_ms = START_MS + 10 * STEP_MS
+    for source in range(4):
+        events += watch.observe(sources.link(source, 10), time_ms)[1]
+    for away, took_ms in ((40, 2000), (400, 10_000)):  # windows that nobody made, and how long each source takes
+        windows = watch.watermark_ms // STEP_MS - START_MS // STEP_MS + away
+        time_ms += away * STEP_MS
+        for source in range(4):
+            for part in (1, 2, 3):
+                time_ms += took_ms // 3
+                events += watch.observe(sources.link(source, windows - away + away * part // 3), time_ms)[1]
+                watch = again(watch, sources=4)
+    assert events == []
+
+
 def test_a_source_that_was_never_heard_is_an_alert_too() -> None:
     watch, sources = watching(sources=2), Sources()
-    events = [event for i in range(1, 20) for event in watch.observe(sources.link(0, i))[1]]
-    assert drawn(events) == f"firing@{1 + LAG_MS_MAX // STEP_MS}"
+    events = [event for i in range(1, 25) for event in watch.observe(sources.link(0, i))[1]]
+    assert drawn(events) == f"firing@{1 + (LAG_MS_MAX + LAG_HOLD_MS) // STEP_MS}"
 
 
 def test_new_partitions_of_events_are_waited_for_also_after_a_restart() -> None:
@@ -201,8 +217,8 @@ def test_a_new_partition_that_is_never_heard_is_an_alert() -> None:
     for i in range(1, 60):
         watch.observe(sources.link(0, i))
     watch.expect(2)
-    events = [event for i in range(60, 80) for event in watch.observe(sources.link(0, i))[1]]
-    assert (drawn(events), events[0].metric) == (f"firing@{59 + LAG_MS_MAX // STEP_MS}", "input_lag_s")
+    events = [event for i in range(60, 90) for event in watch.observe(sources.link(0, i))[1]]
+    assert (drawn(events), events[0].metric) == (f"firing@{59 + (LAG_MS_MAX + LAG_HOLD_MS) // STEP_MS}", "input_lag_s")
 
 
 def test_the_watchdog_fires_once_and_in_one_partition_only() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from pipeline.core.notifying.episodes import Lost
 from pipeline.core.notifying.muting import Silences
 from pipeline.core.notifying.notification import Notification, Reason
-from pipeline.core.notifying.notifier import Notifier, NotifierPolicy
+from pipeline.core.notifying.notifier import Notifier
+from pipeline.core.notifying.policy import NotifierPolicy
 from pipeline.core.notifying.routing import Defaults, Routing
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rule import Rule
@@ -95,7 +97,6 @@ def test_an_event_seen_twice_is_told_once() -> None:
     desk.restart()
     desk.see(alert(), alert(AlertState.PENDING))
     assert desk.until(200) == []
-    assert desk.notifier.repeated == 2
 
 
 def test_who_was_not_told_of_the_beginning_does_not_hear_of_the_end() -> None:
@@ -391,7 +392,8 @@ def test_memory_is_bounded() -> None:
     saved = reloaded(desk.notifier.snapshot())
     assert (len(saved.alerts), len(saved.outbox)) == (100, 50)
     assert sum(len(group.members) for group in saved.groups) == 100
-    assert desk.notifier.forgotten == 200 + 250
+    assert desk.notifier.take_lost() == {Lost.ALERT: 200, Lost.NOTIFICATION: 250}
+    assert desk.notifier.take_lost() == {}
 
 
 def test_what_ended_long_ago_is_forgotten() -> None:
@@ -409,26 +411,65 @@ def test_a_secret_in_a_recipient_is_not_in_the_repr() -> None:
     assert "hush" not in repr(desk.until(10))
 
 
+def test_an_alert_that_ends_and_begins_again_between_two_turns_has_both_told() -> None:
+    desk = Desk()
+    desk.see(alert())
+    desk.until(10)
+    again = T0 + 20_000
+    desk.see(alert(RESOLVED, 2), alert(episode=again))
+    [one] = desk.until(100)
+    assert [(event.episode, event.state) for event in one.events] == [(T0, RESOLVED), (again, FIRING)]
+    assert one.reason is Reason.FIRST
+    desk.see(alert(RESOLVED, 2, episode=again))
+    [end] = desk.until(200)
+    assert [(event.episode, event.state) for event in end.events] == [(again, RESOLVED)]
+    assert len(desk.notifier.snapshot().alerts) == 1
+
+
+def test_an_episode_whose_end_was_never_seen_ends_when_the_next_begins() -> None:
+    desk = Desk()
+    desk.see(alert())
+    desk.until(10)
+    desk.see(alert(episode=T0 + 20_000))
+    [one] = desk.until(100)
+    assert [event.state for event in one.events] == [RESOLVED, FIRING]
+    assert one.events[0].summary.startswith("began anew")
+
+
+def test_episodes_that_nobody_heard_of_are_not_kept() -> None:
+    desk = Desk()
+    for i in range(100):
+        episode = T0 + i * 1000
+        desk.see(alert(AlertState.PENDING, 1, episode=episode), alert(RESOLVED, 2, episode=episode))
+    for i in range(100, 200):
+        desk.see(alert(episode=T0 + i * 1000), alert(RESOLVED, 2, episode=T0 + i * 1000))
+    assert desk.until(100) == []
+    assert len(desk.notifier.snapshot().alerts) == 1
+
+
 @pytest.mark.slow
 def test_whatever_happens_each_beginning_has_one_end_for_whoever_heard_of_it() -> None:
-    """Random lives with restarts: per alert and recipient, told beginnings and ends alternate."""
+    """Random lives with restarts, several steps between two turns: told beginnings and ends pair by episode."""
     for seed in range(10):
         rng = random.Random(seed)
         desk = Desk(
             rule(recipients=[ANN, PAGER], max_per_hour=rng.choice((None, 3))), policy=NotifierPolicy(storm_max=4)
         )
         states: dict[int, tuple[int, int, bool]] = {}
-        told: dict[tuple[str, str], bool] = {}
-        for _ in range(300):
+        told: dict[tuple[str, str, int], bool] = {}
+        for step in range(400):
             i = rng.randrange(6)
             episode, sequence, is_open = states.get(i, (T0 - 1, 0, False))
-            episode, sequence = (episode, sequence + 1) if is_open else (max(episode + 1, T0 + desk.now_s * 1000), 1)
+            episode, sequence = (
+                (episode, sequence + 1) if is_open else (max(episode + 1, T0 + desk.now_s * 1000 + step), 1)
+            )
             state = rng.choice((FIRING, FIRING, RESOLVED, AlertState.RECOVERING)) if is_open else FIRING
             states[i] = episode, sequence, state is not RESOLVED
             severity = rng.choice((Severity.WARNING, Severity.CRITICAL))
             desk.see(alert(state, sequence, model_id=f"m/{i}", episode=episode, severity=severity))
-            for one in desk.until(desk.now_s + rng.randrange(1, 120)):
-                check(one, told)
+            if rng.random() < 0.4:
+                for one in desk.until(desk.now_s + rng.randrange(1, 120)):
+                    check(one, told)
             if rng.random() < 0.1:
                 desk.restart()
         for i, (episode, sequence, is_open) in states.items():
@@ -436,13 +477,16 @@ def test_whatever_happens_each_beginning_has_one_end_for_whoever_heard_of_it() -
                 desk.see(alert(RESOLVED, sequence + 1, model_id=f"m/{i}", episode=episode))
         for one in desk.until(desk.now_s + 3 * HOUR_S):
             check(one, told)
+        assert told
         assert not any(told.values()), seed
         assert desk.notifier.snapshot().groups == []
 
 
-def check(one: Notification, told: dict[tuple[str, str], bool]) -> None:
+def check(one: Notification, told: dict[tuple[str, str, int], bool]) -> None:
     for event in one.events:
-        key = one.recipient, event.fingerprint
+        key = one.recipient, event.fingerprint, event.episode
         if event.state is RESOLVED:
             assert told.get(key), "an end without a beginning"
+        else:
+            assert told.get(key) is not False, "begun again"
         told[key] = event.state is not RESOLVED

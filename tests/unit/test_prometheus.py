@@ -199,7 +199,8 @@ def our_own_alerts() -> set[str]:
         "alive": [ourselves.alive(0)],
         "gap": [ourselves.gap(0, 0, 0, {})],
         "gap_over": [ourselves.gap_over(0, 0)],
-        "input_lag": [ourselves.input_lag(0, 0, 0, None)],
+        "input_lag": [ourselves.input_lag(0, 0, 0, None, breached=False)],
+        "not_judged": [ourselves.not_judged("inference.aggregates", 0, 0, ())],
         "refusals": [ourselves.refusals(0, 0, {}, limits)],
         "standstill": [ourselves.standstill(role, 0, nothing, limits) for role in (AGGREGATOR, RECORDER)],
     }

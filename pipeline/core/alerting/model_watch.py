@@ -12,7 +12,7 @@ import msgspec
 
 from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.life_cycle import LifeCycle, LifeState
-from pipeline.core.alerting.ourselves import OurLimits
+from pipeline.core.alerting.ourselves import LAG_HOLD_MS, LAG_MS_MAX, OurLimits
 from pipeline.core.alerting.refusals import Refusals, RefusalsState
 from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.condition import Condition, Subject
@@ -64,6 +64,8 @@ class ModelState(msgspec.Struct):
     unjudged_ms: int | None
     refusals: RefusalsState
     heard_ms: int
+    log_ms: int
+    behind_ms: int
     pending: list[tuple[WindowRows, bool]]
     rules: RulesState
     detection: DetectionState | None
@@ -97,6 +99,8 @@ class ModelWatch:
         self._through: dict[int, int] = {}  # by source: windows that end by then are complete
         self._heard_ms = 0  # from when on sources were heard
         self._judged_ms = 0
+        self._log_ms = 0  # the broker's time of the newest record
+        self._behind_ms = 0  # a source has been far behind since then; 0: none is
         self._pending: list[_Pending] = []
         self._limits = limits or OurLimits()
         self._refusals = Refusals(self._limits.refused_window_ms)
@@ -154,9 +158,10 @@ class ModelWatch:
         if self._detector is not None and subject.model_id is not None:
             self._detector.accept((subject.workspace, subject.model_id), Channel[subject.metric.upper()])
 
-    def observe(self, record: AggregateRecord) -> tuple[Verdict, list[AlertEvent]]:
-        """One record, in the order of the log."""
+    def observe(self, record: AggregateRecord, time_ms: int | None = None) -> tuple[Verdict, list[AlertEvent]]:
+        """One record, in the order of the log; the broker's time of it (None: when its windows ended)."""
         self._is_live = True
+        self._log_ms = max(self._log_ms, record.end[2] if time_ms is None else time_ms)
         end = Position(*record.end)
         verdict = self._chain.observe(record.source, Position(*record.start), end)
         if verdict is Verdict.REPEAT:
@@ -248,7 +253,10 @@ class ModelWatch:
         self._heard_ms = self._heard_ms or newest_ms
         slowest = min(heard, key=heard.__getitem__) if len(heard) >= self._sources else None
         lag_ms = newest_ms - (self._heard_ms if slowest is None else heard[slowest])
-        return self._life.observe(ourselves.input_lag(self._partition, newest_ms, lag_ms, slowest))
+        # After a restart of ours the sources catch up one by one: only who stays behind while the log goes on is late.
+        self._behind_ms = (self._behind_ms or self._log_ms) if lag_ms >= LAG_MS_MAX else 0
+        stays = self._behind_ms > 0 and self._log_ms - self._behind_ms >= LAG_HOLD_MS
+        return self._life.observe(ourselves.input_lag(self._partition, newest_ms, lag_ms, slowest, breached=stays))
 
     def snapshot(self) -> ModelState:
         """What to save together with the offset that it explains."""
@@ -261,6 +269,8 @@ class ModelWatch:
             unjudged_ms=self.unjudged.since_ms,
             refusals=self._refusals.snapshot(),
             heard_ms=self._heard_ms,
+            log_ms=self._log_ms,
+            behind_ms=self._behind_ms,
             pending=[(item.rows, item.is_fed) for item in self._pending],
             rules=self._rules.snapshot(),
             detection=None if self._detector is None else self._detector.snapshot(),
@@ -273,6 +283,7 @@ class ModelWatch:
         self._chain = Chain(state.chain)
         self._sources, self._through = state.sources, state.through
         self._judged_ms, self._gap_ms, self._heard_ms = state.judged_ms, state.gap_ms, state.heard_ms
+        self._log_ms, self._behind_ms = state.log_ms, state.behind_ms
         self._pending = [_Pending(rows, is_fed) for rows, is_fed in state.pending]
         self.unjudged.since_ms = state.unjudged_ms
         self._refusals.restore(state.refusals)

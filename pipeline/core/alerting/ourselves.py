@@ -17,7 +17,8 @@ from schemas.topics import AGGREGATES, EVENTS
 WORKSPACE = "inferwatch"  # of these alerts
 CHAIN_GAP, INPUT_LAG, DEAD_LETTERS = "chain_gap", "input_lag_s", "dead_letter_share"  # the metrics
 NOT_JUDGED = "not_judged"
-LAG_MS_MAX = 120_000  # of a source partition behind the others
+LAG_MS_MAX = 120_000  # of a source partition behind the others...
+LAG_HOLD_MS = 60_000  # ...for so long, as the log goes on
 _LAG_KEEP_FIRING_MS = 60_000
 _REASONS_TOLD = 3
 _FAILED_TOLD = 20
@@ -70,14 +71,14 @@ def not_judged(topic: str, partition: int, at_ms: int, failed: Sequence[Failed])
     )
 
 
-def input_lag(partition: int, at_ms: int, lag_ms: int, source: int | None) -> Condition:
+def input_lag(partition: int, at_ms: int, lag_ms: int, source: int | None, *, breached: bool) -> Condition:
     """How far the slowest source partition (None: one that was never heard) is behind: nothing newer is judged."""
     who = "a source partition" if source is None else f"source partition {source}"
     return _of_partition(
         partition,
         INPUT_LAG,
         at_ms,
-        lag_ms >= LAG_MS_MAX,
+        breached,
         Severity.WARNING,
         f"{who} is {lag_ms // 1000} s behind the others: nothing newer is judged",
         value=lag_ms / 1000,

@@ -158,3 +158,27 @@ class StormCap(msgspec.Struct):
             return False
         self.sent_ms.append(now_ms)
         return True
+
+
+StormsState = dict[str, StormCap]  # by recipient
+
+
+class Storms:
+    """A machine: the cap of every recipient."""
+
+    def __init__(self, count_max: int) -> None:
+        """Messages a minute to one recipient."""
+        self._count_max = count_max
+        self._caps: StormsState = {}
+
+    def take(self, recipient: str, now_ms: int) -> bool:
+        """Whether one more may be sent now."""
+        return self._caps.setdefault(recipient, StormCap()).take(now_ms, self._count_max)
+
+    def snapshot(self) -> StormsState:
+        """All of it."""
+        return self._caps
+
+    def restore(self, state: StormsState) -> None:
+        """As it was when it was saved."""
+        self._caps = state

@@ -36,22 +36,22 @@ class Silences:
         self._silences: dict[str, _Compiled] = {}
         self._acknowledgements: dict[str, Acknowledgement] = {}
         self._silences_max = silences_max
-        self.refused = 0  # beyond silences_max, or with a pattern that may not be used
 
-    def observe(self, key: str, value: Silence | Acknowledgement | None) -> None:
-        """A record; None: taken back."""
+    def observe(self, key: str, value: Silence | Acknowledgement | None) -> bool:
+        """A record; None: taken back. False: it is beyond silences_max, or has a pattern that may not be used."""
         self._silences.pop(key, None)
         self._acknowledgements.pop(key, None)
         if value is None:
-            return
+            return True
         if isinstance(value, Acknowledgement):
             self._acknowledgements[key] = value
             if len(self._acknowledgements) > self._silences_max:  # the oldest: of an episode long over
                 del self._acknowledgements[next(iter(self._acknowledgements))]
         elif len(self._silences) >= self._silences_max or mistakes(value):
-            self.refused += 1
+            return False
         else:
             self._silences[key] = _Compiled(value, tuple(map(_compiled, value.matchers)))
+        return True
 
     def tick(self, now_ms: int) -> list[str]:
         """Ids of what has ended, which are forgotten."""

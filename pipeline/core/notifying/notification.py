@@ -53,15 +53,22 @@ class Notification:
 
 
 class Told(msgspec.Struct):
-    """What a recipient knows of an alert."""
+    """What a recipient knows of an episode."""
 
-    episode: int = -1
     is_open: bool = False  # told that it fires, and not that it ended
     rank: int = -1  # the worst severity told
     at_ms: int = 0
     count: int = 0
     acknowledged: bool = False
     withheld: str = ""  # id of the step that was last withheld
+
+    def hear(self, event: AlertEvent) -> None:
+        """It is told of this step."""
+        self.withheld, self.is_open, self.rank = "", True, max(self.rank, event.severity.rank)
+
+    def note(self, now_ms: int) -> None:
+        """It is in a message."""
+        self.count, self.at_ms = self.count + 1, now_ms
 
 
 def reason_to_notify(
@@ -76,7 +83,7 @@ def reason_to_notify(
         return Reason.RESOLVED if told.is_open else None
     if quiet or event.state not in (AlertState.FIRING, AlertState.ACKNOWLEDGED):
         return None
-    if not told.is_open or told.episode != event.episode:
+    if not told.is_open:
         return None if acknowledged else Reason.FIRST
     if event.severity.rank > told.rank:
         return Reason.WORSE

@@ -4,15 +4,18 @@ Alertmanager knows an alert by its labels and forgets it when it is not sent aga
 its own are its business. What is silenced here is not begun there, but what was begun is ended.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
+from pipeline.core.notifying.notification import Notification, Reason, idempotency_key
+from pipeline.core.notifying.routing import ALERTMANAGER
 from schemas.alert import AlertEvent, AlertState
 
 RESEND_MS = 60_000
 RESOLVED_RESEND_MS = 300_000
+_UNDER_WAY_MAX = 10_000
 _LIVES = (AlertState.FIRING, AlertState.ACKNOWLEDGED, AlertState.RECOVERING, AlertState.NO_DATA)
 
 
@@ -31,9 +34,10 @@ ResendState = dict[str, Resent]  # by fingerprint
 class Resend:
     """A machine: alert events in, what is due for Alertmanager out."""
 
-    def __init__(self, labels_of: Callable[[AlertEvent], Any]) -> None:
-        """`labels_of` gives the labels that Alertmanager knows the alert by."""
-        self._labels_of = labels_of
+    def __init__(self, labels_of: Callable[[AlertEvent], Any], events_max: int) -> None:
+        """`labels_of` gives the labels that Alertmanager knows the alert by; `events_max` in one message."""
+        self._labels_of, self._events_max = labels_of, events_max
+        self._under_way: dict[str, list[str]] = {}  # fingerprints, by idempotency key
         self._alerts: ResendState = {}
 
     def observe(self, event: AlertEvent) -> None:
@@ -49,8 +53,18 @@ class Resend:
         if event.state in _LIVES:
             known.ended_ms = 0
 
-    def tick(self, now_ms: int, quiet: Callable[[AlertEvent], bool]) -> list[AlertEvent]:
-        """What to send now. `quiet`: not to be begun."""
+    def tick(self, now_ms: int, quiet: Callable[[AlertEvent], bool]) -> list[Notification]:
+        """What to send now. `quiet`: not to be begun. It is in no outbox: it is sent again anyway."""
+        events, out = self._due(now_ms, quiet), []
+        for i in range(0, len(events), self._events_max):
+            key, part = idempotency_key(ALERTMANAGER, now_ms, i), tuple(events[i : i + self._events_max])
+            out.append(Notification(ALERTMANAGER, ALERTMANAGER, part, Reason.RESENT, key, now_ms))
+            self._under_way[key] = [event.fingerprint for event in part]
+        while len(self._under_way) > _UNDER_WAY_MAX:
+            del self._under_way[next(iter(self._under_way))]
+        return out
+
+    def _due(self, now_ms: int, quiet: Callable[[AlertEvent], bool]) -> list[AlertEvent]:
         due = []
         for fingerprint, one in list(self._alerts.items()):
             if one.sent_ms and now_ms - one.sent_ms < RESEND_MS:
@@ -75,10 +89,10 @@ class Resend:
                     del self._alerts[fingerprint]
         return due
 
-    def undelivered(self, fingerprints: Iterable[str]) -> None:
-        """They did not arrive: whose end is being told is told for as long again."""
-        for fingerprint in fingerprints:
-            if fingerprint in self._alerts:
+    def confirm(self, key: str, *, delivered: bool) -> None:
+        """A message arrived, or was given up: then whose end is being told is told for as long again."""
+        for fingerprint in self._under_way.pop(key, ()):
+            if not delivered and fingerprint in self._alerts:
                 self._alerts[fingerprint].ended_ms = 0
 
     def snapshot(self) -> ResendState:
