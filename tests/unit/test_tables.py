@@ -30,7 +30,9 @@ def rows_by_table() -> dict[str, TableRows]:
 
 def created(table: str) -> dict[str, str]:
     """Column -> type of a table, without what an insert need not know: the time zone, and whether names recur."""
-    found = re.search(rf"CREATE TABLE IF NOT EXISTS {table}(?: {{cluster}})?\n\((.*?)\n(?:\)|\n)", SQL, re.DOTALL)
+    name = table.removesuffix("_in")
+    head = rf"CREATE TABLE IF NOT EXISTS {name}(?:{{window}})?(?: {{cluster}})?"
+    found = re.search(head + r"\n\((.*?)\n(?:\)|\n)", SQL, re.DOTALL)
     assert found, table
     columns = {}
     for line in found.group(1).strip().splitlines():
