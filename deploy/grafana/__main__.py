@@ -61,9 +61,17 @@ _Blocks.add_representer(
 
 
 def _yaml(rules: dict[str, Any]) -> str:
-    # In a provisioning file Grafana takes $NAME for an environment variable, and $$ for a dollar.
-    written: str = yaml.dump(rules, Dumper=_Blocks, sort_keys=False, width=200, allow_unicode=True)
-    return "# Written by `make dashboards`.\n" + written.replace("$", "$$")
+    written: str = yaml.dump(_escaped(rules), Dumper=_Blocks, sort_keys=False, width=200, allow_unicode=True)
+    return "# Written by `make dashboards`.\n" + written
+
+
+def _escaped(value: Any) -> Any:
+    """Grafana takes $NAME for an environment variable and $$ for a dollar, save in what it takes as it stands."""
+    if isinstance(value, dict):
+        return {name: inner if name in ("model", "annotations") else _escaped(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_escaped(inner) for inner in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value
 
 
 def main() -> int:

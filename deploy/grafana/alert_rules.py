@@ -5,6 +5,8 @@ from typing import Any
 from deploy.grafana.sql import CLICKHOUSE_TYPE, PLUGIN_VERSION, latency_ms, sql
 
 DATASOURCE_UID = "inferwatch-clickhouse"
+# Not that of the dashboards: Grafana would make two folders of one name, or refuse the second.
+FOLDER = "inferwatch rules"
 _HOUR_S = 3600
 _NOW = "window_start >= $__toTime - 300"
 _MIN_COUNT = 30
@@ -13,7 +15,7 @@ _MIN_COUNT = 30
 def alert_rules() -> dict[str, Any]:
     """The file for provisioning/alerting."""
     rules = [_confidence(), _latency(), _silent_model(), _silent_device()]
-    group = {"orgId": 1, "name": "inferwatch", "folder": "inferwatch", "interval": "1m", "rules": rules}
+    group = {"orgId": 1, "name": "inferwatch", "folder": FOLDER, "interval": "1m", "rules": rules}
     return {"apiVersion": 1, "groups": [group]}
 
 

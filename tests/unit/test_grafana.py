@@ -7,14 +7,13 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 from jsonschema import Draft202012Validator
 
 from deploy.grafana.__main__ import HERE, files
 from deploy.grafana.dashboard import TAG
-from tests.integration.grafana import load_alert_rules, load_dashboards, queries
+from tests.integration.grafana import load_dashboards, queries
 from tests.integration.grafana.dashboards import panels
 
 DASHBOARDS = load_dashboards()
@@ -228,16 +227,3 @@ def test_the_version_is_shown_without_the_models_name_and_asked_for_with_it() ->
         found = pattern.match(model_id)
         assert found is not None
         assert (found["value"], found["text"]) == (model_id, shown)
-
-
-def test_alert_rules_are_for_confidence_latency_and_silence_and_survive_provisioning() -> None:
-    rules = load_alert_rules()
-    assert set(rules) == {"Confidence sank", "Inference time grew", "A model fell silent", "A device fell silent"}
-    sources = yaml.safe_load((HERE / "provisioning/datasources/inferwatch.yaml").read_text())["datasources"]
-    for rule in rules.values():
-        asked, compared = rule["data"]
-        assert asked["datasourceUid"] in {source["uid"] for source in sources}
-        assert (rule["condition"], compared["model"]["expression"]) == (compared["refId"], asked["refId"])
-        assert rule["annotations"]["summary"]
-    text = (HERE / "provisioning/alerting/inferwatch.yaml").read_text()
-    assert re.search(r"(?<!\$)(?:\$\$)*\$(?!\$)", text) is None, "a lone dollar is an environment variable to Grafana"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
+from tests.integration.grafana.provisioning import provisioned
 
 DIRECTORY = Path(__file__).parents[3] / "deploy" / "grafana"
 CLICKHOUSE = "grafana-clickhouse-datasource"
@@ -40,8 +40,7 @@ def load_dashboards(directory: Path = DIRECTORY / "dashboards") -> dict[str, dic
 
 def load_alert_rules(directory: Path = DIRECTORY / "provisioning" / "alerting") -> dict[str, dict[str, Any]]:
     """The provisioned alert rules by title."""
-    texts = [path.read_text("utf-8") for path in sorted(directory.glob("*.yaml"))]
-    files = [yaml.safe_load(text.replace("$$", "$")) for text in texts]  # a lone $NAME is of the environment
+    files = [provisioned(path, {}) for path in sorted(directory.glob("*.yaml"))]
     return {rule["title"]: rule for file in files for group in file.get("groups", ()) for rule in group["rules"]}
 
 
