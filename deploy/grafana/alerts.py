@@ -1,11 +1,11 @@
 """Alerts: what is wrong now, what was, and how long it took."""
 
-from grafana_foundation_sdk.builders import common, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.builders import table as table_panel
-from grafana_foundation_sdk.models import common as look
 
 from deploy.grafana import dashboard as house
+from deploy.grafana import panels
 from deploy.grafana.sql import WORKSPACE, series, table
 
 _SEVERITY = "severity IN (${severity:sqlstring})"
@@ -22,8 +22,10 @@ _EPISODES = (
     f"FROM alerts AS a WHERE {WORKSPACE} AND a.{_SEVERITY} AND $__timeFilter_ms(at)",
     "GROUP BY fingerprint, episode HAVING countIf(state = 'firing') > 0",
 )
-# A rule may name a model without a version: then all of its versions are meant.
-_NAME = "replaceRegexpOne(model_id, '/[^/]*$', '') AS name, if(name = model_id, '$' || '__all', model_id) AS chosen"
+_ABOUT = (
+    """nullIf(model_id, '') AS "Model", nullIf(device_id, '') AS "Device", nullIf(class, '') AS "Class",""",
+    f'metric AS "Metric", {house.TO_MODEL}, {house.TO_DEVICE},',
+)
 
 
 def alerts() -> builder.Dashboard:
@@ -40,11 +42,11 @@ def alerts() -> builder.Dashboard:
 def _totals() -> list[stat.Panel]:
     def count(title: str, severity: str) -> stat.Panel:
         query = table(f"SELECT count() AS alerts {_OPEN} AND severity = '{severity}'")
-        steps: tuple[house.Step, ...] = ((None, "green"), (1, _COLORS[severity]))
-        return house.number(title, "Firing now, whatever the range.", "none", query, steps)
+        steps: tuple[panels.Step, ...] = ((None, "green"), (1, _COLORS[severity]))
+        return panels.number(title, "Firing now, whatever the range.", "none", query, steps)
 
     def of_episodes(title: str, description: str, unit: str, value: str) -> stat.Panel:
-        return house.number(title, description, unit, table(f"SELECT {value} AS value FROM (", *_EPISODES, ")"))
+        return panels.number(title, description, unit, table(f"SELECT {value} AS value FROM (", *_EPISODES, ")"))
 
     return [
         count("Open, critical", "critical"),
@@ -62,40 +64,25 @@ def _totals() -> list[stat.Panel]:
 
 
 def _styled(panel: table_panel.Panel) -> table_panel.Panel:
-    to_model = house.link(
-        "Model ${__value.text}",
-        house.MODEL,
-        model="${__data.fields.name:percentencode}",
-        version="${__data.fields.chosen:percentencode}",
-    )
-    to_device = house.link("Device ${__value.text}", house.DEVICES, device="${__value.raw:percentencode}")
-    colors = [{"type": "value", "options": {name: {"color": color} for name, color in _COLORS.items()}}]
-    return (
-        panel.override_by_name("name", house.column(custom_hidden=True))
-        .override_by_name("chosen", house.column(custom_hidden=True))
-        .override_by_name(
-            "Severity", house.column(mappings=colors, custom_cellOptions={"type": "color-text"}, custom_width=90)
-        )
-        .override_by_name("Model", house.column(links=[to_model]))
-        .override_by_name("Device", house.column(links=[to_device]))
-        .override_by_name(
-            "Summary", house.column(custom_minWidth=380, custom_cellOptions={"type": "auto", "wrapText": True})
-        )
-        .override_by_name("Lasted", house.column(unit="s", decimals=0))
-        .decimals(3)
-    )
+    wide = panels.column(custom_minWidth=300, custom_cellOptions={"type": "auto", "wrapText": True})
+    panel.override_by_name("Severity", panels.text_colors(_COLORS)).override_by_name("Summary", wide)
+    panel.override_by_name("Metric", panels.column(custom_minWidth=130))
+    for name in ("Since", "Started", "Ended"):
+        panel.override_by_name(name, panels.column(**panels.MOMENT))
+    panel.override_by_name("Lasted", panels.column(unit="s", decimals=0)).decimals(3)
+    return house.linked(house.linked(panel, "Model", "to_model"), "Device", "to_device")
 
 
 def _open() -> table_panel.Panel:
     query = table(
-        f'SELECT starts_at AS "Since", severity AS "Severity", state AS "State", summary AS "Summary", {_NAME},',
-        '  model_id AS "Model", device_id AS "Device", class AS "Class", metric AS "Metric",',
-        '  value AS "Value", expected AS "Expected", threshold AS "Threshold"',
+        'SELECT starts_at AS "Since", severity AS "Severity", state AS "State", summary AS "Summary",',
+        *_ABOUT,
+        '  value AS "Measured", expected AS "Expected", threshold AS "Threshold"',
         _OPEN,
         "ORDER BY indexOf(['critical', 'warning', 'info'], severity), starts_at DESC LIMIT 200",
     )
-    panel = house.rows("Open alerts", "What fires now, whatever the range; the worst first.", query, height=8)
-    return _styled(panel.no_value("Nothing fires"))
+    panel = panels.rows("Open alerts", "What fires now, whatever the range; the worst first.", query, height=8)
+    return _styled(panel)
 
 
 def _started() -> timeseries.Panel:
@@ -105,28 +92,15 @@ def _started() -> timeseries.Panel:
         ") GROUP BY time, severity ORDER BY time",
     )
     panel = (
-        house.lines("Alerts started", "By severity.", "none", query, display="${__field.labels.severity}")
-        .draw_style(look.GraphDrawStyle.BARS)
-        .fill_opacity(70)
-        .line_width(0)
-        .stacking(common.StackingConfig().mode(look.StackingMode.NORMAL))
+        panels.bars(panels.lines("Alerts started", "By severity.", "none", query, by="severity"))
         .interval("1m")
-        .max_data_points(120)
-        .min(0)
         .decimals(0)
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(look.LegendDisplayMode.LIST)
-            .placement(look.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs(["sum"])
-        )
         .no_value("No alert started in this range")
         .height(6)
         .span(24)
     )
     for severity, color in _COLORS.items():
-        panel.override_by_regexp(f"/{severity}/", house.column(color={"mode": "fixed", "fixedColor": color}))
+        panel.override_by_regexp(f"/{severity}/", panels.column(color={"mode": "fixed", "fixedColor": color}))
     return panel
 
 
@@ -134,12 +108,12 @@ def _history() -> table_panel.Panel:
     query = table(
         'SELECT fired AS "Started", if(ends > 0, ended, NULL) AS "Ended",',
         "  dateDiff('second', fired, if(ends > 0, ended, now64(3))) AS \"Lasted\",",
-        f'  severity AS "Severity", last_state AS "State", summary AS "Summary", {_NAME},',
-        '  model_id AS "Model", device_id AS "Device", class AS "Class", metric AS "Metric",',
-        '  value AS "Value", threshold AS "Threshold"',
+        '  severity AS "Severity", last_state AS "State", summary AS "Summary",',
+        *_ABOUT,
+        '  value AS "Measured", threshold AS "Threshold"',
         "FROM (",
         *_EPISODES,
         ') ORDER BY "Started" DESC LIMIT 500',
     )
-    panel = house.rows("History", "Alerts that fired in the range, the latest first.", query, height=10)
-    return _styled(panel.no_value("No alert fired in this range"))
+    panel = panels.rows("History", "Alerts that fired in the range, the latest first.", query, height=10)
+    return _styled(panel)

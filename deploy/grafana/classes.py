@@ -1,11 +1,12 @@
 """Classes: what a model sees, how often, how surely, and what changed."""
 
-from grafana_foundation_sdk.builders import common, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.builders import table as table_panel
 from grafana_foundation_sdk.models import common as look
 
 from deploy.grafana import dashboard as house
+from deploy.grafana import panels
 from deploy.grafana.sql import (
     CLASS,
     CLASSES,
@@ -15,7 +16,7 @@ from deploy.grafana.sql import (
     VERSIONS,
     WORKSPACE,
     compared,
-    series,
+    over_time,
     table,
 )
 
@@ -40,7 +41,7 @@ def _totals() -> list[stat.Panel]:
     def total(title: str, description: str, unit: str, value: str, colors: look.PercentChangeColorMode) -> stat.Panel:
         query = compared(value, CLASSES_AND_BEFORE, _WHERE)
         text = f"{description} The change is against the period of equal length before."
-        return house.changing(house.number(title, text, unit, query), colors).span(8)
+        return panels.changing(panels.number(title, text, unit, query), colors).span(8)
 
     change = look.PercentChangeColorMode
     return [
@@ -63,7 +64,8 @@ def _table() -> table_panel.Panel:
         '  "Detections" / nullIf(sum("Detections") OVER (), 0) AS "Share",',
         '  "Share" - before / nullIf(sum(before) OVER (), 0) AS "Share change",',
         '  sumIf(confidence_ppm_sum, now) / nullIf("Detections", 0) / 1e6 AS "Confidence",',
-        '  "Confidence" / nullIf(sumIf(confidence_ppm_sum, NOT now) / before / 1e6, 0) - 1 AS "Confidence change",',
+        '  "Confidence" / nullIf(sumIf(confidence_ppm_sum, NOT now) / nullIf(before, 0) / 1e6, 0) - 1',
+        '    AS "Confidence change",',
         '  sumIf(inference_count, now) AS "In inferences",',
         '  max(window_start) AS "Last window"',
         f"FROM {CLASSES_AND_BEFORE}",
@@ -73,43 +75,37 @@ def _table() -> table_panel.Panel:
     share = {"unit": "percentunit", "decimals": 1}
     gauge = {"custom_cellOptions": {"type": "gauge", "mode": "basic"}, "min": 0, "max": 1}
     return (
-        house.rows(
+        panels.rows(
             "Classes",
             "Share is of the detections of the chosen classes. Changes are against the period of equal length before; "
             "that of the share in percentage points. A class that was not there before has no change.",
             query,
         )
-        .override_by_name("Class", house.column(custom_minWidth=140))
-        .override_by_name("before", house.column(custom_hidden=True))
-        .override_by_name("Detections", house.column(unit="short"))
-        .override_by_name("Detections change", house.change(""))
-        .override_by_name("Share", house.column(**share, **gauge, color={"mode": "fixed", "fixedColor": "blue"}))
-        .override_by_name("Share change", house.change(""))
-        .override_by_name("Confidence", house.column(**share))
-        .override_by_name("Confidence change", house.change("up"))
-        .override_by_name("In inferences", house.column(unit="short"))
-        .override_by_name("Last window", house.column(unit="dateTimeFromNow"))
+        .override_by_name("Class", panels.column(custom_minWidth=140))
+        .override_by_name("before", panels.column(custom_hidden=True))
+        .override_by_name("Detections", panels.column(unit="short"))
+        .override_by_name("Detections change", panels.change(""))
+        .override_by_name("Share", panels.column(**share, **gauge, color={"mode": "fixed", "fixedColor": "blue"}))
+        .override_by_name("Share change", panels.change(""))
+        .override_by_name("Confidence", panels.column(**share))
+        .override_by_name("Confidence change", panels.change("up"))
+        .override_by_name("In inferences", panels.column(unit="short"))
+        .override_by_name("Last window", panels.column(**panels.AGO))
     )
 
 
 def _over_time() -> list[timeseries.Panel]:
-    def by_class(title: str, description: str, unit: str, value: str) -> timeseries.Panel:
-        query = series(
-            f"SELECT time, class, {value} AS value",
-            f"FROM {CLASSES} WHERE {_WHERE} GROUP BY time, class ORDER BY time",
-        )
-        return house.lines(title, description, unit, query, display="${__field.labels.class}")
+    def by_class(title: str, description: str, unit: str, value: str, shown: str = "value") -> timeseries.Panel:
+        query = over_time(CLASSES, _WHERE, f"{value} AS value", keys=["class"], shown=shown)
+        return panels.lines(title, description, unit, query, by="class")
 
-    share = "sum(detection_count) / nullIf(sum(sum(detection_count)) OVER (PARTITION BY time), 0)"
-    stacked = common.StackingConfig().mode(look.StackingMode.NORMAL)
+    count = "sum(detection_count)"
+    share = "value / nullIf(sum(value) OVER (PARTITION BY time), 0) AS share"
     return [
-        by_class("Detections by class", "A second.", "cps", "sum(detection_count) / any(seconds)")
-        .fill_opacity(25)
-        .stacking(stacked),
-        by_class("Share by class", "Of the detections of the chosen classes.", "percentunit", share)
-        .fill_opacity(40)
-        .stacking(stacked)
-        .max(1),
+        panels.stacked(by_class("Detections by class", "A second.", "cps", f"{count} / any(seconds)")),
+        panels.stacked(
+            by_class("Share by class", "Of the detections of the chosen classes.", "percentunit", count, share), 40
+        ).max(1),
         by_class("Confidence by class", "Mean over detections.", "percentunit", CONFIDENCE_MEAN)
         .axis_soft_max(1)
         .span(24),

@@ -1,25 +1,20 @@
-"""What every dashboard has: its variables, annotations, links, and the panels' common look."""
+"""What every dashboard has: its variables, annotations and links."""
 
 from collections.abc import Sequence
 
-from grafana_foundation_sdk.builders import common, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
-from grafana_foundation_sdk.builders import table as table_panel
+from grafana_foundation_sdk.builders import table
 from grafana_foundation_sdk.cog.builder import Builder
-from grafana_foundation_sdk.cog.variants import Dataquery
-from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
 
-from deploy.grafana.sql import CLICKHOUSE, CLICKHOUSE_TYPE, WORKSPACE, SqlQuery, Target, sql
+from deploy.grafana import panels
+from deploy.grafana.sql import CLICKHOUSE, CLICKHOUSE_TYPE, WORKSPACE, SqlQuery, sql
 
 FLEET, MODEL, CLASSES, DEVICES, ALERTS, PIPELINE = (
     f"inferwatch-{name}" for name in ("fleet", "model", "classes", "devices", "alerts", "pipeline")
 )
 TAG = "inferwatch"
-NOTHING = "No data in this range"
 _NO_BACKSLASH = "position({column}, char(92)) = 0"  # Grafana doubles quotes, but leaves a backslash to ClickHouse
-
-Step = tuple[float | None, str]
 
 
 def dashboard(
@@ -135,17 +130,25 @@ def _safe(column: str) -> str:
 
 
 def alerts_on_series(condition: str = "", where: str = WORKSPACE) -> model.AnnotationQuery:
-    """Alerts as regions on every series by time, from their start to their end (or the end of the range)."""
+    """Alerts on every series by time: a region from start to end, a line for one that is still open.
+
+    Those that overlap are one region: Grafana would lay them over each other until nothing else is seen.
+    """
+    before = "(ORDER BY fired, ended ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
     text = sql(
-        "SELECT",
-        "  min(at) AS time,",
-        "  if(countIf(state = 'resolved') > 0, maxIf(at, state = 'resolved'), $__toTime_ms) AS timeEnd,",
-        "  argMaxIf(summary, sequence, state = 'firing') AS text,",
-        "  concat(any(severity), ',', any(metric), ',', any(model_id)) AS tags",
-        "FROM alerts",
-        f"WHERE {where} AND $__timeFilter_ms(at) AND state IN ('firing', 'resolved') {condition}",
-        "GROUP BY fingerprint, episode HAVING countIf(state = 'firing') > 0",
-        "ORDER BY time LIMIT 200",
+        "SELECT min(fired) AS time, if(max(ended) > time, max(ended), NULL) AS timeEnd,",
+        "  concat(arrayStringConcat(groupArray(5)(said), '; '),",
+        "    if(count() > 5, concat('; and ', toString(count() - 5), ' more'), '')) AS text,",
+        "  arrayStringConcat(arraySort(groupUniqArray(level)), ',') AS tags",
+        "FROM (SELECT *, sum(is_apart) OVER (ORDER BY fired, ended) AS island",
+        f"FROM (SELECT *, fired > max(ended) OVER {before} + toIntervalSecond($__interval_s) AS is_apart",
+        "FROM (",
+        "  SELECT minIf(at, state = 'firing') AS fired, greatest(fired, maxIf(at, state = 'resolved')) AS ended,",
+        "    argMaxIf(a.summary, sequence, state = 'firing') AS said, any(a.severity) AS level",
+        "  FROM alerts AS a",
+        f"  WHERE {where} AND $__timeFilter_ms(at) AND state IN ('firing', 'resolved') {condition}",
+        "  GROUP BY fingerprint, episode HAVING countIf(state = 'firing') > 0",
+        "))) GROUP BY island ORDER BY time LIMIT 200",
     )
     annotation = model.AnnotationQuery(
         name="Alerts", datasource=CLICKHOUSE, enable=True, icon_color="red", hide=False, built_in=0
@@ -165,134 +168,24 @@ class Ready(Builder[model.AnnotationQuery]):
         return self._annotation
 
 
-# The look of panels.
-
-
-def thresholds(*steps: Step) -> builder.ThresholdsConfig:
-    """(from this value on, this colour), the first from minus infinity."""
-    return (
-        builder.ThresholdsConfig()
-        .mode(model.ThresholdsMode.ABSOLUTE)
-        .steps([model.Threshold(value=value, color=color) for value, color in steps])
-    )
-
-
-# Few enough that a week is read from hours and a month too; more cannot be told apart on a screen.
-POINTS = 200
-PLAIN: tuple[Step, ...] = ((None, "text"),)
-ERRORS: tuple[Step, ...] = ((None, "green"), (0.01, "yellow"), (0.05, "red"))
-
-
-def number(
-    title: str,
-    description: str,
-    unit: str,
-    query: Target,
-    steps: Sequence[Step] = PLAIN,
-    decimals: int | None = None,
-) -> stat.Panel:
-    """One number."""
-    panel = (
-        stat.Panel()
-        .title(title)
-        .description(description)
-        .datasource(CLICKHOUSE)
-        .unit(unit)
-        .interval("10s")
-        .max_data_points(POINTS)
-        .thresholds(thresholds(*steps))
-        .color_scheme(builder.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-        .graph_mode(look.BigValueGraphMode.NONE)
-        .color_mode(look.BigValueColorMode.VALUE)
-        .text_mode(look.BigValueTextMode.VALUE)
-        .reduce_options(common.ReduceDataOptions().calcs(["last"]).fields(""))
-        .no_value("–")
-        .height(4)
-        .span(4)
-        .with_target(query)
-    )
-    return panel if decimals is None else panel.decimals(decimals)
-
-
-def changing(panel: stat.Panel, colors: look.PercentChangeColorMode) -> stat.Panel:
-    """With the change in % since the row before the last."""
-    return panel.show_percent_change(True).percent_change_color_mode(colors)
-
-
-def lines(title: str, description: str, unit: str, query: Builder[Dataquery], *, display: str = "") -> timeseries.Panel:
-    """Series by time."""
-    panel = (
-        timeseries.Panel()
-        .title(title)
-        .description(description)
-        .datasource(CLICKHOUSE)
-        .unit(unit)
-        .interval("10s")
-        .max_data_points(POINTS)
-        .color_scheme(builder.FieldColor().mode(model.FieldColorModeId.PALETTE_CLASSIC_BY_NAME))
-        .line_width(1)
-        .fill_opacity(8)
-        .show_points(look.VisibilityMode.AUTO)
-        .legend(
-            common.VizLegendOptions()
-            .display_mode(look.LegendDisplayMode.TABLE)
-            .placement(look.LegendPlacement.BOTTOM)
-            .show_legend(True)
-            .calcs(["mean", "lastNotNull"])
-        )
-        .tooltip(common.VizTooltipOptions().mode(look.TooltipDisplayMode.MULTI).sort(look.SortOrder.DESCENDING))
-        .no_value(NOTHING)
-        .height(8)
-        .span(12)
-        .with_target(query)
-    )
-    return panel.display_name(display) if display else panel
-
-
-def rows(title: str, description: str, query: Target, *, height: int = 9) -> table_panel.Panel:
-    """A table."""
-    return (
-        table_panel.Panel()
-        .title(title)
-        .description(description)
-        .datasource(CLICKHOUSE)
-        .interval("10s")
-        .max_data_points(POINTS)
-        .no_value(NOTHING)
-        .cell_height(look.TableCellHeight.SM)
-        .filterable(False)
-        .height(height)
-        .span(24)
-        .with_target(query)
-    )
-
-
-def column(**properties: object) -> list[model.DynamicConfigValue]:
-    """Properties of a column by their names, `_` standing for `.`: unit="ms", custom_width=90."""
-    return [model.DynamicConfigValue(name.replace("_", "."), value) for name, value in properties.items()]
+# In a hidden column of a table: where its row leads. Every cell is a link, so one without a name leads to all of them.
+TO_MODEL = f"""if(model_id = '', '{FLEET}?', concat('{MODEL}?var-model=',
+    encodeURLComponent(replaceRegexpOne(model_id, '/[^/]*$', '') AS name),
+    '&var-version=', if(name = model_id, '%24__all', encodeURLComponent(model_id)))) AS to_model"""
+TO_DEVICE = f"""concat('{DEVICES}?', if(device_id = '' OR startsWith(device_id, 'site:'), '',
+    concat('var-device=', encodeURLComponent(device_id)))) AS to_device"""
+_KEPT = "${__url_time_range}&${datasource:queryparam}&${workspace:queryparam}"
 
 
 def link(title: str, uid: str, **variables: str) -> dict[str, object]:
     """To another dashboard, with the range and these variables, whose values are templates of Grafana's."""
     chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
-    return {
-        "title": title,
-        "url": f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}&${{workspace:queryparam}}{chosen}",
-        "targetBlank": False,
-    }
+    return {"title": title, "url": f"/d/{uid}?{_KEPT}{chosen}", "targetBlank": False}
 
 
-CHANGE = {"unit": "percentunit", "decimals": 1, "custom_cellOptions": {"type": "color-text"}}
-
-
-def change(better: str) -> list[model.DynamicConfigValue]:
-    """A column with a change: green where it goes the better way ("up", "down"), red the other; "" is no matter."""
-    up, down = {"up": ("green", "red"), "down": ("red", "green"), "": ("text", "text")}[better]
-    steps = [{"value": None, "color": down}, {"value": -0.02, "color": "text"}, {"value": 0.02, "color": up}]
-    return column(**CHANGE, thresholds={"mode": "absolute", "steps": steps})
-
-
-def errors_column() -> list[model.DynamicConfigValue]:
-    """A column with an error rate."""
-    steps = [{"value": value, "color": color} for value, color in ERRORS]
-    return column(**{**CHANGE, "decimals": 2}, thresholds={"mode": "absolute", "steps": steps})
+def linked(panel: table.Panel, name: str, address: str) -> table.Panel:
+    """With links in column `name` to what column `address` says: TO_MODEL or TO_DEVICE."""
+    to_there = {"title": f"{name} ${{__value.text}}", "url": f"/d/${{__data.fields.{address}:raw}}&{_KEPT}"}
+    return panel.override_by_name(address, panels.column(custom_hidden=True)).override_by_name(
+        name, panels.column(links=[{**to_there, "targetBlank": False}], custom_minWidth=140)
+    )

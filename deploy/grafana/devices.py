@@ -7,7 +7,19 @@ from grafana_foundation_sdk.models import common as look
 from grafana_foundation_sdk.models import dashboard as model
 
 from deploy.grafana import dashboard as house
-from deploy.grafana.sql import CLICKHOUSE, CONFIDENCE_MEAN, DEVICES, MODELS, RATE, WORKSPACE, series, table
+from deploy.grafana import panels
+from deploy.grafana.sql import (
+    CLICKHOUSE,
+    CONFIDENCE_MEAN,
+    DEVICES,
+    MODELS,
+    RATE,
+    WORKSPACE,
+    Target,
+    over_time,
+    series,
+    table,
+)
 
 _WHERE = f"{WORKSPACE} AND {DEVICES}"
 _STATES = {"up": "green", "silent": "red", "stopped": "blue", "no heartbeat": "text"}
@@ -38,9 +50,9 @@ def devices() -> builder.Dashboard:
 def _totals() -> list[stat.Panel]:
     def counted(title: str, state: str, color: str) -> stat.Panel:
         query = table(f"SELECT countIf(state = '{state}') AS devices FROM (", *_HEARD, ")")
-        return house.number(title, _RECENT, "none", query, ((None, "text"), (1, color))).span(6)
+        return panels.number(title, _RECENT, "none", query, ((None, "text"), (1, color))).span(6)
 
-    beats = house.number(
+    beats = panels.number(
         "Heartbeats",
         "A minute, over the last 5 minutes of the range.",
         "none",
@@ -80,60 +92,74 @@ def _table() -> table_panel.Panel:
         ") AS done USING (device_id)",
         "ORDER BY indexOf(['silent', 'up', 'stopped', 'no heartbeat'], \"State\"), \"Device\" LIMIT 1000",
     )
-    states = [{"type": "value", "options": {state: {"color": color} for state, color in _STATES.items()}}]
     return (
-        house.rows("Devices", f"{_RECENT} Requests, rate and confidence are of the range.", query)
-        .override_by_name("Device", house.column(custom_minWidth=140))
-        .override_by_name("State", house.column(mappings=states, custom_cellOptions={"type": "color-text"}))
-        .override_by_name("Last heartbeat", house.column(unit="dateTimeFromNow"))
-        .override_by_name("Interval", house.column(unit="ms"))
-        .override_by_name("Requests", house.column(unit="short"))
-        .override_by_name("Rate", house.column(unit="reqps", decimals=2))
-        .override_by_name("Confidence", house.column(unit="percentunit", decimals=1))
-        .override_by_name("Last window", house.column(unit="dateTimeFromNow"))
+        panels.rows("Devices", f"{_RECENT} Requests, rate and confidence are of the range.", query)
+        .override_by_name("Device", panels.column(custom_minWidth=140))
+        .override_by_name("State", panels.text_colors(_STATES))
+        .override_by_name("Last heartbeat", panels.column(**panels.AGO))
+        .override_by_name("Interval", panels.column(unit="ms"))
+        .override_by_name("Requests", panels.column(unit="short"))
+        .override_by_name("Rate", panels.column(unit="reqps", decimals=2))
+        .override_by_name("Confidence", panels.column(unit="percentunit", decimals=1))
+        .override_by_name("Last window", panels.column(**panels.AGO))
+    )
+
+
+def _said_at_each_point() -> Target:
+    """1 where a device was heard, 0 where not, 2 after it said that it stops, NULL before its first beat."""
+    # Points of hours and more, and what was before the range, come from the projection `hourly`.
+    said = f"argMax(status, sent_at) AS said, max(sent_at) AS last FROM device_heartbeats WHERE {_WHERE}"
+    hour, first_hour = "toStartOfHour(sent_at)", "toStartOfHour($__fromTime)"
+    return series(
+        "WITH greatest($__interval_s, 60) AS point_s, intDiv(toUnixTimestamp($__fromTime), point_s) AS first,",
+        "  range(toUInt32(intDiv(toUnixTimestamp($__toTime), point_s) - first)) AS points,",
+        # At each point what was said there, or else last: after 'stopping', and before any beat, nothing is no silence.
+        "  arrayMap(i -> heard[i], points) AS there,",
+        "  arrayPopFront(arrayFill(x -> x != '', arrayPushFront(there, heard[-1]))) AS known,",
+        "  arrayMap((x, y) -> multiIf(x != '', 1, y = '', NULL, y = 'stopping', 2, 0), there, known) AS states",
+        "SELECT toDateTime((first + i) * point_s, 'UTC') AS time, device_id, states[i + 1] AS value",
+        "FROM (",
+        "  SELECT device_id, CAST(groupArray((point, said)), 'Map(Int64, String)') AS heard",
+        "  FROM (",
+        "    SELECT device_id, greatest(intDiv(toUnixTimestamp(at), point_s) - first, -1) AS point,",
+        "      argMax(said, last) AS said",
+        "    FROM (",
+        f"      SELECT device_id, toStartOfMinute(sent_at) AS at, {said}",
+        f"      AND $__interval_s < 3600 AND sent_at >= {first_hour} AND sent_at <= $__toTime GROUP BY device_id, at",
+        "      UNION ALL",
+        f"      SELECT device_id, {hour} AS at, {said} AND {hour} >= {first_hour} - INTERVAL 7 DAY",
+        f"      AND {hour} <= $__toTime AND ($__interval_s >= 3600 OR {hour} < {first_hour}) GROUP BY device_id, at",
+        "    ) GROUP BY device_id, point",
+        "  ) GROUP BY device_id ORDER BY device_id LIMIT 50",
+        ") ARRAY JOIN points AS i",
+        "ORDER BY time, device_id",
     )
 
 
 def _heard() -> statetimeline.Panel:
-    # Points of hours and more come from the projection `hourly`.
-    count = f"count() AS beats, max(interval_ms) AS beat_ms FROM device_heartbeats WHERE {_WHERE}"
-    query = series(
-        "WITH greatest($__interval_s, 60) AS point_s, intDiv(toUnixTimestamp($__fromTime), point_s) AS first,",
-        "  arrayJoin(range(toUInt32(intDiv(toUnixTimestamp($__toTime), point_s) - first))) AS i",
-        "SELECT toDateTime((first + i) * point_s, 'UTC') AS time, device_id, if(heard[i] > 0, 1, 0) AS value",
-        "FROM (",
-        "  SELECT device_id,",
-        "    sumMap(map(toUInt32(greatest(intDiv(toUnixTimestamp(at), point_s) - first, 0)), beats)) AS heard",
-        "  FROM (",
-        f"    SELECT device_id, toStartOfMinute(sent_at) AS at, {count}",
-        "    AND $__interval_s < 3600 AND $__timeFilter(sent_at) GROUP BY device_id, at",
-        "    UNION ALL",
-        f"    SELECT device_id, toStartOfHour(sent_at) AS at, {count}",
-        "    AND $__interval_s >= 3600 AND toStartOfHour(sent_at) >= toStartOfHour($__fromTime)",
-        "    AND toStartOfHour(sent_at) <= $__toTime GROUP BY device_id, at",
-        "  ) GROUP BY device_id ORDER BY device_id LIMIT 50",
-        ")",
-        "ORDER BY time, device_id",
-    )
     states = [
         model.ValueMap(
             options={
                 "1": model.ValueMappingResult(text="heard", color="green", index=0),
                 "0": model.ValueMappingResult(text="silent", color="red", index=1),
+                "2": model.ValueMappingResult(text="stopped", color="blue", index=2),
             }
         )
     ]
     return (
         statetimeline.Panel()
         .title("Heartbeats heard")
-        .description("Green where at least one heartbeat was sent, red where none was. The first 50 devices by name.")
+        .description(
+            "Green where at least one heartbeat was sent, red where none was, blue where the device had said that it "
+            "stops. The first 50 devices by name."
+        )
         .datasource(CLICKHOUSE)
         .interval("1m")
-        .max_data_points(house.POINTS)
+        .max_data_points(panels.POINTS)
         .mappings(list(states))
         .display_name("${__field.labels.device_id}")
         .color_scheme(builder.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-        .thresholds(house.thresholds((None, "red"), (1, "green")))
+        .thresholds(panels.thresholds((None, "red"), (1, "green"), (2, "blue")))
         .show_value(look.VisibilityMode.NEVER)
         .merge_values(True)
         .row_height(0.8)
@@ -144,25 +170,22 @@ def _heard() -> statetimeline.Panel:
             .placement(look.LegendPlacement.BOTTOM)
             .calcs([])
         )
-        .no_value(house.NOTHING)
+        .no_value(panels.NOTHING)
         .height(9)
         .span(24)
-        .with_target(query)
+        .with_target(_said_at_each_point())
     )
 
 
 def _over_time() -> list[timeseries.Panel]:
+    busiest = (
+        f"{_WHERE} AND device_id IN (SELECT device_id FROM {MODELS} WHERE {_WHERE} AND device_id != ''"
+        " GROUP BY device_id ORDER BY sum(inference_count) DESC, device_id LIMIT 25)"
+    )
+
     def by_device(title: str, description: str, unit: str, value: str) -> timeseries.Panel:
-        query = series(
-            f"SELECT time, device_id, {value} AS value",
-            f"FROM {MODELS} WHERE {_WHERE} AND device_id IN (",
-            f"  SELECT device_id FROM {MODELS} WHERE {_WHERE} AND device_id != ''",
-            "  GROUP BY device_id ORDER BY sum(inference_count) DESC, device_id LIMIT 25",
-            ") GROUP BY time, device_id ORDER BY time",
-        )
-        return house.lines(
-            title, f"{description} The 25 busiest of those chosen.", unit, query, display="${__field.labels.device_id}"
-        )
+        query = over_time(MODELS, busiest, f"{value} AS value", keys=["device_id"])
+        return panels.lines(title, f"{description} The 25 busiest of those chosen.", unit, query, by="device_id")
 
     return [
         by_device("Requests by device", "Inferences a second.", "reqps", RATE).min(0),

@@ -1,11 +1,12 @@
 """Fleet: is all well, and if not, which model?"""
 
-from grafana_foundation_sdk.builders import common, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import stat, timeseries
 from grafana_foundation_sdk.builders import table as table_panel
 from grafana_foundation_sdk.models import common as look
 
 from deploy.grafana import dashboard as house
+from deploy.grafana import panels
 from deploy.grafana.sql import (
     CONFIDENCE_MEAN,
     ERROR_RATE,
@@ -16,7 +17,7 @@ from deploy.grafana.sql import (
     RATE,
     WORKSPACE,
     compared,
-    series,
+    over_time,
     table,
 )
 
@@ -39,11 +40,11 @@ def total(
 ) -> stat.Panel:
     """A number over the range, and its change against the range before."""
     query = compared(value, MODELS_AND_BEFORE, where)
-    return house.changing(house.number(title, f"{description} {_COMPARED}", unit, query), colors)
+    return panels.changing(panels.number(title, f"{description} {_COMPARED}", unit, query), colors)
 
 
 def _totals() -> list[stat.Panel]:
-    alerts = house.number(
+    alerts = panels.number(
         "Open alerts",
         "Alerts of this workspace that fire now, whatever the range.",
         "none",
@@ -77,7 +78,7 @@ def _totals() -> list[stat.Panel]:
             "Error rate", "Share of inferences with an error.", "percentunit", ERROR_RATE, WORKSPACE, _CHANGE.INVERTED
         )
         .decimals(2)
-        .thresholds(house.thresholds(*house.ERRORS)),
+        .thresholds(panels.thresholds(*panels.ERRORS)),
         total(
             "Active devices",
             "Devices with at least one inference in the range.",
@@ -91,21 +92,24 @@ def _totals() -> list[stat.Panel]:
 
 
 def _models() -> table_panel.Panel:
+    def mean(total: str, count: str, when: str) -> str:
+        return f"sumIf({total}, {when}) / nullIf(sumIf({count}, {when}), 0)"
+
     query = table(
-        "WITH window_start >= $__fromTime AS now, window_start > $__toTime - 60 - window_s AS fresh",
+        "WITH window_start >= $__fromTime AS now, window_start > $__toTime - 60 - window_s AS fresh,",
+        f"  {mean('confidence_ppm_sum', 'detection_count', 'NOT now')} / 1e6 AS confidence_before,",
+        f"  {mean('latency_us_sum', 'latency_count', 'NOT now')} / 1e3 AS time_before",
         "SELECT",
         '  model_id AS "Model",',
         "  replaceRegexpOne(model_id, '/[^/]*$', '') AS name,",
         '  sumIf(inference_count, now) AS "Requests",',
         '  "Requests" / nullIf(sumIf(inference_count, NOT now), 0) - 1 AS "Requests change",',
-        '  sumIf(confidence_ppm_sum, now) / nullIf(sumIf(detection_count, now), 0) / 1e6 AS "Confidence",',
-        '  "Confidence" / nullIf(sumIf(confidence_ppm_sum, NOT now) / sumIf(detection_count, NOT now) / 1e6, 0) - 1',
-        '    AS "Confidence change",',
-        '  sumIf(confidence_ppm_sum, fresh) / nullIf(sumIf(detection_count, fresh), 0) / 1e6 AS "Latest",',
-        '  "Latest" / "Confidence" - 1 AS "Latest vs range",',
-        '  sumIf(latency_us_sum, now) / nullIf(sumIf(latency_count, now), 0) / 1e3 AS "Inference time",',
-        '  "Inference time" / nullIf(sumIf(latency_us_sum, NOT now) / sumIf(latency_count, NOT now) / 1e3, 0) - 1',
-        '    AS "Time change",',
+        f'  {mean("confidence_ppm_sum", "detection_count", "now")} / 1e6 AS "Confidence",',
+        '  "Confidence" / nullIf(confidence_before, 0) - 1 AS "Confidence change",',
+        f'  {mean("confidence_ppm_sum", "detection_count", "fresh")} / 1e6 AS "Latest",',
+        '  "Latest" / nullIf("Confidence", 0) - 1 AS "Latest vs range",',
+        f'  {mean("latency_us_sum", "latency_count", "now")} / 1e3 AS "Inference time",',
+        '  "Inference time" / nullIf(time_before, 0) - 1 AS "Time change",',
         '  sumIf(error_count, now) / nullIf("Requests", 0) AS "Errors",',
         '  uniqExactIf(device_id, now) AS "Devices",',
         '  max(window_start) AS "Last window"',
@@ -123,51 +127,44 @@ def _models() -> table_panel.Panel:
     )
     share = {"unit": "percentunit", "decimals": 1}
     return (
-        house.rows(
+        panels.rows(
             "Models",
             "Each version of each model, first those whose confidence sank by 5 % or more. Latest: the mean confidence "
             "of the last minute of the range (of the last window, where those are longer). "
             "A model's name opens its dashboard. " + _COMPARED,
             query,
         )
-        .override_by_name("Model", house.column(links=[to_model], custom_minWidth=160))
-        .override_by_name("name", house.column(custom_hidden=True))
-        .override_by_name("Requests", house.column(unit="short"))
-        .override_by_name("Requests change", house.change(""))
-        .override_by_name("Confidence", house.column(**share))
-        .override_by_name("Confidence change", house.change("up"))
-        .override_by_name("Latest", house.column(**share))
-        .override_by_name("Latest vs range", house.change("up"))
-        .override_by_name("Inference time", house.column(unit="ms", decimals=1))
-        .override_by_name("Time change", house.change("down"))
-        .override_by_name("Errors", house.errors_column())
-        .override_by_name("Last window", house.column(unit="dateTimeFromNow"))
+        .override_by_name("Model", panels.column(links=[to_model], custom_minWidth=160))
+        .override_by_name("name", panels.column(custom_hidden=True))
+        .override_by_name("Requests", panels.column(unit="short"))
+        .override_by_name("Requests change", panels.change(""))
+        .override_by_name("Confidence", panels.column(**share))
+        .override_by_name("Confidence change", panels.change("up"))
+        .override_by_name("Latest", panels.column(**share))
+        .override_by_name("Latest vs range", panels.change("up"))
+        .override_by_name("Inference time", panels.column(unit="ms", decimals=1))
+        .override_by_name("Time change", panels.change("down"))
+        .override_by_name("Errors", panels.errors_column())
+        .override_by_name("Last window", panels.column(**panels.AGO))
     )
 
 
 def _over_time() -> list[timeseries.Panel]:
     def by_model(title: str, description: str, unit: str, value: str) -> timeseries.Panel:
-        query = series(
-            "SELECT time, model_id, replaceRegexpOne(model_id, '/[^/]*$', '') AS model,",
-            f"  {value} AS value",
-            f"FROM {MODELS}",
-            f"WHERE {WORKSPACE}",
-            "GROUP BY time, model_id ORDER BY time",
-        )
+        name = "replaceRegexpOne(model_id, '/[^/]*$', '') AS model"
+        query = over_time(MODELS, WORKSPACE, f"{value} AS value", keys=["model_id"], shown=f"{name}, value")
         to_model = house.link(
             "Model ${__field.labels.model_id}",
             house.MODEL,
             model="${__field.labels.model:percentencode}",
             version="${__field.labels.model_id:percentencode}",
         )
-        return house.lines(title, description, unit, query, display="${__field.labels.model_id}").data_links(
+        return panels.lines(title, description, unit, query, by="model_id").data_links(
             [builder.DashboardLink(str(to_model["title"])).url(str(to_model["url"]))]
         )
 
     return [
-        by_model("Requests by model", "Inferences a second.", "reqps", RATE)
-        .fill_opacity(25)
-        .stacking(common.StackingConfig().mode(look.StackingMode.NORMAL)),
+        panels.stacked(by_model("Requests by model", "Inferences a second.", "reqps", RATE)),
         by_model("Average confidence by model", "Mean over detections.", "percentunit", CONFIDENCE_MEAN).axis_soft_max(
             1
         ),

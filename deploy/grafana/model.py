@@ -1,7 +1,7 @@
 """Model: one model over time, its versions side by side, its devices."""
 
-from grafana_foundation_sdk.builders import common, heatmap, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import heatmap, timeseries
 from grafana_foundation_sdk.builders import table as table_panel
 from grafana_foundation_sdk.cog.builder import Builder
 from grafana_foundation_sdk.models import common as look
@@ -9,6 +9,7 @@ from grafana_foundation_sdk.models import dashboard as model
 from grafana_foundation_sdk.models import heatmap as heatmap_look
 
 from deploy.grafana import dashboard as house
+from deploy.grafana import panels
 from deploy.grafana.fleet import total
 from deploy.grafana.sql import (
     CLICKHOUSE,
@@ -23,7 +24,7 @@ from deploy.grafana.sql import (
     WORKSPACE,
     confidence,
     latency_ms,
-    series,
+    over_time,
     table,
 )
 
@@ -57,7 +58,7 @@ def _totals() -> list[Builder[model.Panel]]:
         total("Inference time p95", "19 of 20 are faster.", "ms", p95, _WHERE, change.INVERTED).decimals(1),
         total("Error rate", "Share of inferences with an error.", "percentunit", ERROR_RATE, _WHERE, change.INVERTED)
         .decimals(2)
-        .thresholds(house.thresholds(*house.ERRORS)),
+        .thresholds(panels.thresholds(*panels.ERRORS)),
         total(
             "Empty results",
             "Share of inferences without a detection.",
@@ -70,26 +71,28 @@ def _totals() -> list[Builder[model.Panel]]:
 
 
 def _bands() -> list[timeseries.Panel]:
-    time = house.lines(
+    time = panels.lines(
         "Inference time",
         "Mean and percentiles over the chosen versions and devices, from histograms with an error of at most 1 %.",
         "ms",
-        series(
-            f"WITH {latency_ms(0.5, 0.95, 0.99)} AS q",
-            f"SELECT time, {LATENCY_MEAN_MS} AS mean,",
-            "  arrayElementOrNull(q, 1) AS p50, arrayElementOrNull(q, 2) AS p95, arrayElementOrNull(q, 3) AS p99",
-            f"FROM {MODELS} WHERE {_WHERE} GROUP BY time ORDER BY time",
+        over_time(
+            MODELS,
+            _WHERE,
+            f"{LATENCY_MEAN_MS} AS mean, {latency_ms(0.5, 0.95, 0.99)} AS q",
+            shown=_named("p50", "p95", "p99"),
+            present="mean",
         ),
     ).min(0)
-    sure = house.lines(
+    sure = panels.lines(
         "Confidence",
         "Mean and percentiles over the detections of the chosen versions and devices.",
         "percentunit",
-        series(
-            f"WITH {confidence(0.05, 0.5, 0.95)} AS q",
-            f"SELECT time, {CONFIDENCE_MEAN} AS mean,",
-            "  arrayElementOrNull(q, 1) AS p5, arrayElementOrNull(q, 2) AS p50, arrayElementOrNull(q, 3) AS p95",
-            f"FROM {MODELS} WHERE {_WHERE} GROUP BY time ORDER BY time",
+        over_time(
+            MODELS,
+            _WHERE,
+            f"{CONFIDENCE_MEAN} AS mean, {confidence(0.05, 0.5, 0.95)} AS q",
+            shown=_named("p5", "p50", "p95"),
+            present="mean",
         ),
     ).max(1)
     return [
@@ -98,42 +101,42 @@ def _bands() -> list[timeseries.Panel]:
     ]
 
 
+def _named(*names: str) -> str:
+    return "mean, " + ", ".join(f"arrayElementOrNull(q, {i}) AS {name}" for i, name in enumerate(names, start=1))
+
+
 def _band(panel: timeseries.Panel, colors: dict[str, str], down_to: dict[str, str]) -> timeseries.Panel:
     for name, color in colors.items():
-        fill = {"custom_fillBelowTo": down_to[name]} if name in down_to else {}
+        fill = {"custom_fillBelowTo": down_to[name], "custom_fillOpacity": 12} if name in down_to else {}
         width = {"custom_lineWidth": 2} if name == "mean" else {}
-        panel.override_by_name(
-            name, house.column(color={"mode": "fixed", "fixedColor": color}, custom_fillOpacity=12, **fill, **width)
-        )
-    return panel.fill_opacity(0)
+        panel.override_by_name(name, panels.column(color={"mode": "fixed", "fixedColor": color}, **fill, **width))
+    return panel
 
 
 def _versions() -> list[timeseries.Panel]:
     def side_by_side(title: str, description: str, unit: str, value: str) -> timeseries.Panel:
-        query = series(
-            f"SELECT time, model_id, {value} AS value",
-            f"FROM {MODELS} WHERE {_WHERE} GROUP BY time, model_id ORDER BY time",
-        )
-        return house.lines(title, description, unit, query, display="${__field.labels.model_id}")
+        query = over_time(MODELS, _WHERE, f"{value} AS value", keys=["model_id"])
+        return panels.lines(title, description, unit, query, by="model_id")
 
     p95 = f"arrayElementOrNull({latency_ms(0.95)}, 1)"
-    failures = house.lines(
+    failures = panels.lines(
         "Errors and empty results",
         "Shares of inferences: with an error; without a detection.",
         "percentunit",
-        series(
-            f'SELECT time, {ERROR_RATE} AS errors, {EMPTY_RATE} AS "empty results"',
-            f"FROM {MODELS} WHERE {_WHERE} GROUP BY time ORDER BY time",
+        over_time(
+            MODELS,
+            _WHERE,
+            f"{ERROR_RATE} AS errors, {EMPTY_RATE} AS empty",
+            shown='errors, empty AS "empty results"',
+            present="errors",
         ),
     )
     return [
-        side_by_side("Requests by version", "Inferences a second.", "reqps", RATE)
-        .fill_opacity(25)
-        .stacking(common.StackingConfig().mode(look.StackingMode.NORMAL)),
+        panels.stacked(side_by_side("Requests by version", "Inferences a second.", "reqps", RATE)),
         failures.min(0)
         .axis_soft_max(0.05)
-        .override_by_name("errors", house.column(color={"mode": "fixed", "fixedColor": "red"}))
-        .override_by_name("empty results", house.column(color={"mode": "fixed", "fixedColor": "blue"})),
+        .override_by_name("errors", panels.column(color={"mode": "fixed", "fixedColor": "red"}))
+        .override_by_name("empty results", panels.column(color={"mode": "fixed", "fixedColor": "blue"})),
         side_by_side("Confidence by version", "Mean over detections.", "percentunit", CONFIDENCE_MEAN).axis_soft_max(1),
         side_by_side("Inference time p95 by version", "19 of 20 are faster.", "ms", p95).min(0),
     ]
@@ -141,19 +144,11 @@ def _versions() -> list[timeseries.Panel]:
 
 def _histogram() -> heatmap.Panel:
     width = 100 // _BINS
-    bins = ",\n".join(f'  bins[{i}] AS "{i * width} %"' for i in range(_BINS))
-    query = series(
-        "SELECT time,",
-        bins,
-        "FROM",
-        "(",
-        "  SELECT time, sumMap(",
-        f"    arrayMap(key -> toUInt8(least(intDiv(key, {width}), {_BINS - 1})), mapKeys(confidence_histogram)),",
-        "    mapValues(confidence_histogram)) AS counted,",
-        "    CAST(counted, 'Map(UInt8, UInt64)') AS bins",
-        f"  FROM {MODELS} WHERE {_WHERE} GROUP BY time",
-        ")",
-        "ORDER BY time",
+    steps = f"arrayMap(key -> toUInt8(least(intDiv(key, {width}), {_BINS - 1})), mapKeys(confidence_histogram))"
+    counted = f"sumMap({steps}, mapValues(confidence_histogram)) AS counted"
+    bins = ", ".join(f'bins[{i}] AS "{i * width} %"' for i in range(_BINS))
+    query = over_time(
+        MODELS, _WHERE, f"{counted}, CAST(counted, 'Map(UInt8, UInt64)') AS bins", shown=bins, present="counted"
     )
     return (
         heatmap.Panel()
@@ -161,7 +156,7 @@ def _histogram() -> heatmap.Panel:
         .description("Detections by confidence, in steps of 5 %. A model that grows unsure moves down.")
         .datasource(CLICKHOUSE)
         .interval("10s")
-        .max_data_points(house.POINTS)
+        .max_data_points(panels.POINTS)
         .calculate(False)
         .rows_frame(heatmap.RowsHeatmapOptions().layout(look.HeatmapCellLayout.GE))
         .color(
@@ -179,17 +174,17 @@ def _histogram() -> heatmap.Panel:
         .show_legend()
         .mode(look.TooltipDisplayMode.SINGLE)
         .y_axis(heatmap.YAxisConfig().axis_placement(look.AxisPlacement.LEFT))
-        .no_value(house.NOTHING)
+        .no_value(panels.NOTHING)
         .height(9)
         .span(24)
         .with_target(query)
     )
 
 
-def _columns(key: str, title: str) -> list[str]:
+def _columns(key: str, *named: str) -> list[str]:
     return [
         f"WITH {latency_ms(0.5, 0.95, 0.99)} AS q",
-        f'SELECT {key} AS "{title}",',
+        f"SELECT {', '.join(named)},",
         '  sum(inference_count) AS "Requests",',
         f'  {CONFIDENCE_MEAN} AS "Confidence",',
         f'  {LATENCY_MEAN_MS} AS "Inference time",',
@@ -202,13 +197,13 @@ def _columns(key: str, title: str) -> list[str]:
 
 
 def _styled(panel: table_panel.Panel) -> table_panel.Panel:
-    panel.override_by_name("Requests", house.column(unit="short"))
+    panel.override_by_name("Requests", panels.column(unit="short"))
     for name in ("Confidence", "Empty results"):
-        panel.override_by_name(name, house.column(unit="percentunit", decimals=1))
+        panel.override_by_name(name, panels.column(unit="percentunit", decimals=1))
     for name in ("Inference time", "p50", "p95", "p99"):
-        panel.override_by_name(name, house.column(unit="ms", decimals=1))
-    return panel.override_by_name("Errors", house.errors_column()).override_by_name(
-        "Last window", house.column(unit="dateTimeFromNow")
+        panel.override_by_name(name, panels.column(unit="ms", decimals=1))
+    return panel.override_by_name("Errors", panels.errors_column()).override_by_name(
+        "Last window", panels.column(**panels.AGO)
     )
 
 
@@ -219,20 +214,22 @@ def _version_table() -> table_panel.Panel:
         model="${model:percentencode}",
         version="${__value.raw:percentencode}",
     )
-    panel = house.rows(
+    panel = panels.rows(
         "Versions",
         "The chosen versions side by side. A version opens its classes.",
-        table(*_columns("model_id", "Version"), '"Version" LIMIT 100'),
+        table(*_columns("model_id", 'model_id AS "Version"'), '"Version" LIMIT 100'),
         height=6,
     )
-    return _styled(panel).override_by_name("Version", house.column(links=[classes], custom_minWidth=160))
+    return _styled(panel).override_by_name("Version", panels.column(links=[classes], custom_minWidth=160))
 
 
 def _device_table() -> table_panel.Panel:
-    devices = house.link("Device ${__value.text}", house.DEVICES, device="${__value.raw:percentencode}")
-    panel = house.rows(
+    panel = panels.rows(
         "Devices",
         "The chosen versions on each device, the least sure first. A device opens its heartbeats.",
-        table(*_columns("device_id", "Device"), '"Confidence" ASC NULLS LAST LIMIT 200'),
+        table(
+            *_columns("device_id", """nullIf(device_id, '') AS "Device\"""", house.TO_DEVICE),
+            '"Confidence" ASC NULLS LAST LIMIT 200',
+        ),
     )
-    return _styled(panel).override_by_name("Device", house.column(links=[devices], custom_minWidth=160))
+    return house.linked(_styled(panel), "Device", "to_device")

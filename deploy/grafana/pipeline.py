@@ -1,11 +1,11 @@
 """Pipeline: is the system itself well? ClickHouse's side, and the workers' own metrics from Prometheus."""
 
-from grafana_foundation_sdk.builders import common, prometheus, stat, timeseries
 from grafana_foundation_sdk.builders import dashboard as builder
+from grafana_foundation_sdk.builders import prometheus, stat, timeseries
 from grafana_foundation_sdk.builders import table as table_panel
-from grafana_foundation_sdk.models import common as look
 
 from deploy.grafana import dashboard as house
+from deploy.grafana import panels
 from deploy.grafana.sql import PROMETHEUS, series, table
 
 _TRIED = "An attempt that failed is made again; nothing is lost."
@@ -29,43 +29,43 @@ def pipeline() -> builder.Dashboard:
 
 
 def _totals() -> list[stat.Panel]:
-    late: tuple[house.Step, ...] = ((None, "green"), (60, "yellow"), (300, "red"))
+    late: tuple[panels.Step, ...] = ((None, "green"), (60, "yellow"), (300, "red"))
     return [
-        house.number(
+        panels.number(
             "Age of the newest window",
             "Since the end of the last window of any model. Grows while no inference arrives.",
             "s",
             table("SELECT dateDiff('second', max(last_window) + 10, now()) AS age FROM models HAVING count() > 0"),
             late,
         ),
-        house.number(
+        panels.number(
             "Event to row, p99",
             "From an event's own time to its row, over the rows of the last 5 minutes; the slowest partition.",
             "ms",
             table("SELECT max(event_to_row_p99_ms) AS p99 FROM pipeline_lag"),
             ((None, "green"), (5_000, "yellow"), (60_000, "red")),
         ),
-        house.number(
+        panels.number(
             "Rows, last 5 minutes",
             "Inferences that reached their table.",
             "short",
             table("SELECT sum(row_count) AS inferences FROM pipeline_lag"),
         ),
-        house.number(
+        panels.number(
             "Refused",
             "Records in the range that were not as they must be. `inferwatch dead-letters list` shows them.",
             "short",
             table("SELECT count() AS refused FROM dead_letters WHERE $__timeFilter_ms(kafka_time)"),
             ((None, "green"), (1, "orange")),
         ),
-        house.number(
+        panels.number(
             "Parts of a partition, most",
             "Active parts of the fullest partition of any table. ClickHouse slows inserts down at 1000.",
             "none",
             table("SELECT max(parts_max) AS parts FROM table_parts"),
             ((None, "green"), (300, "yellow"), (1000, "red")),
         ),
-        house.number(
+        panels.number(
             "On disk",
             "All tables of this database, compressed.",
             "bytes",
@@ -81,46 +81,41 @@ def _refused() -> timeseries.Panel:
         "GROUP BY time, reason ORDER BY time",
     )
     return (
-        house.lines("Refused records", "By reason.", "short", query, display="${__field.labels.reason}")
-        .draw_style(look.GraphDrawStyle.BARS)
-        .fill_opacity(70)
-        .line_width(0)
-        .stacking(common.StackingConfig().mode(look.StackingMode.NORMAL))
-        .max_data_points(120)
-        .min(0)
+        panels.bars(panels.lines("Refused records", "By reason.", "short", query, by="reason"))
         .no_value("No record was refused in this range")
+        .span(24)
     )
 
 
 def _refused_latest() -> table_panel.Panel:
     query = table(
         'SELECT kafka_time AS "Time", reason AS "Reason", field AS "Field", kafka_topic AS "Topic",',
-        '  kafka_partition AS "Partition", kafka_offset AS "Offset", substringUTF8(value, 1, 200) AS "Value"',
+        '  kafka_partition AS "Partition", kafka_offset AS "Offset", substringUTF8(value, 1, 200) AS "Record"',
         "FROM dead_letters WHERE $__timeFilter_ms(kafka_time) ORDER BY kafka_time DESC LIMIT 50",
     )
     return (
-        house.rows("Latest refused records", "Their first 200 characters.", query, height=8)
-        .span(12)
-        .no_value("No record was refused in this range")
-        .override_by_name("Value", house.column(custom_minWidth=240, custom_inspect=True))
+        panels.rows("Latest refused records", "Their first 200 characters.", query, height=8)
+        .override_by_name("Time", panels.column(**panels.MOMENT))
+        .override_by_name("Topic", panels.column(custom_minWidth=140))
+        .override_by_name("Record", panels.column(custom_minWidth=300, custom_inspect=True))
     )
 
 
 def _lag() -> table_panel.Panel:
     query = table(
         'SELECT kafka_partition AS "Partition", last_offset AS "Last offset", last_kafka_time AS "Last record",',
-        '  row_count AS "Rows, 5 min", event_to_row_p50_ms AS "Event to row, p50",',
-        '  event_to_row_p99_ms AS "Event to row, p99", kafka_to_row_p99_ms AS "Kafka to row, p99"',
+        '  row_count AS "Rows, 5 min", event_to_row_p50_ms AS "p50",',
+        '  event_to_row_p99_ms AS "p99", kafka_to_row_p99_ms AS "p99 from Kafka"',
         "FROM pipeline_lag ORDER BY kafka_partition",
     )
-    panel = house.rows(
+    panel = panels.rows(
         "Partitions of inference.events",
-        "How far each is recorded, and how long rows took over the last 5 minutes.",
+        "How far each is recorded, and how long rows took from event to table over the last 5 minutes.",
         query,
     ).span(12)
-    for name in ("Event to row, p50", "Event to row, p99", "Kafka to row, p99"):
-        panel.override_by_name(name, house.column(unit="ms", decimals=0))
-    return panel.override_by_name("Last record", house.column(unit="dateTimeFromNow"))
+    for name in ("p50", "p99", "p99 from Kafka"):
+        panel.override_by_name(name, panels.column(unit="ms", decimals=0))
+    return panel.override_by_name("Last record", panels.column(**panels.AGO))
 
 
 def _parts() -> table_panel.Panel:
@@ -130,10 +125,11 @@ def _parts() -> table_panel.Panel:
         "FROM table_parts ORDER BY bytes DESC",
     )
     return (
-        house.rows("Tables", "Active parts; `most` is of the fullest partition.", query)
+        panels.rows("Tables", "Active parts; `most` is of the fullest partition.", query)
         .span(12)
-        .override_by_name("Rows", house.column(unit="short"))
-        .override_by_name("On disk", house.column(unit="bytes"))
+        .override_by_name("Rows", panels.column(unit="short"))
+        .override_by_name("On disk", panels.column(unit="bytes"))
+        .override_by_name("Table", panels.column(custom_minWidth=190))
     )
 
 
@@ -142,7 +138,7 @@ def _of_workers(title: str, description: str, unit: str, *queries: tuple[str, st
         prometheus.Dataquery().ref_id(chr(65 + i)).datasource(PROMETHEUS).expr(expression).legend_format(legend)
         for i, (expression, legend) in enumerate(queries)
     ]
-    panel = house.lines(title, description, unit, built[0]).datasource(PROMETHEUS).interval("15s").min(0)
+    panel = panels.lines(title, description, unit, built[0]).datasource(PROMETHEUS).interval("15s").min(0)
     for query in built[1:]:
         panel.with_target(query)
     return panel.no_value("No metrics: is Prometheus scraping the workers?")

@@ -1,5 +1,6 @@
 """What the dashboards ask ClickHouse, and the pieces of SQL that they share."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from grafana_foundation_sdk.cog.builder import Builder
@@ -78,12 +79,17 @@ class SqlQuery(Dataquery):
 class Target(Builder[Dataquery]):
     """A builder around a query, as panels want it."""
 
-    def __init__(self, query: Dataquery) -> None:
+    def __init__(self, query: SqlQuery) -> None:
         self._query = query
 
     def build(self) -> Dataquery:
         """The query."""
         return self._query
+
+    @property
+    def text(self) -> str:
+        """Its SQL."""
+        return self._query.text
 
 
 def series(*lines: str, ref_id: str = "A") -> Target:
@@ -91,17 +97,60 @@ def series(*lines: str, ref_id: str = "A") -> Target:
     return Target(SqlQuery(sql(*lines), "series", ref_id))
 
 
-def compared(value: str, source: str, where: str) -> Target:
-    """`value` over the range before and over the range, in this order, each a row also where nothing was."""
+_STARTED = "toDateTime(intDiv(toUnixTimestamp({moment}), point_s) * point_s, 'UTC')"
+# What is younger than a minute may still be on its way.
+_FIRST, _ENDED = (
+    _STARTED.format(moment=m) for m in ("$__fromTime", "greatest($__fromTime, least($__toTime, now() - 60))")
+)
+
+
+def over_time(
+    source: str, where: str, *values: str, keys: Sequence[str] = (), shown: str = "value", present: str = "value"
+) -> Target:
+    """Series of `values` by time, one of each of `keys`; `shown`: of them, what is drawn.
+
+    Each series has every point: where nothing was, a rate is 0 and what has no value is NULL (a gap). Without such rows
+    Grafana draws a straight line through a silence. A series without any value is none: of points, only those
+    count that have `present`.
+    """
+    rollup = f"{source.partition('_')[0]}_rollup(since = $__fromTime, step_s = $__interval_s)"
+    point_s = f"(SELECT intDiv($__interval_s + window_s - 1, window_s) * window_s FROM {rollup})"
+    names = ", ".join(("workspace", *keys, "time"))
     return series(
-        "SELECT period, value",
-        "FROM (SELECT arrayJoin([$__fromTime, $__toTime]) AS period) AS periods",
-        "LEFT JOIN (",
-        f"  SELECT if(window_start < $__fromTime, $__fromTime, $__toTime) AS period, {value} AS value",
-        f"  FROM {source}",
-        f"  WHERE {where} AND {NOT_EARLIER}",
-        "  GROUP BY period",
-        ") AS counted USING (period)",
+        f"WITH toUInt32(assumeNotNull({point_s})) AS point_s",
+        f"SELECT {', '.join(('time', *keys, shown))} FROM (",
+        f"SELECT {names},",
+        "  " + ", ".join(values),
+        f"FROM {source}",
+        f"WHERE {where}",
+        f"GROUP BY {names} HAVING isNotNull({present})",
+        f"ORDER BY {names} WITH FILL",
+        f"  FROM ({_FIRST})",
+        f"  TO ({_ENDED})",
+        "  STEP point_s",
+        ") WHERE workspace != ''",  # what is filled in where there is no series at all
+        f"ORDER BY {', '.join(('time', *keys))}",
+    )
+
+
+def compared(value: str, source: str, where: str) -> Target:
+    """`value` over the range before and over the range, in this order.
+
+    Grafana shows the change between the two, red where that is 0, also where there is one row only. Against infinity it
+    shows none: that stands first where nothing was to compare with, nothing is now, or nothing changed.
+    """
+    return series(
+        "SELECT period,",
+        "  if(period = $__toTime, now, if(before > 0 AND before != now, before, toFloat64('inf'))) AS value",
+        "FROM (",
+        "  SELECT anyIf(value, period = $__fromTime) AS before, anyIf(value, period = $__toTime) AS now",
+        "  FROM (",
+        f"    SELECT if(window_start < $__fromTime, $__fromTime, $__toTime) AS period, toFloat64({value}) AS value",
+        f"    FROM {source}",
+        f"    WHERE {where} AND {NOT_EARLIER}",
+        "    GROUP BY period",
+        "  )",
+        ") AS both CROSS JOIN (SELECT arrayJoin([$__fromTime, $__toTime]) AS period) AS periods",
         "ORDER BY period",
     )
 

@@ -12,13 +12,17 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from jsonschema import Draft202012Validator
 
 from deploy.grafana.__main__ import HERE, files
-from deploy.grafana.dashboard import TAG
+from deploy.grafana.dashboard import TAG, TO_DEVICE, TO_MODEL
 from tests.integration.grafana import load_dashboards, queries
 from tests.integration.grafana.dashboards import panels
 
 DASHBOARDS = load_dashboards()
 EACH = pytest.mark.parametrize("dashboard", DASHBOARDS.values(), ids=DASHBOARDS.keys())
 BUILT_IN = {"__url_time_range", "__value", "__data", "__field"}
+MADE = {"to_model": TO_MODEL, "to_device": TO_DEVICE}
+ADDRESS = re.compile(
+    r"/d/\$\{__data\.fields\.(to_\w+):raw\}&"
+)  # in a hidden column: the dashboard and what it is asked
 
 # What Grafana's own dashboard schema demands, as far as these dashboards use it.
 SCHEMA = {
@@ -180,10 +184,10 @@ def every_source(value: Any) -> Iterator[dict[str, Any]]:
 @EACH
 def test_every_link_leads_to_a_dashboard_and_sets_variables_that_it_has(dashboard: dict[str, Any]) -> None:
     by_uid = {other["uid"]: other for other in DASHBOARDS.values()}
-    for url in links(dashboard):
+    for url in addresses(dashboard):
         uid, _, parameters = url.removeprefix("/d/").partition("?")
-        assert parameters.startswith("${__url_time_range}")
-        assert set(re.findall(r"&var-(\w+)=", parameters)) <= variables(by_uid[uid])
+        assert "${__url_time_range}" in parameters
+        assert set(re.findall(r"\bvar-(\w+)=", parameters)) <= variables(by_uid[uid])
         assert set(re.findall(r"\$\{(\w+)", url)) - BUILT_IN <= variables(dashboard)
         for column in re.findall(r"__data\.fields\.(\w+)", url):
             assert re.search(rf"\bAS {column}\b", json.dumps(dashboard["panels"]))
@@ -193,11 +197,22 @@ def test_every_link_leads_to_a_dashboard_and_sets_variables_that_it_has(dashboar
     assert dashboard["tags"] == [TAG]
 
 
+def addresses(dashboard: dict[str, Any]) -> Iterator[str]:
+    """Every address, and for one that the SQL makes all that it may make."""
+    for url in links(dashboard):
+        if column := ADDRESS.match(url):
+            made = "".join(re.findall(r"'(inferwatch-.*?|&?var-.*?)'", MADE[column[1]]))
+            for address in re.findall(r"inferwatch-\w+\?(?:(?!inferwatch).)*", made):
+                yield url.replace(column[0], f"/d/{address}&")
+        else:
+            yield url
+
+
 def test_from_the_fleet_one_gets_everywhere_in_the_end() -> None:
     by_uid = {dashboard["uid"]: dashboard for dashboard in DASHBOARDS.values()}
     reached, new = {"inferwatch-fleet"}, {"inferwatch-fleet"}
     while new:
-        new = {url.split("?")[0].removeprefix("/d/") for uid in new for url in links(by_uid[uid])} - reached
+        new = {url.split("?")[0].removeprefix("/d/") for uid in new for url in addresses(by_uid[uid])} - reached
         reached |= new
     assert reached == by_uid.keys() - {"inferwatch-pipeline"}  # which is in the bar of links only
 
