@@ -6,9 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline import config
 from pipeline.cli.app import app, run
-from pipeline.edge import logs
 from schemas.roles import ROLE_NAMES
 
 RoleName = StrEnum("RoleName", {name.upper(): name for name in ROLE_NAMES})  # type: ignore[misc]
@@ -23,6 +21,8 @@ def worker(role: Annotated[RoleName, typer.Argument(help="what the worker does")
     # Faust reads sys.argv and takes a second to import: only a worker pays for it.
     from agents.app import run as run_worker
     from agents.world import real_world
+    from pipeline import config
+    from pipeline.edge import logs
 
     settings = config.load()
     logs.configure(settings, role=role.value)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline.cli import running
 from pipeline.cli.signals import tell, when_asked_to_end
 from pipeline.edge.local import Progress as Step
 from pipeline.edge.local.stack import Stack
@@ -41,7 +42,7 @@ def up(
     if web_port_base is not None:
         told |= {role: web_port_base + number for number, role in enumerate(ROLES)}
     ports = {name: port for name, port in told.items() if port is not None}
-    asyncio.run(run(data_dir, ports, quiet=quiet))
+    running.run(run(data_dir, ports, quiet=quiet))
 
 
 async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:

@@ -16,7 +16,8 @@ from pipeline.edge.local.clickhouse import Passwords
 from pipeline.edge.local.kafka import live_brokers
 from pipeline.edge.local.layout import SERVER_PORTS, servers, settings_for
 from pipeline.edge.local.ports import HOST, free_port, free_ports
-from pipeline.edge.store.client import ClickHouseUnavailable, connect
+from pipeline.edge.store.client import ClickHouseUnavailable
+from tests.integration.outside import connect
 
 KAFKA_IMAGE = "apache/kafka:4.4.0"
 CLICKHOUSE_IMAGE = "clickhouse/clickhouse-server:26.9"

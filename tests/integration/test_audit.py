@@ -15,10 +15,10 @@ from pipeline.config import Settings, to_environ
 from pipeline.core.audit import Check, Report
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.client import connect
 from pipeline.trial.sent import Cell, Sent, Unknown, encode
 from pipeline.trial.sent_audit import audit_of
 from tests.integration import seeding
+from tests.integration.outside import connect, kafka_says
 from tests.integration.seeding import Seed
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def seeded(world: Settings, admin: Client) -> Seed:
 
 
 def audited(seed: Seed, *, wait_s: float = 0.0, sent: Sent | None = None) -> Report:
-    return audit_of(seed.settings, sent, wait_s=wait_s).run()
+    return kafka_says(seed.settings, lambda b: audit_of(b, sent, wait_s=wait_s).run())
 
 
 def wrong(report: Report) -> dict[str, Check]:
@@ -172,7 +172,7 @@ def test_a_difference_that_settles_while_we_wait_does_not_count(seeded: Seed, ad
         if "windows differ" in text and lost:
             seeding.insert(admin, "inferences", [lost.pop()])
 
-    report = Audit(seeded.settings, wait_s=20, tell=mend).run()
+    report = kafka_says(seeded.settings, lambda b: Audit(b, wait_s=20, tell=mend).run())
     assert any("windows differ" in text for text in told)
     assert set(wrong(report)) == {"rows and dead letters"}  # that was asked before
 

@@ -14,9 +14,6 @@ from clickhouse_connect.driver.client import Client
 
 from deploy.grafana.dashboard import POINTS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.client import connect
-from pipeline.edge.store.migrations import migrate
-from pipeline.edge.store.users import ensure_users
 from tests.integration.engines import Engines, world_settings
 from tests.integration.grafana import All, Query, Value, expand, interval_ms, queries
 from tests.integration.grafana.seeded import (
@@ -38,6 +35,7 @@ from tests.integration.grafana.seeded import (
     rank,
     seed,
 )
+from tests.integration.outside import connect, ensure_users, migrate
 
 pytestmark = pytest.mark.integration
 

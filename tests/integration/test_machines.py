@@ -23,7 +23,7 @@ from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
 from pipeline.edge.local.kafka import EmbeddedKafka, live_brokers
 from pipeline.edge.local.layout import SERVER_PORTS, servers, settings_for
 from pipeline.edge.local.ports import free_ports
-from pipeline.edge.store.client import ask, connect
+from tests.integration.outside import ask, connect
 from tests.integration.up import UP, gone, running, wait_until
 
 pytestmark = pytest.mark.integration

@@ -9,10 +9,10 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
-from pipeline.edge.store.client import connect
 from schemas.topics import EVENTS
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.groups import committed
+from tests.integration.outside import connect
 from tests.integration.proof import prove, quick
 from tests.integration.workers import eventually, fleet
 

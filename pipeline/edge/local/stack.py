@@ -158,7 +158,7 @@ class Stack:
         assert self.kafka is not None
         assert self.clickhouse is not None
         await self._step("Topics", lambda: create_topics(self.settings), self.kafka)
-        await self._step("Tables", lambda: asyncio.to_thread(migrate, self.settings), self.clickhouse)
+        await self._step("Tables", lambda: migrate(self.settings), self.clickhouse)
 
     async def _start_workers(self) -> None:
         await _together(*(self._bring_up(role.capitalize(), worker) for role, worker in self.workers.items()))
