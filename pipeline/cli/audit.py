@@ -15,7 +15,7 @@ from pipeline.cli.running import Here, verb
 from pipeline.core.audit import FINDINGS_MAX, Report
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
-from pipeline.trial.sent import Sent, decode
+from pipeline.trial.sent import SentRecords, decode
 from pipeline.trial.sent_audit import audit_of
 
 
@@ -49,7 +49,7 @@ async def audit(
     raise typer.Exit(0 if report.ok else 1)
 
 
-def _sent(path: Path) -> Sent:
+def _sent(path: Path) -> SentRecords:
     try:
         return decode(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:

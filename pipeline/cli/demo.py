@@ -24,7 +24,7 @@ from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules
 from pipeline.edge.kafka.publish import publishing
 from pipeline.edge.local.stack import Stack
-from pipeline.edge.store.client import ClickHouseUnavailable, Store
+from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable
 from pipeline.edge.store.queries.demo import FIRST_QUERY, Alert, DemoStats, Window
 from pipeline.trial.demo.digits import train
 from pipeline.trial.demo.job import DEGRADED, Demo, confidence_rule
@@ -149,7 +149,7 @@ class _Run:
             highlight=False,
             soft_wrap=True,
         )
-        async with publishing(settings) as publisher, Store(settings, "reader") as store:
+        async with publishing(settings) as publisher, ClickHouse(settings, "reader") as store:
             stats = DemoStats(store, settings.workspace, now_ms())
             phases = schedule(self._degrade_after_s, self._total_s, await self._history_s(stats))
             demo = Demo(settings, digits, publisher, phases, self._device_count)

@@ -18,7 +18,7 @@ from pipeline.cli.running import Here, verb
 from pipeline.cli.signals import when_asked_to_end
 from pipeline.edge.kafka.publish import publishing
 from pipeline.trial.load import Load, Pace
-from pipeline.trial.sent import Sent, encode
+from pipeline.trial.sent import SentRecords, encode
 from pipeline.trial.workload import Workload, WorkloadSpec
 
 _REFRESH_S = 0.25
@@ -144,7 +144,7 @@ async def _show(load: Load, pace: Pace, console: Console) -> None:
             await asyncio.sleep(_REFRESH_S)
 
 
-def _summary(sent: Sent, load: Load, took_s: float) -> dict[str, object]:
+def _summary(sent: SentRecords, load: Load, took_s: float) -> dict[str, object]:
     return {
         "topic": sent.topic,
         "seed": sent.seed,

@@ -18,7 +18,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from pipeline.cli.data_dir import DataDir, settings_for_verb
 from pipeline.config import Settings
 from pipeline.edge.kafka.client import Kafka
-from pipeline.edge.store.client import Role, Store
+from pipeline.edge.store.client import ClickHouse, Role
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Here:
         self.settings = settings
         self._exits = exits
         self._kafka: Kafka | None = None
-        self._stores: dict[Role, Store] = {}
+        self._stores: dict[Role, ClickHouse] = {}
 
     @property
     def kafka(self) -> Kafka:
@@ -41,10 +41,10 @@ class Here:
             self._exits.push_async_callback(self._kafka.close)
         return self._kafka
 
-    def store(self, role: Role = "writer") -> Store:
+    def store(self, role: Role = "writer") -> ClickHouse:
         """ClickHouse as one role."""
         if role not in self._stores:
-            self._stores[role] = Store(self.settings, role)
+            self._stores[role] = ClickHouse(self.settings, role)
             self._exits.push_async_callback(self._stores[role].close)
         return self._stores[role]
 

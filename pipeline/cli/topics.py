@@ -22,7 +22,7 @@ from schemas.topics import PARTITIONS_MAX, TOPICS
 app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, grow, rewind, accept a gap.")
 
 
-class Role(StrEnum):
+class ExactRole(StrEnum):
     """The roles that keep positions."""
 
     AGGREGATOR = AGGREGATOR
@@ -122,7 +122,7 @@ async def grow(
 @verb
 async def accept_gap(
     here: Here,
-    role: Annotated[Role, typer.Option(help="whose position to move")],
+    role: Annotated[ExactRole, typer.Option(help="whose position to move")],
     topic: Annotated[str, typer.Argument(help="with or without the prefix")],
     partition: Annotated[int, typer.Argument(min=0)],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,

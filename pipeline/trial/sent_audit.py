@@ -9,15 +9,15 @@ from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.core.words import iso
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.kafka.client import Kafka
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.sent import Acknowledged, offsets_by_partition, refused_by_reason, sums_by_window
-from pipeline.trial.sent import Cell, Sent
+from pipeline.trial.sent import Cell, SentRecords
 
 CELLS_MAX = 5000  # asked about at once
 _SUMS = Cell.__struct_fields__[4:]
 
 
-def audit_of(kafka: Kafka, sent: Sent | None, **more: Any) -> Audit:
+def audit_of(kafka: Kafka, sent: SentRecords | None, **more: Any) -> Audit:
     """The audit of the live system, with what was sent compared as well, if that is known."""
     if sent is None:
         return Audit(kafka, **more)
@@ -25,7 +25,7 @@ def audit_of(kafka: Kafka, sent: Sent | None, **more: Any) -> Audit:
     return Audit(kafka, also=partial(audit_sent, sent), due_ms=due_ms, **more)
 
 
-async def audit_sent(sent: Sent, store: Store, not_before_s: int) -> list[Check]:
+async def audit_sent(sent: SentRecords, store: ClickHouse, not_before_s: int) -> list[Check]:
     """Three checks: offsets, refusals by reason, sums by window. Events that ClickHouse no longer keeps are left out.
 
     Only rows at acknowledged offsets are counted, so other producers do not matter and sums must be equal. Where Kafka
@@ -42,7 +42,7 @@ async def audit_sent(sent: Sent, store: Store, not_before_s: int) -> list[Check]
     return checks
 
 
-async def _audit_offsets(store: Store, sent: Sent, acknowledged: Acknowledged) -> Check:
+async def _audit_offsets(store: ClickHouse, sent: SentRecords, acknowledged: Acknowledged) -> Check:
     found = await offsets_by_partition(store, acknowledged)
     findings = []
     wrong = 0
@@ -66,7 +66,7 @@ async def _audit_offsets(store: Store, sent: Sent, acknowledged: Acknowledged) -
     return Check("sent: records", summary, total, wrong, tuple(findings[:FINDINGS_MAX]))
 
 
-async def _audit_refused(store: Store, sent: Sent, acknowledged: Acknowledged) -> Check:
+async def _audit_refused(store: ClickHouse, sent: SentRecords, acknowledged: Acknowledged) -> Check:
     found = await refused_by_reason(store, acknowledged)
     reasons = sorted({*found, *sent.refused})
     findings = [
@@ -82,7 +82,7 @@ async def _audit_refused(store: Store, sent: Sent, acknowledged: Acknowledged) -
     return Check("sent: dead letters", summary, total, len(findings), tuple(findings))
 
 
-async def _audit_cells(store: Store, cells: Sequence[Cell], counted: Acknowledged, *, exact: bool) -> Check:
+async def _audit_cells(store: ClickHouse, cells: Sequence[Cell], counted: Acknowledged, *, exact: bool) -> Check:
     findings: list[Finding] = []
     wrong = 0
     for lot in _lots(cells):

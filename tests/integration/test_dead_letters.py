@@ -16,7 +16,7 @@ from pipeline.config import Settings, to_environ
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.operator import dead_letters
 from pipeline.edge.operator.dead_letters import HEADER
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.dead_letters import Selection, ToReplay, count_to_replay
 from schemas.topics import EVENTS, HEARTBEATS
 from tests.integration import seeding
@@ -76,14 +76,14 @@ def replay(
     settings: Settings, selection: Selection | None = None, on_lot: Callable[[int], None] = lambda _: None
 ) -> dead_letters.Replayed:
     async def run() -> dead_letters.Replayed:
-        async with Kafka(settings) as kafka, Store(settings, "writer") as store:
+        async with Kafka(settings) as kafka, ClickHouse(settings, "writer") as store:
             return await dead_letters.replay(kafka, store, selection or Selection(), on_lot)
 
     return asyncio.run(run())
 
 
 async def to_replay(settings: Settings) -> ToReplay:
-    async with Store(settings, "writer") as store:
+    async with ClickHouse(settings, "writer") as store:
         return await count_to_replay(store, Selection())
 
 

@@ -10,7 +10,7 @@ from aiokafka.structs import ConsumerRecord
 
 from pipeline.config import Settings
 from pipeline.edge.kafka.publish import publishing
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.demo import DemoStats
 from pipeline.trial.demo.digits import MODELS, Digits, train
 from pipeline.trial.demo.job import DEGRADED, Demo
@@ -124,7 +124,7 @@ def test_history_is_what_automatic_detection_has_seen_and_an_hour_of_a_pause(wor
 
 
 async def _check_history(world: Settings) -> None:
-    async with Store(world, "reader") as store:
+    async with ClickHouse(world, "reader") as store:
         stats = DemoStats(store, world.workspace, START_S * 1000)
         assert await stats.history((START_S + 30) * 1000) == {"steady/1": 3, "paused/1": 1 + 360 + 7}
         assert await stats.history((START_S + 80) * 1000) == {"steady/1": 8, "paused/1": 1 + 360 + 7 + 5}

@@ -10,7 +10,7 @@ from pipeline.core.audit import FINDINGS_MAX, Check, Finding, suspects
 from pipeline.core.span import Span, runs
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries import offsets
 from schemas import topics
 from schemas.event import decode
@@ -38,7 +38,7 @@ class OffsetsAudit:
     """Every record since `since_ms`, and not before ClickHouse's retention, is exactly once there."""
 
     kafka: Kafka
-    store: Store
+    store: ClickHouse
     since_ms: int
     began_ms: int  # older rows are of an earlier topic of that name
     tell: Callable[[str], None]

@@ -18,7 +18,7 @@ from pipeline.edge.audit.windows import WindowsAudit
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
 from pipeline.edge.kafka.group.standings import aggregator_names, recorder_offsets
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.audit import LIMITS
 from schemas import topics
 
@@ -40,7 +40,7 @@ class Audit:
     kafka: Kafka
     wait_s: float = 60.0
     since_ms: int = 0
-    also: Callable[[Store, int], Awaitable[list[Check]]] | None = None
+    also: Callable[[ClickHouse, int], Awaitable[list[Check]]] | None = None
     due_ms: int = 0
     tell: Tell = field(default=lambda _: None)
 
@@ -48,7 +48,7 @@ class Audit:
         """Raises KafkaUnavailable, ClickHouseUnavailable or ForeignMetadataError when it cannot be told."""
         settings = self.kafka.settings
         # Its own connection: its questions are long, and may take other amounts of memory than anybody's.
-        async with Store(settings, "writer", answer_s=600, limits=LIMITS) as store:
+        async with ClickHouse(settings, "writer", answer_s=600, limits=LIMITS) as store:
             events, aggregates = settings.topic(topics.EVENTS.name), settings.topic(topics.AGGREGATES.name)
             logs = await self._logs(events)
             lag = [await self._lag(events, "events", logs)]

@@ -15,7 +15,7 @@ from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.group.standings import aggregator_names
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.audit import KEYS_MAX, ROLLUPS, WINDOWS, Comparison, Due, Key, compare, details
 from pipeline.edge.store.queries.periods import rows_by_period
 from schemas import topics
@@ -41,7 +41,7 @@ class WindowsAudit:
     """All comparisons of windows. `wait_s` is how long what differs may take to settle."""
 
     kafka: Kafka
-    store: Store
+    store: ClickHouse
     began_ms: int  # older events are of an earlier topic
     wait_s: float
     tell: Callable[[str], None]

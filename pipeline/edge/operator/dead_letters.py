@@ -15,11 +15,11 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.connection import unavailable
 from pipeline.edge.kafka.producer import REQUEST_BYTES_MAX
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.dead_letters import (
     DeadLetter,
-    Replay,
     Selection,
+    SentAgain,
     lots_to_replay,
     mark_replayed,
     newest_at,
@@ -42,7 +42,7 @@ class Replayed:
     refused: list[str] = field(default_factory=list)  # by the broker
 
 
-async def get(kafka: Kafka, store: Store, topics: Sequence[str], partition: int, offset: int) -> DeadLetter:
+async def get(kafka: Kafka, store: ClickHouse, topics: Sequence[str], partition: int, offset: int) -> DeadLetter:
     """One dead letter, whole if it can still be had. Raises NoSuchDeadLetterError."""
     letter = await newest_at(store, topics, partition, offset)
     if letter is None:
@@ -50,7 +50,7 @@ async def get(kafka: Kafka, store: Store, topics: Sequence[str], partition: int,
     return await _whole(kafka, letter) or letter
 
 
-async def replay(kafka: Kafka, store: Store, selection: Selection, on_lot: Callable[[int], None]) -> Replayed:
+async def replay(kafka: Kafka, store: ClickHouse, selection: Selection, on_lot: Callable[[int], None]) -> Replayed:
     """Sends them to their topic again, with their key, in order. `on_lot` is told how many are done with."""
     outcome = Replayed()
     producer = kafka.producer(max_request_size=REQUEST_BYTES_MAX)
@@ -67,7 +67,7 @@ async def replay(kafka: Kafka, store: Store, selection: Selection, on_lot: Calla
                 if at is None:
                     outcome.refused.append(letter.place)
                 else:
-                    sent.append(Replay(letter, at.partition, at.offset))
+                    sent.append(SentAgain(letter, at.partition, at.offset))
             await mark_replayed(store, sent)
             outcome.sent += len(sent)
             on_lot(len(lot))

@@ -16,7 +16,7 @@ from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
 from pipeline.edge.kafka.group.standings import standings
-from pipeline.edge.store.client import ClickHouseUnavailable, Store, credentials
+from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable, credentials
 from pipeline.edge.store.migrations import MigrationError, has_tables, known_migrations, missing_migrations, recorded
 from pipeline.edge.store.queries import health
 from schemas.topics import EVENTS, TOPICS
@@ -46,7 +46,11 @@ async def examine(kafka: Kafka) -> AsyncIterator[Line]:
     async for line in _in_turn("kafka", _kafka(kafka), questions):
         yield line
     async with AsyncExitStack() as stack:
-        admin, writer, reader = (Store(settings, "admin"), Store(settings, "writer"), Store(settings, "reader"))
+        admin, writer, reader = (
+            ClickHouse(settings, "admin"),
+            ClickHouse(settings, "writer"),
+            ClickHouse(settings, "reader"),
+        )
         for store in (admin, writer, reader):
             await stack.enter_async_context(store)
         tables = [
@@ -175,7 +179,7 @@ def _trouble(s: Standing) -> str:
 
 
 async def _clickhouse(settings: Settings) -> AsyncIterator[Line]:
-    async with Store(settings, "admin", database="default") as store:
+    async with ClickHouse(settings, "admin", database="default") as store:
         await health.identity(store)  # connects, which takes longer than the question
         before_ms, before = now_ms(), time.monotonic()
         there = await health.identity(store)
@@ -187,7 +191,7 @@ async def _clickhouse(settings: Settings) -> AsyncIterator[Line]:
     yield Line("clickhouse clock", fine, text if fine else f"{text}: set the clocks (NTP)")
 
 
-async def _migrations(settings: Settings, admin: Store) -> AsyncIterator[Line]:
+async def _migrations(settings: Settings, admin: ClickHouse) -> AsyncIterator[Line]:
     if not await has_tables(settings):
         text = f"database {settings.clickhouse_database} has no tables; run: inferwatch migrate"
         yield Line("tables", False, text)
@@ -198,14 +202,14 @@ async def _migrations(settings: Settings, admin: Store) -> AsyncIterator[Line]:
     yield Line("tables", not missing, text if missing else f"{len(known)} migrations, up to date")
 
 
-async def _writer(writer: Store) -> AsyncIterator[Line]:
+async def _writer(writer: ClickHouse) -> AsyncIterator[Line]:
     await health.may_select(writer)
     fine = await health.may_insert(writer)
     text = f"{writer.user} may select and insert" if fine else f"{writer.user} may not insert"
     yield Line("writer", fine, text if fine else f"{text}; run: inferwatch migrate --users")
 
 
-async def _reader(settings: Settings, reader: Store) -> AsyncIterator[Line]:
+async def _reader(settings: Settings, reader: ClickHouse) -> AsyncIterator[Line]:
     if not credentials(settings, "reader")[1]:
         text = "not used: INFERWATCH_CLICKHOUSE_READER_PASSWORD is not set"
         yield Line("reader", True, text)
@@ -218,8 +222,8 @@ async def _reader(settings: Settings, reader: Store) -> AsyncIterator[Line]:
         yield Line("reader", True, f"{reader.user} may select, and nothing else")
 
 
-async def _dead_letters(writer: Store) -> AsyncIterator[Line]:
-    found = await health.refusals(writer)
+async def _dead_letters(writer: ClickHouse) -> AsyncIterator[Line]:
+    found = await health.last_hour(writer)
     total = sum(found.by_reason.values())
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.by_reason.items())
     text = f"{total:,} in the last hour beside {found.good:,} rows" + (f": {reasons}" if reasons else "")
@@ -227,7 +231,7 @@ async def _dead_letters(writer: Store) -> AsyncIterator[Line]:
     yield Line("dead letters", fine, text if fine else f"{text}; look at them: inferwatch dead-letters list")
 
 
-async def _parts(admin: Store) -> AsyncIterator[Line]:
+async def _parts(admin: ClickHouse) -> AsyncIterator[Line]:
     most = await health.most_parts(admin)
     if most is None:
         yield Line("parts", True, "no data yet")
@@ -237,7 +241,7 @@ async def _parts(admin: Store) -> AsyncIterator[Line]:
     yield Line("parts", most.count <= PARTS_MAX, text + (advice if most.count > PARTS_MAX else ""))
 
 
-async def _disk(admin: Store) -> AsyncIterator[Line]:
+async def _disk(admin: ClickHouse) -> AsyncIterator[Line]:
     for disk in await health.disks(admin):
         share = disk.free / disk.total if disk.total else 1.0
         text = f"{disk.free / 1e9:,.1f} of {disk.total / 1e9:,.1f} GB free ({share:.0%})"

@@ -9,7 +9,7 @@ from typing import Protocol
 from pipeline.core.rows.window_columns import windows
 from pipeline.core.span import Span, slices
 from pipeline.core.windows.log_clock import WINDOW_MS
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.history import CLASSES, MODELS, Only, ends, nothing, read
 from pipeline.edge.store.queries.periods import rows_by_period
 from schemas.aggregate import ClassColumns, ModelColumns
@@ -39,7 +39,7 @@ class History(Protocol):
 class ClickHouseHistory:
     """model_windows and class_windows."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: ClickHouse) -> None:
         self._store = store
 
     async def span(self) -> Span:

@@ -1,6 +1,6 @@
 """How everything but the recorder's inserts reaches ClickHouse (those are in inserts.py): asynchronous, one role each.
 
-A Store connects at its first question and is closed by the one who made it. Requests may ask through it side by side.
+It connects at its first question and is closed by the one who made it. Requests may ask through it side by side.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ def credentials(settings: StoreSettings, role: Role) -> tuple[str, str]:
     return settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
 
 
-class Store:
+class ClickHouse:
     """ClickHouse as one role. Every method raises ClickHouseUnavailable, in one line."""
 
     def __init__(

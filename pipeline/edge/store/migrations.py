@@ -13,7 +13,7 @@ from importlib import resources
 
 from pipeline.config.sections import StoreSettings
 from pipeline.edge.store import ddl
-from pipeline.edge.store.client import ClickHouseRefused, Store
+from pipeline.edge.store.client import ClickHouse, ClickHouseRefused
 
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 _TTL = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+).*^TTL (.+) \+ toIntervalDay\((\d+)\)$", re.MULTILINE | re.DOTALL)
@@ -100,7 +100,7 @@ async def migrate(settings: StoreSettings, known: Sequence[Migration] | None = N
     known = known_migrations() if known is None else known
     with explained(settings.clickhouse_database):
         await _create_database(settings)
-        async with Store(settings, "admin") as store:
+        async with ClickHouse(settings, "admin") as store:
             (record,) = ddl.statements(_RECORD, settings)
             await store.do(record)
             missing = missing_migrations(known, await recorded(store))
@@ -120,12 +120,12 @@ def explained(what: str) -> Iterator[None]:
 async def has_tables(settings: StoreSettings) -> bool:
     """Whether any migration was ever applied, or begun."""
     sql = "SELECT count() FROM system.tables WHERE database = {database:String} AND name = 'schema_migrations'"
-    async with Store(settings, "admin", database="default") as store:
+    async with ClickHouse(settings, "admin", database="default") as store:
         ((count,),) = await store.ask(sql, {"database": settings.clickhouse_database})
         return bool(count)
 
 
-async def recorded(store: Store) -> dict[int, str]:
+async def recorded(store: ClickHouse) -> dict[int, str]:
     """The checksum of each migration that was applied, by its version."""
     rows = await store.ask("SELECT version, argMin(checksum, applied_at) FROM schema_migrations GROUP BY version")
     return {int(version): str(checksum) for version, checksum in rows}
@@ -133,13 +133,13 @@ async def recorded(store: Store) -> dict[int, str]:
 
 async def _create_database(settings: StoreSettings) -> None:
     name = settings.clickhouse_database
-    async with Store(settings, "admin", database="default") as store:
+    async with ClickHouse(settings, "admin", database="default") as store:
         # Asked first: a user who may do everything inside one database may not say CREATE DATABASE, even to no effect.
         if not await store.ask("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name}):
             await store.do(f"CREATE DATABASE IF NOT EXISTS `{name}`{ddl.on_cluster(settings)}")
 
 
-async def _apply(store: Store, migration: Migration, settings: StoreSettings) -> str:
+async def _apply(store: ClickHouse, migration: Migration, settings: StoreSettings) -> str:
     with explained(migration.name):
         for statement in migration.statements(settings):
             await store.do(statement)
@@ -148,7 +148,7 @@ async def _apply(store: Store, migration: Migration, settings: StoreSettings) ->
     return migration.name
 
 
-async def _follow_retention(store: Store, settings: StoreSettings, known: Sequence[Migration]) -> list[str]:
+async def _follow_retention(store: ClickHouse, settings: StoreSettings, known: Sequence[Migration]) -> list[str]:
     """Set the TTL of each table that has another one than the settings say; one line for each."""
     tables = await store.ask("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
     engines = {str(name): str(engine) for name, engine in tables}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pipeline.config.sections import StoreSettings
 from pipeline.edge.store import ddl
-from pipeline.edge.store.client import Store, credentials
+from pipeline.edge.store.client import ClickHouse, credentials
 from pipeline.edge.store.migrations import explained
 
 # readonly = 2: Grafana and our own client set settings of their own, which 1 refuses.
@@ -23,11 +23,11 @@ async def ensure_users(settings: StoreSettings) -> list[str]:
     """
     statements, report = statements_for_users(settings)
     with explained("users"):
-        async with Store(settings, "admin", database="default") as store:
+        async with ClickHouse(settings, "admin", database="default") as store:
             return report if await _carried_out(store, statements) else [_BY_FILES]
 
 
-async def _carried_out(store: Store, statements: Sequence[str]) -> bool:
+async def _carried_out(store: ClickHouse, statements: Sequence[str]) -> bool:
     kinds = await store.ask("SELECT type FROM system.user_directories")
     if all(str(kind) in _FROM_FILES for (kind,) in kinds):
         return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pipeline.core.audit import latency_table
 from pipeline.core.span import Span
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 from schemas.windows import SIZES, WINDOW_MS, WINDOW_S
 
 KEYS_MAX = 2000  # differing keys that are followed one by one; with more the whole slice is asked again
@@ -224,7 +224,7 @@ def _select(of: Comparison, side: Side, answer: str, span: Span, due: Due, only:
     )
 
 
-async def compare(store: Store, of: Comparison, span: Span, due: Due, only: Sequence[Key] = ()) -> Compared:
+async def compare(store: ClickHouse, of: Comparison, span: Span, due: Due, only: Sequence[Key] = ()) -> Compared:
     """The keys of a stretch of time, or only some of them."""
     keys = ", ".join(of.keys)
     sides = " UNION ALL ".join(
@@ -240,7 +240,7 @@ async def compare(store: Store, of: Comparison, span: Span, due: Due, only: Sequ
 
 
 async def details(
-    store: Store, of: Comparison, span: Span, due: Due, only: Sequence[Key]
+    store: ClickHouse, of: Comparison, span: Span, due: Due, only: Sequence[Key]
 ) -> dict[tuple[int, int], list[str]]:
     """The values of some keys as text, by (hash, side); side 0 is the expected one."""
     keys = ", ".join(of.keys)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 
 _COLUMNS = """reason, field, kafka_topic, kafka_partition, kafka_offset, toUnixTimestamp64Milli(kafka_time),
     base64Encode(key), value_bytes"""
@@ -60,7 +60,7 @@ class ToReplay:
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class SentAgain:
     """A dead letter, and where it is now."""
 
     letter: DeadLetter
@@ -68,7 +68,7 @@ class Replay:
     offset: int
 
 
-async def find(store: Store, selection: Selection, *, value_bytes_max: int = 0) -> list[DeadLetter]:
+async def find(store: ClickHouse, selection: Selection, *, value_bytes_max: int = 0) -> list[DeadLetter]:
     """The newest first, with the beginning of their values."""
     where, parameters = _where(selection)
     rows = await store.ask(
@@ -79,7 +79,7 @@ async def find(store: Store, selection: Selection, *, value_bytes_max: int = 0) 
     return [_dead_letter(row) for row in rows]
 
 
-async def newest_at(store: Store, topics: Sequence[str], partition: int, offset: int) -> DeadLetter | None:
+async def newest_at(store: ClickHouse, topics: Sequence[str], partition: int, offset: int) -> DeadLetter | None:
     """The dead letter from there; of several, from a topic that was made anew, the newest."""
     rows = await store.ask(
         f"SELECT {_COLUMNS}, base64Encode(value) FROM dead_letters WHERE kafka_topic IN {{topics:Array(String)}} "
@@ -90,7 +90,7 @@ async def newest_at(store: Store, topics: Sequence[str], partition: int, offset:
     return _dead_letter(rows[0]) if rows else None
 
 
-async def count_to_replay(store: Store, selection: Selection) -> ToReplay:
+async def count_to_replay(store: ClickHouse, selection: Selection) -> ToReplay:
     """How much a replay of the selection would send."""
     where, parameters = _where(selection)
     ((records, size),) = await store.ask(
@@ -104,7 +104,7 @@ async def count_to_replay(store: Store, selection: Selection) -> ToReplay:
     return ToReplay(records, size, before)
 
 
-async def lots_to_replay(store: Store, selection: Selection, lot_max: int) -> AsyncIterator[list[DeadLetter]]:
+async def lots_to_replay(store: ClickHouse, selection: Selection, lot_max: int) -> AsyncIterator[list[DeadLetter]]:
     """What is to be replayed, whole as far as it is here, some at a time, by topic, partition, offset."""
     where, parameters = _where(selection)
     left, beyond = selection.limit, "1"
@@ -129,7 +129,7 @@ async def lots_to_replay(store: Store, selection: Selection, lot_max: int) -> As
         left = None if left is None else left - len(lot)
 
 
-async def mark_replayed(store: Store, sent: Sequence[Replay]) -> None:
+async def mark_replayed(store: ClickHouse, sent: Sequence[SentAgain]) -> None:
     """They are not to be sent again."""
     columns = ("kafka_topic", "kafka_partition", "kafka_offset", "kafka_time", "replayed_partition", "replayed_offset")
     rows = [

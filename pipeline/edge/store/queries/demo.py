@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pipeline.core.detection.detector import FILLED_WINDOWS_MAX
 from pipeline.core.windows.log_clock import WINDOW_MS
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 
 FIRST_QUERY = """SELECT window_start, model_id, inference_count, round(confidence_mean, 3) AS confidence,
     round(latency_p95_ms, 2) AS p95_ms
@@ -49,7 +49,7 @@ class Alert:
 class DemoStats:
     """Of one workspace, from a moment on. Every method raises ClickHouseUnavailable."""
 
-    def __init__(self, store: Store, workspace: str, start_ms: int) -> None:
+    def __init__(self, store: ClickHouse, workspace: str, start_ms: int) -> None:
         """`store`: the reader's will do."""
         self._store = store
         self._workspace = workspace

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.edge.store.client import ClickHouseRefused, Store
+from pipeline.edge.store.client import ClickHouse, ClickHouseRefused
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,7 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
+class LastHour:
     """The last hour: dead letters by their reason, the most frequent first, and rows of good events."""
 
     by_reason: dict[str, int]
@@ -39,18 +39,18 @@ class Disk:
     total: int
 
 
-async def identity(store: Store) -> Identity:
+async def identity(store: ClickHouse) -> Identity:
     """Who is there."""
     ((version, now_ms),) = await store.ask("SELECT version(), toUnixTimestamp64Milli(now64(3))")
     return Identity(version, now_ms)
 
 
-async def may_select(store: Store) -> None:
+async def may_select(store: ClickHouse) -> None:
     """Raises ClickHouseRefused where the user may not read our tables."""
     await store.ask("SELECT count() FROM inferences WHERE 0")
 
 
-async def may_insert(store: Store) -> bool:
+async def may_insert(store: ClickHouse) -> bool:
     """Whether the user may; no row is inserted."""
     try:
         await store.do("INSERT INTO dead_letters SELECT * FROM dead_letters WHERE 0")
@@ -59,17 +59,17 @@ async def may_insert(store: Store) -> bool:
     return True
 
 
-async def refusals(store: Store) -> Refusals:
+async def last_hour(store: ClickHouse) -> LastHour:
     """Of the last hour."""
     rows = await store.ask(
         "SELECT toString(reason) AS r, count() AS c FROM dead_letters WHERE ingested_at > now() - 3600 "
         "GROUP BY r ORDER BY c DESC"
     )
     ((good,),) = await store.ask("SELECT count() FROM inferences WHERE ingested_at > now() - 3600")
-    return Refusals(dict(rows), good)
+    return LastHour(dict(rows), good)
 
 
-async def most_parts(store: Store) -> Parts | None:
+async def most_parts(store: ClickHouse) -> Parts | None:
     """None where there is no data yet."""
     rows = await store.ask(
         "SELECT table, partition, count() AS parts FROM system.parts WHERE active "
@@ -78,6 +78,6 @@ async def most_parts(store: Store) -> Parts | None:
     return Parts(*rows[0]) if rows else None
 
 
-async def disks(store: Store) -> list[Disk]:
+async def disks(store: ClickHouse) -> list[Disk]:
     """All that ClickHouse writes to."""
     return [Disk(*row) for row in await store.ask("SELECT name, unreserved_space, total_space FROM system.disks")]

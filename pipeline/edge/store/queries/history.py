@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.core.rows.window_columns import HISTOGRAMS_OF_CLASS, HISTOGRAMS_OF_MODEL, Histograms, WindowColumns
 from pipeline.core.span import Span
 from pipeline.core.tally import Ints
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 
 _MODEL_TEXTS = ("workspace", "model_id", "device_id")
 _CLASS_TEXTS = ("workspace", "model_id", "class")
@@ -57,14 +57,14 @@ class Only:
         return [name for name in table.histograms if self.confidence_bins or name != "confidence_histogram"]
 
 
-async def ends(store: Store) -> tuple[int, int] | None:
+async def ends(store: ClickHouse) -> tuple[int, int] | None:
     """The start of the first and of the last window, in seconds; None where there is none."""
     times = "toUnixTimestamp(min(window_start)), toUnixTimestamp(max(window_start)), count()"
     ((first, last, count),) = await store.ask(f"SELECT {times} FROM model_windows")
     return (int(first), int(last)) if count else None
 
 
-async def read(store: Store, table: WindowTable, span: Span, only: Only) -> WindowColumns:
+async def read(store: ClickHouse, table: WindowTable, span: Span, only: Only) -> WindowColumns:
     """All windows of some time, in order."""
     sums = ", ".join(f"sum(t.{name})" for name in table.sums)
     ends = ", ".join(f"ifNull({name.rsplit('_', 1)[1]}(t.{name}), 0)" for name in table.ends)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.core.audit import BLOCK
 from pipeline.core.span import Span
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 
 GAPS_MAX = 1000  # missing ranges told apart in one block of offsets
 
@@ -67,17 +67,17 @@ class Doubled:
     of: int
 
 
-async def blocks(store: Store, offsets: Offsets) -> dict[int, tuple[int, int]]:
+async def blocks(store: ClickHouse, offsets: Offsets) -> dict[int, tuple[int, int]]:
     """(rows, distinct offsets) of each block of BLOCK offsets that has any, by its number."""
     rows = await store.ask(_BLOCKS, offsets._parameters())
     return {int(block): (count, distinct) for block, count, distinct in rows}
 
 
-async def gaps(store: Store, offsets: Offsets) -> list[Span]:
+async def gaps(store: ClickHouse, offsets: Offsets) -> list[Span]:
     """Ranges without a row, the first GAPS_MAX of them."""
     return [Span(start, end) for start, end in await store.ask(_GAPS, offsets._parameters())]
 
 
-async def doubled(store: Store, offsets: Offsets) -> list[Doubled]:
+async def doubled(store: ClickHouse, offsets: Offsets) -> list[Doubled]:
     """The first GAPS_MAX of them."""
     return [Doubled(*row) for row in await store.ask(_DOUBLED, offsets._parameters())]

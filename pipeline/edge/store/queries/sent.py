@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.edge.store.client import Store
+from pipeline.edge.store.client import ClickHouse
 
 Ranges = Mapping[int, Sequence[tuple[int, int]]]  # by partition: (first offset, how many), ascending
 
@@ -41,7 +41,7 @@ class Acknowledged:
         return " OR ".join(f"({part})" for part in parts) or "0"
 
 
-async def offsets_by_partition(store: Store, of: Acknowledged) -> dict[int, tuple[int, int]]:
+async def offsets_by_partition(store: ClickHouse, of: Acknowledged) -> dict[int, tuple[int, int]]:
     """(rows and dead letters, distinct offsets among them) of each partition."""
     where = of._condition()
     rows = await store.ask(
@@ -56,7 +56,7 @@ async def offsets_by_partition(store: Store, of: Acknowledged) -> dict[int, tupl
     return {int(partition): (count, distinct) for partition, count, distinct in rows}
 
 
-async def refused_by_reason(store: Store, of: Acknowledged) -> dict[str, int]:
+async def refused_by_reason(store: ClickHouse, of: Acknowledged) -> dict[str, int]:
     """How many dead letters there are for each reason."""
     rows = await store.ask(
         f"SELECT toString(reason), count() FROM dead_letters WHERE kafka_topic = {{topic:String}} "
@@ -67,7 +67,7 @@ async def refused_by_reason(store: Store, of: Acknowledged) -> dict[str, int]:
 
 
 async def sums_by_window(
-    store: Store, of: Acknowledged, workspace: str, start_ms: int, end_ms: int
+    store: ClickHouse, of: Acknowledged, workspace: str, start_ms: int, end_ms: int
 ) -> dict[tuple[Any, ...], tuple[int, ...]]:
     """By (workspace, model, device, window's start in ms): the sums of a Cell, in its order."""
     parameters = {"workspace": workspace, "start": start_ms, "end": end_ms}
