@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
+from pipeline.cli.data_dir import DEFAULT
 from pipeline.cli.duration import seconds
 from pipeline.cli.running import run
 from pipeline.cli.signals import tell, when_asked_to_end
@@ -40,9 +41,9 @@ ARRIVAL_S = 45.0  # windows close 2 s after their end, an idle partition a littl
 
 
 def demo(
-    data_dir: Annotated[Path, typer.Option(help="where everything is kept, for up and for the next demo, too")] = Path(
-        "inferwatch-data"
-    ),
+    data_dir: Annotated[
+        Path, typer.Option(help="where everything is kept, for up and for the next demo, too")
+    ] = DEFAULT,
     for_: Annotated[str | None, typer.Option("--for", help="end after a time, like 60s; default: at Ctrl-C")] = None,
     devices: Annotated[int, typer.Option(min=1, max=100, help="cameras; they run two models in turn")] = 6,
     degrade_after: Annotated[
