@@ -13,6 +13,7 @@ from pipeline.cli.data_dir import DataDir, settings_for_verb
 from pipeline.cli.running import run
 from pipeline.config import ConfigError
 from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.local import EmbeddedError
 from pipeline.edge.operator.doctor import Line, examine
 
 
@@ -46,7 +47,7 @@ async def _examine(data_dir: Path | None, as_json: bool) -> list[Line]:
 async def _lines(data_dir: Path | None) -> AsyncIterator[Line]:
     try:
         settings = settings_for_verb(data_dir)
-    except ConfigError as error:
+    except (ConfigError, EmbeddedError) as error:
         for mistake in str(error).splitlines():
             yield Line("settings", False, mistake)
         return

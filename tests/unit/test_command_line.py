@@ -54,3 +54,16 @@ def test_every_error_with_an_exit_code_exists() -> None:
 
 def test_an_error_that_nobody_has_thought_of_has_no_exit_code() -> None:
     assert exit_code(KeyError("x")) is None
+
+
+def options(command: Any, name: str = "") -> dict[str, set[str]]:
+    """The options of every verb, by its whole name."""
+    command = command.load() if hasattr(command, "load") else command
+    if hasattr(command, "commands"):
+        return {k: v for sub, inner in command.commands.items() for k, v in options(inner, f"{name} {sub}").items()}
+    return {name.strip(): {option for parameter in command.params for option in parameter.opts}}
+
+
+def test_every_verb_that_asks_kafka_or_clickhouse_can_be_told_the_directory_of_an_up() -> None:
+    without = {name for name, there in options(typer.main.get_command(app)).items() if "--data-dir" not in there}
+    assert without == {"settings"}
