@@ -35,7 +35,9 @@ def wrong(lines: dict[str, Line]) -> set[str]:
 
 def test_all_is_well_but_for_the_workers_that_do_not_run(world: Settings) -> None:
     lines = examined(world)
-    assert wrong(lines) - {"disk default"} == WITHOUT_WORKERS, lines
+    assert wrong(lines) - {"disk default", "kafka disk 1"} == WITHOUT_WORKERS, lines
+    assert "GB free" in lines["kafka disk 1"].text
+    assert lines["detached parts"].text == "none"
     assert "inferwatch worker recorder" in lines["recorder workers"].text
     assert lines["reader"].text.endswith("may select, and nothing else")
     assert "up to date" in lines["tables"].text

@@ -33,6 +33,7 @@ from pipeline.config import Settings
 from pipeline.edge.kafka.connection import KafkaUnavailable as KafkaUnavailable
 from pipeline.edge.kafka.connection import answering
 from pipeline.edge.kafka.connection import client_options as client_options
+from pipeline.edge.kafka.log_dirs import LogDir, log_dirs
 from schemas.topics import TOPICS
 
 P = ParamSpec("P")
@@ -161,6 +162,10 @@ class Kafka:
         """host:port of every broker of the cluster."""
         cluster = await self._ask(lambda client: client.describe_cluster())
         return [f"{b['host']}:{b['port']}" for b in cluster["brokers"]]
+
+    async def log_dirs(self) -> list[LogDir]:
+        """Of every broker, with the disk that each is on; brokers before 3.3 do not tell."""
+        return await self._ask(log_dirs)
 
     async def first_since(
         self, partitions: Sequence[TopicPartition], time_ms: int

@@ -43,6 +43,7 @@ async def examine(kafka: Kafka) -> AsyncIterator[Line]:
     for line in _versions():
         yield line
     questions = [("broker clock", _broker_clock(kafka)), ("topics", _topics(kafka)), ("workers", _workers(kafka))]
+    questions.append(("kafka disk", _log_dirs(kafka)))
     async for line in _in_turn("kafka", _kafka(kafka), questions):
         yield line
     async with AsyncExitStack() as stack:
@@ -59,6 +60,7 @@ async def examine(kafka: Kafka) -> AsyncIterator[Line]:
             ("reader", _reader(settings, reader)),
             ("dead letters", _dead_letters(writer)),
             ("parts", _parts(admin)),
+            ("detached parts", _detached(admin)),
             ("disk", _disk(admin)),
         ]
         async for line in _in_turn("clickhouse", _clickhouse(settings), tables):
@@ -241,9 +243,39 @@ async def _parts(admin: ClickHouse) -> AsyncIterator[Line]:
     yield Line("parts", most.count <= PARTS_MAX, text + (advice if most.count > PARTS_MAX else ""))
 
 
+async def _detached(admin: ClickHouse) -> AsyncIterator[Line]:
+    """What ClickHouse could not read when it started, and put aside."""
+    broken = await health.broken_parts(admin)
+    advice = (
+        "their rows are missing: stop the recorders, inferwatch topics rewind --since ..., start them; "
+        "the parts themselves can be dropped when inferwatch audit is clean"
+    )
+    found = ", ".join(f"{one.count} of {one.table} ({one.reasons})" for one in broken)
+    yield Line("detached parts", not broken, f"{found}; {advice}" if broken else "none")
+
+
 async def _disk(admin: ClickHouse) -> AsyncIterator[Line]:
     for disk in await health.disks(admin):
-        share = disk.free / disk.total if disk.total else 1.0
-        text = f"{disk.free / 1e9:,.1f} of {disk.total / 1e9:,.1f} GB free ({share:.0%})"
-        advice = "; make room, or keep less (INFERWATCH_TTL_...)"
-        yield Line(f"disk {disk.name}", share >= DISK_FREE_MIN, text + (advice if share < DISK_FREE_MIN else ""))
+        yield _room(f"disk {disk.name}", disk.free, disk.total, "INFERWATCH_TTL_...")
+    if not await health.keeps_room(admin):
+        text = "ClickHouse takes inserts until its disk is full, and then loses rows: take "
+        yield Line("disk limit", False, text + "min_free_disk_bytes_to_perform_insert from deploy/clickhouse/config.d")
+
+
+async def _log_dirs(kafka: Kafka) -> AsyncIterator[Line]:
+    for one in await kafka.log_dirs():
+        name = f"kafka disk {one.broker}"
+        if one.failed:
+            yield Line(name, False, f"the broker has given {one.path} up; its log says why (is the disk full?)")
+        else:
+            yield _room(name, one.free, one.total, "retention of the topics")
+
+
+def _room(name: str, free: int, total: int, setting: str) -> Line:
+    share = free / total if total else 1.0
+    text = f"{free / 1e9:,.1f} of {total / 1e9:,.1f} GB free ({share:.0%})"
+    return Line(
+        name,
+        share >= DISK_FREE_MIN,
+        text + ("" if share >= DISK_FREE_MIN else f"; make room, or keep less ({setting})"),
+    )

@@ -39,6 +39,15 @@ class Disk:
     total: int
 
 
+@dataclass(frozen=True, slots=True)
+class Detached:
+    """Parts of one table that ClickHouse has put aside because it could not read them."""
+
+    table: str
+    count: int
+    reasons: str
+
+
 async def identity(store: ClickHouse) -> Identity:
     """Who is there."""
     ((version, now_ms),) = await store.ask("SELECT version(), toUnixTimestamp64Milli(now64(3))")
@@ -81,3 +90,22 @@ async def most_parts(store: ClickHouse) -> Parts | None:
 async def disks(store: ClickHouse) -> list[Disk]:
     """All that ClickHouse writes to."""
     return [Disk(*row) for row in await store.ask("SELECT name, unreserved_space, total_space FROM system.disks")]
+
+
+async def broken_parts(store: ClickHouse) -> list[Detached]:
+    """By table; what a person or a merge has put aside is left out."""
+    rows = await store.ask(
+        "SELECT table, count(), arrayStringConcat(arraySort(groupUniqArray(reason)), ', ') FROM system.detached_parts "
+        "WHERE database = currentDatabase() AND (startsWith(reason, 'broken') OR reason IN ('noquorum', 'unexpected')) "
+        "GROUP BY table ORDER BY table"
+    )
+    return [Detached(*row) for row in rows]
+
+
+async def keeps_room(store: ClickHouse) -> bool:
+    """Whether inserts are refused before the disk is full."""
+    rows = await store.ask(
+        "SELECT 1 FROM system.merge_tree_settings WHERE toFloat64OrZero(value) > 0 AND name IN "
+        "('min_free_disk_bytes_to_perform_insert', 'min_free_disk_ratio_to_perform_insert')"
+    )
+    return bool(rows)
