@@ -116,7 +116,7 @@ class Stack:
                 running, await asyncio.gather(*(asyncio.to_thread(e.stop) for e in running)), strict=True
             ):
                 if not willing:
-                    self._notice(f"{engine.name} did not stop within {engine.stop_timeout_s:.0f} s and was killed")
+                    self._notice(f"{engine.name} did not stop in time and was killed")
         for engine in self._engines():
             engine.stop()  # has ended; lets go of its lock
         self.endpoints_file.unlink(missing_ok=True)
