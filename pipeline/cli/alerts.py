@@ -13,16 +13,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import config
 from pipeline.cli.duration import seconds
 from pipeline.cli.history import state_text
+from pipeline.cli.running import Here, verb
 from pipeline.cli.signals import when_asked_to_end
+from pipeline.config import Settings
+from pipeline.core.alerting.told import Alerts, NoSuchAlertError
 from pipeline.core.condition import WATCHDOG
 from pipeline.core.notifying.muting import mistakes, preview
 from pipeline.core.words import duration, iso
 from pipeline.edge.clock import now_ms
 from pipeline.edge.operator import alerts as edge
-from pipeline.edge.operator.alerts import Alerts, NoSuchAlertError
 from schemas import silence as silence_schema
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rejection import Rejected
@@ -41,7 +42,9 @@ _ACKNOWLEDGEABLE = (AlertState.FIRING, AlertState.RECOVERING, AlertState.NO_DATA
 
 
 @app.command("list")
-def list_(
+@verb
+async def list_(
+    here: Here,
     everything: Annotated[bool, typer.Option("--all", help="resolved ones and the watchdog too")] = False,
     model: Annotated[str | None, typer.Option("--model", help="only those of this model")] = None,
     device: Annotated[str | None, typer.Option("--device", help="only those of this device")] = None,
@@ -49,7 +52,7 @@ def list_(
     as_json: _Json = False,
 ) -> None:
     """List open alerts, the newest first."""
-    alerts = edge.read(config.load())
+    alerts = await edge.read(here.kafka)
     found = sorted(alerts.steps.values(), key=lambda step: -step.starts_at_ms) if everything else alerts.open
     found = [
         step
@@ -68,14 +71,15 @@ def list_(
 
 
 @app.command()
-def ack(
+@verb
+async def ack(
+    here: Here,
     fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
     author: _Author = None,
     comment: _Comment = "",
 ) -> None:
     """Acknowledge an alert: nobody is told again in this episode unless it gets worse."""
-    settings = config.load()
-    alerts = edge.read(settings)
+    alerts = await edge.read(here.kafka)
     step = alerts.find(fingerprint)
     taken = alerts.acknowledgement(step)
     if step.state is AlertState.ACKNOWLEDGED or (taken is not None and step.state is not AlertState.RESOLVED):
@@ -84,28 +88,31 @@ def ack(
         return
     if step.state not in _ACKNOWLEDGEABLE:
         raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}: there is nothing to acknowledge")
-    said = _say(settings, step, "taken", author, comment)
+    said = await _say(here.settings, step, "taken", author, comment)
     typer.echo(f"{step.fingerprint}: acknowledged by {said.author}: {step.summary}")
 
 
 @app.command()
-def accept(
+@verb
+async def accept(
+    here: Here,
     fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
     author: _Author = None,
     comment: _Comment = "",
 ) -> None:
     """Say of an anomaly that this is normal from now on: it is learned, and the alert ends in a quarter of an hour."""
-    settings = config.load()
-    step = edge.read(settings).find(fingerprint)
+    step = (await edge.read(here.kafka)).find(fingerprint)
     if step.kind is not AlertKind.ANOMALY or step.state is AlertState.RESOLVED:
         why = "is resolved" if step.state is AlertState.RESOLVED else f"comes from a {step.kind.value}"
         raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to learn")
-    said = _say(settings, step, "normal", author, comment)
+    said = await _say(here.settings, step, "normal", author, comment)
     typer.echo(f"{step.fingerprint}: {said.author} says that this is normal: {step.summary}")
 
 
 @app.command()
-def resolve(
+@verb
+async def resolve(
+    here: Here,
     fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
     author: _Author = None,
     comment: _Comment = "",
@@ -114,13 +121,12 @@ def resolve(
 
     Exit code 1 if no detector does so within a while.
     """
-    settings = config.load()
-    step = edge.read(settings).find(fingerprint)
+    step = (await edge.read(here.kafka)).find(fingerprint)
     if step.state is AlertState.RESOLVED or step.metric == WATCHDOG:
         why = "always fires" if step.metric == WATCHDOG else "is resolved"
         raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to end")
-    said = _say(settings, step, "over", author, comment)
-    if not edge.is_over(settings, step, _RESOLVED_S):
+    said = await _say(here.settings, step, "over", author, comment)
+    if not await edge.is_over(here.kafka, step, _RESOLVED_S):
         raise NoSuchAlertError(
             f"{step.fingerprint}: no detector has ended it within {_RESOLVED_S:.0f} s; if none runs, the next one will"
         )
@@ -128,7 +134,9 @@ def resolve(
 
 
 @app.command()
-def silence(
+@verb
+async def silence(
+    here: Here,
     match: Annotated[
         list[str],
         typer.Option(
@@ -144,7 +152,7 @@ def silence(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what it would hit now, and change nothing")] = False,
 ) -> None:
     """Keep alerts quiet for a while; says which open ones that are."""
-    settings, start_ms = config.load(), now_ms()
+    start_ms = now_ms()
     value = Silence(
         id=f"{kind}-{uuid.uuid4().hex[:8]}",
         matchers=[matcher(text) for text in match],
@@ -158,24 +166,26 @@ def silence(
     if wrong:
         raise typer.BadParameter("; ".join(wrong))
     _check(value)
-    alerts = edge.read(settings)
+    alerts = await edge.read(here.kafka)
     hits = [step for step in preview(value, alerts.open) if step.metric != WATCHDOG]
     if hits:
         Console().print(_table(hits, alerts))
     typer.echo(f"{len(hits):,} open alerts " + ("would be quiet" if dry_run else "are quiet"))
     if not dry_run:
-        edge.put_silence(settings, value)
+        await edge.put_silence(here.settings, value)
         typer.echo(f"{value.id}: until {iso(value.ends_at_ms)}")
 
 
 @app.command()
-def silences(
+@verb
+async def silences(
+    here: Here,
     everything: Annotated[bool, typer.Option("--all", help="those too that are over")] = False,
     as_json: _Json = False,
 ) -> None:
     """List silences and maintenance windows."""
     now = now_ms()
-    found = [s for s in edge.read_silences(config.load()).values() if everything or s.ends_at_ms > now]
+    found = [s for s in (await edge.read_silences(here.kafka)).values() if everything or s.ends_at_ms > now]
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
@@ -189,18 +199,21 @@ def silences(
 
 
 @app.command()
-def expire(
+@verb
+async def expire(
+    here: Here,
     silence_id: Annotated[str, typer.Argument(metavar="ID", help="as inferwatch alerts silences shows it")],
 ) -> None:
     """End a silence or a maintenance window now."""
-    edge.delete_silence(config.load(), silence_id)
+    await edge.delete_silence(here.kafka, silence_id)
     typer.echo(f"{silence_id}: expired")
 
 
 @app.command()
-def tail(as_json: Annotated[bool, typer.Option("--json", help="JSON lines")] = False) -> None:
+@verb
+async def tail(here: Here, as_json: Annotated[bool, typer.Option("--json", help="JSON lines")] = False) -> None:
     """Follow alerts: one line for each step, until Ctrl-C."""
-    settings, console = config.load(), Console()
+    console, ended = Console(), asyncio.Event()
 
     def show(step: AlertEvent) -> None:
         if as_json:
@@ -209,22 +222,18 @@ def tail(as_json: Annotated[bool, typer.Option("--json", help="JSON lines")] = F
             line = f"{iso(step.at_ms)}  {state_text(step.state)}  {step.severity.value}  {step.fingerprint}  "
             console.print(line + escape(step.summary), highlight=False, soft_wrap=True)
 
-    async def run() -> None:
-        ended = asyncio.Event()
-        when_asked_to_end(ended.set)
-        following = asyncio.create_task(edge.follow(settings, show, ended))
-        asked = asyncio.create_task(ended.wait())
-        await asyncio.wait({following, asked}, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.wait({following}, timeout=_LEAVE_S)  # a broker that does not answer holds nobody up
-        following.cancel()
-        asked.cancel()
-        await asyncio.gather(asked, return_exceptions=True)
-        with suppress(asyncio.CancelledError):
-            await following
-
     if console.is_terminal and not as_json:
         Console(stderr=True).print("following inference.alerts; Ctrl-C ends it", style="dim")
-    asyncio.run(run())
+    when_asked_to_end(ended.set)
+    following = asyncio.create_task(edge.follow(here.kafka, show, ended))
+    asked = asyncio.create_task(ended.wait())
+    await asyncio.wait({following, asked}, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait({following}, timeout=_LEAVE_S)  # a broker that does not answer holds nobody up
+    following.cancel()
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    with suppress(asyncio.CancelledError):
+        await following
 
 
 def matcher(text: str) -> Matcher:
@@ -241,8 +250,8 @@ def _text(one: Matcher) -> str:
     return f"{one.name}{sign[one.is_regex, one.is_equal]}{one.value}"
 
 
-def _say(
-    settings: config.Settings,
+async def _say(
+    settings: Settings,
     step: AlertEvent,
     what: Literal["taken", "over", "normal"],
     author: str | None,
@@ -257,7 +266,7 @@ def _say(
         says=what,
     )
     _check(said)
-    edge.put_silence(settings, said)
+    await edge.put_silence(settings, said)
     return said
 
 

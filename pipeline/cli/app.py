@@ -1,81 +1,126 @@
-"""The operator's command line: every verb, and how errors end (one line on stderr, a documented exit code)."""
+"""The operator's command line: every verb, and how errors end (one line on stderr, a documented exit code).
+
+A verb's module is imported when the verb is called: `inferwatch --help` reads this table only.
+"""
 
 import logging
 import sys
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import typer
-from rich.console import Console
+from typer.core import TyperCommand, TyperGroup
 
-from pipeline.cli import (
-    alerts,
-    audit,
-    dead_letters,
-    demo,
-    detect,
-    doctor,
-    migrate,
-    produce,
-    rules,
-    settings,
-    topics,
-    up,
-)
-from pipeline.config import ConfigError
-from pipeline.core.ledger.names import ForeignMetadataError
-from pipeline.edge.kafka.client import GroupInUseError, KafkaUnavailable
-from pipeline.edge.local import EmbeddedError
-from pipeline.edge.operator.alerts import NoSuchAlertError
-from pipeline.edge.operator.dead_letters import NoSuchDeadLetterError
-from pipeline.edge.operator.history import HistoryError
-from pipeline.edge.operator.plots import PlotsError
-from pipeline.edge.operator.rule_file import RuleFileError
-from pipeline.edge.store.client import ClickHouseUnavailable
-from pipeline.edge.store.migrations import MigrationError
-from pipeline.trial.demo.digits import DigitsError
-from pipeline.trial.load import PublishError
+
+class Verb(NamedTuple):
+    """Where a verb is, and its line in the list of all."""
+
+    place: str  # in pipeline.cli: module, and its function or its Typer
+    help: str
+
+
+VERBS = {
+    "up": Verb("up:up", "Starts Kafka, ClickHouse and the workers here, and keeps them running until Ctrl-C."),
+    "demo": Verb(
+        "demo:demo",
+        "Start everything, run a real classifier on real images, watch its confidence drop, and prove the counts.",
+    ),
+    "migrate": Verb(
+        "migrate:migrate",
+        "Create or update the tables and views in ClickHouse. Safe to run again, and by two at once.",
+    ),
+    "topics": Verb("topics:app", "Kafka topics: create, list with lag, grow, rewind, accept a gap."),
+    "rules": Verb("rules:app", "Alert rules: list, apply from YAML, delete, test against history."),
+    "alerts": Verb("alerts:app", "Alerts: list, acknowledge, accept, resolve, silence, follow."),
+    "detect": Verb("detect:app", "Detection over history."),
+    "produce": Verb(
+        "produce:produce",
+        "Send realistic detection events to Kafka, until the end that was asked for, or Ctrl-C.",
+    ),
+    "audit": Verb(
+        "audit:audit",
+        "Prove that every event is recorded once and every complete window is exact, in Kafka and ClickHouse.",
+    ),
+    "doctor": Verb(
+        "doctor:doctor",
+        "Check settings, Kafka, topics, ClickHouse, tables, users, workers and clocks; say what to do.",
+    ),
+    "settings": Verb(
+        "settings:settings",
+        "Show every setting: what it is here, its default, what it means. Secrets are not shown.",
+    ),
+    "dead-letters": Verb("dead_letters:app", "Refused records: list, show, send again."),
+}
+
+# What a person can do something about: one line on stderr instead of a traceback.
+EXIT_CODES = {
+    "pipeline.config.loading.ConfigError": 2,
+    "pipeline.edge.operator.rule_file.RuleFileError": 2,
+    "pipeline.edge.operator.history.HistoryError": 2,
+    "pipeline.edge.operator.plots.PlotsError": 2,
+    "pipeline.edge.kafka.connection.KafkaUnavailable": 3,
+    "pipeline.edge.store.client.ClickHouseUnavailable": 3,
+    "pipeline.edge.local.EmbeddedError": 3,
+    "pipeline.trial.load.PublishError": 3,
+    "pipeline.edge.store.migrations.MigrationError": 1,
+    "pipeline.core.ledger.names.ForeignMetadataError": 1,
+    "pipeline.edge.kafka.client.GroupInUseError": 1,
+    "pipeline.core.alerting.told.NoSuchAlertError": 1,
+    "pipeline.edge.operator.dead_letters.NoSuchDeadLetterError": 1,
+    "pipeline.trial.demo.digits.DigitsError": 1,
+}
+
+_OPTIONS: dict[str, Any] = {
+    "no_args_is_help": True,
+    "add_completion": False,
+    "pretty_exceptions_enable": False,
+    "rich_markup_mode": "rich",
+    "context_settings": {"help_option_names": ["-h", "--help"]},
+}
+
+
+class Deferred(TyperCommand):
+    """A verb by its name and its line, until it is called."""
+
+    def load(self) -> Any:
+        """The verb itself."""
+        assert self.name is not None
+        module, _, name = VERBS[self.name].place.partition(":")
+        found = getattr(import_module(f"pipeline.cli.{module}"), name)
+        outer = typer.Typer(**_OPTIONS)
+        outer.callback()(_several)
+        if isinstance(found, typer.Typer):
+            outer.add_typer(found, name=self.name)
+        else:
+            outer.command(self.name)(found)
+        return typer.main.get_group(outer).commands[self.name]
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Where its arguments are read."""
+        return self.load().make_context(*args, **kwargs)
+
+
+class AllVerbs(TyperGroup):
+    """Those of the table, and those that were added to the app."""
+
+    def __init__(self, *, commands: dict[str, Any], **options: Any) -> None:
+        deferred = {name: Deferred(name, callback=None, help=verb.help) for name, verb in VERBS.items()}
+        super().__init__(commands=deferred | commands, **options)
+
 
 app = typer.Typer(
     name="inferwatch",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    cls=AllVerbs,
     help="Model monitoring: every inference an event, exact windows in ClickHouse.\n\n"
     "Exit codes: 0 ok, 1 what was asked about is not right, 2 wrong usage or settings, "
     "3 Kafka, ClickHouse or something else outside is not there.",
+    **_OPTIONS,
 )
 
-# What a person can do something about: one line on stderr instead of a traceback.
-_EXIT_CODES: dict[type[Exception], int] = {
-    ConfigError: 2,
-    RuleFileError: 2,
-    KafkaUnavailable: 3,
-    ClickHouseUnavailable: 3,
-    EmbeddedError: 3,
-    PublishError: 3,
-    MigrationError: 1,
-    ForeignMetadataError: 1,
-    GroupInUseError: 1,
-    HistoryError: 2,
-    PlotsError: 2,
-    NoSuchAlertError: 1,
-    NoSuchDeadLetterError: 1,
-    DigitsError: 1,
-}
 
-app.command("up")(up.up)
-app.command("demo")(demo.demo)
-app.command("migrate")(migrate.migrate)
-app.add_typer(topics.app, name="topics")
-app.add_typer(rules.app, name="rules")
-app.add_typer(alerts.app, name="alerts")
-app.add_typer(detect.app, name="detect")
-app.command("produce")(produce.produce)
-app.command("audit")(audit.audit)
-app.command("doctor")(doctor.doctor)
-app.command("settings")(settings.settings)
-app.add_typer(dead_letters.app, name="dead-letters")
+@app.callback()
+def _several() -> None:
+    pass
 
 
 def run() -> None:
@@ -85,7 +130,17 @@ def run() -> None:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     try:
         app()
-    except tuple(_EXIT_CODES) as error:
-        code = next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        from rich.console import Console
+
         Console(stderr=True).print(f"inferwatch: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(code)
+
+
+def exit_code(error: Exception) -> int | None:
+    """None: of this error nobody has thought."""
+    kinds = (f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__)
+    return next((EXIT_CODES[kind] for kind in kinds if kind in EXIT_CODES), None)

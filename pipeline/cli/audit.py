@@ -10,16 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import config
 from pipeline.cli.duration import seconds
+from pipeline.cli.running import Here, verb
 from pipeline.core.audit import FINDINGS_MAX, Report
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
-from pipeline.trial.sent import Sent, decode
+from pipeline.trial.sent import SentRecords, decode
 from pipeline.trial.sent_audit import audit_of
 
 
-def audit(
+@verb
+async def audit(
+    here: Here,
     wait: Annotated[str, typer.Option(help="how long what is on its way may take, like 60s")] = "60s",
     since: Annotated[str | None, typer.Option(help="only what is younger, like 2h; default: all that is kept")] = None,
     sent: Annotated[
@@ -33,8 +35,8 @@ def audit(
     """
     progress = Console(stderr=True)
     with progress.status("asking Kafka and ClickHouse") as status:
-        report = audit_of(
-            config.load(),
+        report = await audit_of(
+            here.kafka,
             _sent(sent) if sent else None,
             wait_s=seconds(wait),
             since_ms=now_ms() - round(seconds(since) * 1000) if since else 0,
@@ -47,7 +49,7 @@ def audit(
     raise typer.Exit(0 if report.ok else 1)
 
 
-def _sent(path: Path) -> Sent:
+def _sent(path: Path) -> SentRecords:
     try:
         return decode(path.read_bytes())
     except (OSError, msgspec.DecodeError) as error:

@@ -1,13 +1,12 @@
 """Where a verb finds Kafka and ClickHouse: --data-dir, else what the settings say, else ./inferwatch-data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline import config
-from pipeline.config import Settings
-from pipeline.edge.local.layout import is_up, running_settings
+if TYPE_CHECKING:  # a list of verbs needs neither
+    from pipeline.config import Settings
 
 DEFAULT = Path("inferwatch-data")
 DataDir = Annotated[
@@ -21,8 +20,11 @@ DataDir = Annotated[
 _ADDRESSES = {"kafka_bootstrap", "clickhouse_url"}
 
 
-def settings_for_verb(data_dir: Path | None) -> Settings:
+def settings_for_verb(data_dir: Path | None) -> "Settings":
     """The settings of a verb. Raises EmbeddedError when nothing runs in the directory that was named."""
+    from pipeline import config
+    from pipeline.edge.local.layout import is_up, running_settings
+
     base = config.load()
     if data_dir is not None:
         return running_settings(data_dir, base)

@@ -10,14 +10,13 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline import config
 from pipeline.cli.duration import seconds
+from pipeline.cli.running import Here, verb
 from pipeline.config import Settings
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
 from pipeline.edge.operator import dead_letters
-from pipeline.edge.operator.dead_letters import DeadLetter, NoSuchDeadLetterError, Selection
-from pipeline.edge.store.client import connect
+from pipeline.edge.store.queries.dead_letters import DeadLetter, Selection, count_to_replay, find
 from schemas.rejection import Reason
 from schemas.topics import TOPICS
 
@@ -32,7 +31,9 @@ _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
 
 @app.command("list")
-def list_(
+@verb
+async def list_(
+    here: Here,
     reason: _Reason = None,
     topic: _Topic = None,
     since: _Since = None,
@@ -40,9 +41,9 @@ def list_(
     as_json: _Json = False,
 ) -> None:
     """List refused records, the newest first, with the beginning of their values."""
-    settings = config.load()
-    client = connect(settings, "writer")
-    found = dead_letters.find(client, _selection(settings, reason, topic, since, limit), value_bytes_max=PREVIEW_BYTES)
+    found = await find(
+        here.store(), _selection(here.settings, reason, topic, since, limit), value_bytes_max=PREVIEW_BYTES
+    )
     if as_json:
         typer.echo(orjson.dumps([_as_json(letter) for letter in found]).decode())
         return
@@ -65,7 +66,9 @@ def list_(
 
 
 @app.command()
-def show(
+@verb
+async def show(
+    here: Here,
     topic: Annotated[str, typer.Argument(help="with or without the prefix")],
     partition: Annotated[int, typer.Argument(min=0)],
     offset: Annotated[int, typer.Argument(min=0)],
@@ -73,13 +76,8 @@ def show(
     as_json: _Json = False,
 ) -> None:
     """Show one refused record: why, and all of its value that can still be had."""
-    settings = config.load()
-    try:
-        topics = [_full_name(settings, topic), topic]
-        letter = dead_letters.get(settings, connect(settings, "writer"), topics, partition, offset)
-    except NoSuchDeadLetterError as error:
-        typer.echo(f"inferwatch: {error}", err=True)
-        raise typer.Exit(1) from error
+    topics = [_full_name(here.settings, topic), topic]
+    letter = await dead_letters.get(here.kafka, here.store(), topics, partition, offset)
     if raw:
         sys.stdout.buffer.write(letter.value)
         return
@@ -104,7 +102,9 @@ def show(
 
 
 @app.command()
-def replay(
+@verb
+async def replay(
+    here: Here,
     reason: _Reason = None,
     topic: _Topic = None,
     since: _Since = None,
@@ -117,20 +117,22 @@ def replay(
     Each is sent once: what was sent is noted in the table dead_letter_replays. If this command is killed, the last
     200 at most may be sent again the next time.
     """
-    settings = config.load()
-    client = connect(settings, "writer")
-    selection = _selection(settings, reason, topic, since, limit)
-    count, size, before = dead_letters.count_to_replay(client, selection)
-    known = f"; {before:,} were sent again before" if before else ""
-    typer.echo(f"{count:,} dead letters ({size:,} bytes) to send again{known}")
-    if dry_run or not count:
+    selection = _selection(here.settings, reason, topic, since, limit)
+    due = await count_to_replay(here.store(), selection)
+    known = f"; {due.before:,} were sent again before" if due.before else ""
+    typer.echo(f"{due.records:,} dead letters ({due.bytes:,} bytes) to send again{known}")
+    if dry_run or not due.records:
         return
     if not yes:
         typer.confirm("Send them?", abort=True)
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("sending", total=count)
-        outcome = dead_letters.replay(settings, client, selection, lambda done: progress.advance(task, done))
+        task = progress.add_task("sending", total=due.records)
+
+        def advance(done: int) -> None:
+            progress.advance(task, done)
+
+        outcome = await dead_letters.replay(here.kafka, here.store(), selection, advance)
     typer.echo(f"{outcome.sent:,} sent again")
     for what, places in (
         ("longer than 64 KiB and no longer on the broker", outcome.gone),

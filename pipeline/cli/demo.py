@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 
+from pipeline.cli.data_dir import DEFAULT
 from pipeline.cli.duration import seconds
+from pipeline.cli.running import run
 from pipeline.cli.signals import tell, when_asked_to_end
 from pipeline.cli.up import Steps, addresses, commands
 from pipeline.config import Settings
@@ -19,13 +21,14 @@ from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules
 from pipeline.edge.kafka.publish import publishing
 from pipeline.edge.local.stack import Stack
-from pipeline.edge.store.client import ClickHouseUnavailable
+from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable
+from pipeline.edge.store.queries.demo import FIRST_QUERY, Alert, DemoStats, Window
 from pipeline.trial.demo.digits import train
 from pipeline.trial.demo.job import DEGRADED, Demo, confidence_rule
-from pipeline.trial.demo.stats import FIRST_QUERY, Alert, DemoStats, Window
 from pipeline.trial.demo.view import KINDS, WINDOWS_SHOWN, alerts_table, live_view, summary
 from pipeline.trial.phases import schedule
 from schemas.roles import ROLE_NAMES
@@ -38,9 +41,9 @@ ARRIVAL_S = 45.0  # windows close 2 s after their end, an idle partition a littl
 
 
 def demo(
-    data_dir: Annotated[Path, typer.Option(help="where everything is kept, for up and for the next demo, too")] = Path(
-        "inferwatch-data"
-    ),
+    data_dir: Annotated[
+        Path, typer.Option(help="where everything is kept, for up and for the next demo, too")
+    ] = DEFAULT,
     for_: Annotated[str | None, typer.Option("--for", help="end after a time, like 60s; default: at Ctrl-C")] = None,
     devices: Annotated[int, typer.Option(min=1, max=100, help="cameras; they run two models in turn")] = 6,
     degrade_after: Annotated[
@@ -63,7 +66,7 @@ def demo(
     logging.getLogger("aiokafka").setLevel(
         logging.CRITICAL
     )  # it would write over the picture; failures are told anyway
-    clean = asyncio.run(_Run(data_dir, total_s, degrade_after_s, devices, keep=keep).run())
+    clean = run(_Run(data_dir, total_s, degrade_after_s, devices, keep=keep).run())
     raise typer.Exit(0 if clean else 1)
 
 
@@ -147,15 +150,12 @@ class _Run:
             highlight=False,
             soft_wrap=True,
         )
-        stats = await asyncio.to_thread(DemoStats, settings, now_ms())
-        async with publishing(settings) as publisher:
-            try:
-                phases = schedule(self._degrade_after_s, self._total_s, await self._history_s(stats))
-                demo = Demo(settings, digits, publisher, phases, self._device_count)
-                await self._watch(demo, stats)
-                await self._sum_up(demo, stats)
-            finally:
-                stats.close()
+        async with publishing(settings) as publisher, ClickHouse(settings, "reader") as store:
+            stats = DemoStats(store, settings.workspace, now_ms())
+            phases = schedule(self._degrade_after_s, self._total_s, await self._history_s(stats))
+            demo = Demo(settings, digits, publisher, phases, self._device_count)
+            await self._watch(demo, stats)
+            await self._sum_up(demo, stats)
         clean = await self._audit(settings, demo.start_ms)
         if self._keep:
             self._stop.clear()
@@ -166,7 +166,7 @@ class _Run:
 
     async def _history_s(self, stats: DemoStats) -> float:
         """How long it takes until automatic detection has a say about the model that is to be degraded; says so."""
-        history = await asyncio.to_thread(stats.history, now_ms())
+        history = await stats.history(now_ms())
         self._judged = {model_id for model_id, windows in history.items() if windows >= FIRST_SAY_WINDOWS}
         wait_s = max(0, HISTORY_WINDOWS - history.get(DEGRADED, 0)) * WINDOW_MS / 1000
         text = f"automatic detection judges {DEGRADED} already: it has some history of it"
@@ -201,9 +201,9 @@ class _Run:
     async def _poll(self, demo: Demo, stats: DemoStats) -> None:
         while True:
             try:
-                self._windows = await asyncio.to_thread(stats.windows, WINDOWS_SHOWN)
-                self._history = await asyncio.to_thread(stats.history, now_ms())
-                self._alerts = await asyncio.to_thread(stats.alerts)
+                self._windows = await stats.windows(WINDOWS_SHOWN)
+                self._history = await stats.history(now_ms())
+                self._alerts = await stats.alerts()
                 self._tell_judged(demo)
                 self._tell_alerts(demo)
                 self._problem = ""
@@ -238,14 +238,14 @@ class _Run:
         deadline = time.monotonic() + ARRIVAL_S
         with self._console.status(f"{published:,} inferences published; waiting for the last windows to close"):
             while True:
-                totals = await asyncio.to_thread(stats.totals)
+                totals = await stats.totals()
                 if sum(inferences for _, inferences in totals.values()) >= published or time.monotonic() > deadline:
                     break
                 await asyncio.sleep(0.5)
         await self._wait_for_ends(demo, stats)
         spans = demo.spans_ms()
-        phases = {name: await asyncio.to_thread(stats.stretches, spans[name]) for name in spans}
-        overall = await asyncio.to_thread(stats.stretches, [(demo.start_ms, demo.end_ms)])
+        phases = {name: await stats.stretches(spans[name]) for name in spans}
+        overall = await stats.stretches([(demo.start_ms, demo.end_ms)])
         self._console.print(summary(totals, overall, phases))
         self._console.print(alerts_table(self._alerts, demo.start_ms))
         if any(alert.resolved_ms is None for alert in self._alerts):
@@ -272,7 +272,7 @@ class _Run:
         deadline = time.monotonic() + RESOLVED_S
         with self._console.status("waiting for the last alerts to resolve"):
             while True:
-                found = await asyncio.to_thread(stats.alerts)
+                found = await stats.alerts()
                 # Automatic detection goes on, and finds that there is no traffic any more.
                 self._alerts = [a for a in found if a.kind != "anomaly" or a.fired_ms <= demo.end_ms]
                 self._tell_alerts(demo)
@@ -283,7 +283,8 @@ class _Run:
 
     async def _audit(self, settings: Settings, since_ms: int) -> bool:
         with self._console.status("auditing"):
-            report = await asyncio.to_thread(Audit(settings, wait_s=ARRIVAL_S, since_ms=since_ms).run)
+            async with Kafka(settings) as kafka:
+                report = await Audit(kafka, wait_s=ARRIVAL_S, since_ms=since_ms).run()
         for check in report.checks:
             mark = "[green]ok[/]" if check.ok else "[red]wrong[/]"
             self._console.print(f"audit: {mark} {check.name}: {check.summary}", highlight=False, soft_wrap=True)

@@ -5,10 +5,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline import config
 from pipeline.cli import history
+from pipeline.cli.running import Here, verb
 from pipeline.edge.operator import plots, rule_file
-from pipeline.edge.operator.history import Only
+from pipeline.edge.store.queries.history import Only
 
 app = typer.Typer(no_args_is_help=True, help="Detection over history.")
 
@@ -25,7 +25,9 @@ def _several() -> None:
 
 
 @app.command()
-def backtest(
+@verb
+async def backtest(
+    here: Here,
     from_: From = None,
     to: To = None,
     directory: Input = None,
@@ -40,14 +42,13 @@ def backtest(
     as_json: Annotated[bool, typer.Option("--json", help="JSON lines, as on inference.alerts")] = False,
 ) -> None:
     """Run the detector's machines over history, and say which alerts they would have raised."""
-    settings = config.load()
     wanted = [] if rules is None else rule_file.read(rules)
     if plot_directory is not None:
         plots.check()
-    source, span = history.opened(settings, from_, to, directory)
-    asked = settings.false_alarms_per_model_week if false_alarms is None else false_alarms
+    source, span = await history.opened(here, from_, to, directory)
+    asked = here.settings.false_alarms_per_model_week if false_alarms is None else false_alarms
     run = history.Run(source, span, Only(workspace, model), wanted, asked)
-    history.tell(run, as_json)
+    await history.tell(run, as_json)
     if plot_directory is not None:
-        files = plots.draw(run.events, source, span, wanted, plot_directory)
+        files = await plots.draw(run.events, source, span, wanted, plot_directory)
         typer.echo(f"{len(files):,} plots in {plot_directory}", err=as_json)

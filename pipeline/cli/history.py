@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,16 +13,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from pipeline.cli.moment import moment_s
-from pipeline.config import Settings
-from pipeline.core.history.replay import AT_ONCE_S, asks_confidence_bins, replay
+from pipeline.cli.running import Here
+from pipeline.core.history.replay import AT_ONCE_S, Replay, asks_confidence_bins
 from pipeline.core.span import Span
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.core.words import duration, iso
 from pipeline.edge.clock import now_ms
-from pipeline.edge.operator.history import ClickHouseHistory, History, Only, ParquetHistory
-from pipeline.edge.store.client import connect
+from pipeline.edge.operator.history import ClickHouseHistory, History
+from pipeline.edge.operator.parquet import ParquetHistory
+from pipeline.edge.store.queries.history import Only
 from schemas import alert
-from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertState
 from schemas.rule import Rule
 
@@ -42,14 +42,12 @@ def state_text(state: AlertState) -> str:
     return f"[{_STYLES[state]}]{state.value}[/]"
 
 
-def opened(settings: Settings, from_: str | None, to: str | None, directory: Path | None) -> tuple[History, Span]:
+async def opened(here: Here, from_: str | None, to: str | None, directory: Path | None) -> tuple[History, Span]:
     """Where the windows are, and which were asked for. Raises typer.BadParameter or what the history raises."""
     if directory is None and from_ is None:
         raise typer.BadParameter("say --from (from ClickHouse, --to is now unless given) or --input DIR")
-    history: History = (
-        ClickHouseHistory(connect(settings, "writer")) if directory is None else ParquetHistory(directory)
-    )
-    known, step_s, now = history.span(), WINDOW_MS // 1000, now_ms()
+    history: History = ClickHouseHistory(here.store()) if directory is None else ParquetHistory(directory)
+    known, step_s, now = await history.span(), WINDOW_MS // 1000, now_ms()
     start = known.start if from_ is None else max(moment_s(from_, now), known.start)
     end = known.end if to is None else moment_s(to, now)
     if directory is None:
@@ -76,29 +74,31 @@ class Run:
     seconds: float = 0.0
     _models: set[tuple[str, str]] = field(default_factory=set)
 
-    def steps(self) -> Iterator[AlertEvent]:
+    async def steps(self) -> AsyncIterator[AlertEvent]:
         """Each step as it is found, with a progress bar on a terminal."""
         started = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.0f} %"))
         clocks = (TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
         console = Console(stderr=True)
         with Progress(*columns, *clocks, console=console, transient=True, disable=not console.is_terminal) as progress:
-            for event in replay(self.rules, self._counted(progress), self.asked_per_model_week):
+            async for event in self._replayed(progress):
                 self.events.append(event)
                 yield event
         self.seconds = time.monotonic() - started
 
-    def _counted(self, progress: Progress) -> Iterator[tuple[int, ModelColumns, ClassColumns]]:
+    async def _replayed(self, progress: Progress) -> AsyncIterator[AlertEvent]:
+        machine = Replay(self.rules, self.asked_per_model_week)
         task, shown = progress.add_task(iso(self.span.start * 1000), total=len(self.span)), 0.0
         only = replace(self.only, confidence_bins=asks_confidence_bins(self.rules))
-        for through_ms, models, classes in self.history.windows(self.span, only, AT_ONCE_S):
+        async for through_ms, models, classes in self.history.windows(self.span, only, AT_ONCE_S):
             self.rows += len(models.window_start_s) + len(classes.window_start_s)
             self._models.update(zip(models.workspace, models.model_id, strict=True))
             if time.monotonic() - shown > 0.2:
                 shown = time.monotonic()
                 at_s = through_ms // 1000
                 progress.update(task, completed=at_s - self.span.start, description=iso(through_ms))
-            yield through_ms, models, classes
+            for event in machine.observe(through_ms, models, classes):
+                yield event
 
     def summary(self) -> dict[str, object]:
         """What was looked at, and how many alerts there would have been."""
@@ -119,14 +119,14 @@ def _begins_to_fire(event: AlertEvent) -> bool:
     return event.state is AlertState.FIRING and event.previous_state in (None, AlertState.PENDING)
 
 
-def tell(run: Run, as_json: bool) -> None:
+async def tell(run: Run, as_json: bool) -> None:
     """The steps, as JSON lines as they come (the envelope of inference.alerts), or as a table; then the summary."""
     if as_json:
-        for event in run.steps():
+        async for event in run.steps():
             typer.echo(alert.encode(event).decode())
         typer.echo(" ".join(f"{name}={value}" for name, value in run.summary().items()), err=True)
         return
-    events = list(run.steps())
+    events = [event async for event in run.steps()]
     table = Table(box=None, pad_edge=False)
     for heading in ("at", "state", "severity", "kind", "what"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("at", "state"))

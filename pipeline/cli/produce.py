@@ -13,13 +13,12 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn,
 from rich.table import Table
 from rich.text import Text
 
-from pipeline import config
 from pipeline.cli.duration import seconds
+from pipeline.cli.running import Here, verb
 from pipeline.cli.signals import when_asked_to_end
-from pipeline.edge.kafka.client import create_topics
 from pipeline.edge.kafka.publish import publishing
 from pipeline.trial.load import Load, Pace
-from pipeline.trial.sent import Sent, encode
+from pipeline.trial.sent import SentRecords, encode
 from pipeline.trial.workload import Workload, WorkloadSpec
 
 _REFRESH_S = 0.25
@@ -27,7 +26,9 @@ _RATE_OVER_S = 3.0
 _SILENT_AFTER = 8  # refreshes without an acknowledgement
 
 
-def produce(
+@verb
+async def produce(
+    here: Here,
     rate: Annotated[float, typer.Option(min=0, help="events/s; 0: as fast as possible")] = 1000.0,
     events: Annotated[int | None, typer.Option(min=1, help="end after so many records")] = None,
     for_: Annotated[str | None, typer.Option("--for", help="end after a time, like 60s or 5m")] = None,
@@ -53,14 +54,13 @@ def produce(
     as_json: Annotated[bool, typer.Option("--json", help="the summary as JSON on standard output")] = False,
 ) -> None:
     """Send realistic detection events to Kafka, until the end that was asked for, or Ctrl-C."""
-    settings = config.load()
     if daily and not rate:
         raise typer.BadParameter("--daily needs a --rate above 0")
     if verify and not verify.absolute().parent.is_dir():
         raise typer.BadParameter(f"--verify: there is no directory {verify.absolute().parent}")
     spec = WorkloadSpec(
         seed=seed,
-        workspace=workspace or settings.workspace,
+        workspace=workspace or here.settings.workspace,
         models=models,
         devices=devices,
         classes=classes,
@@ -72,19 +72,17 @@ def produce(
     pace = Pace(
         rate, daily, events, seconds(for_) if for_ else None, seconds(heartbeat_interval) if heartbeats else None
     )
-    asyncio.run(_produce(settings, spec, pace, verify, as_json))
+    await _send(here, spec, pace, verify, as_json)
 
 
-async def _produce(
-    settings: config.Settings, spec: WorkloadSpec, pace: Pace, verify: Path | None, as_json: bool
-) -> None:
+async def _send(here: Here, spec: WorkloadSpec, pace: Pace, verify: Path | None, as_json: bool) -> None:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the progress line tells when Kafka is silent
     progress_console = Console(stderr=True)
-    await create_topics(settings)
+    await here.kafka.create_topics()
     with progress_console.status("drawing the pool of events"):
         workload = Workload(spec)
-    async with publishing(settings) as publisher:
-        load = Load(settings, workload, pace, publisher)
+    async with publishing(here.settings) as publisher:
+        load = Load(here.settings, workload, pace, publisher)
         when_asked_to_end(load.stop)
         shown = asyncio.create_task(_show(load, pace, progress_console))
         start = time.monotonic()
@@ -146,7 +144,7 @@ async def _show(load: Load, pace: Pace, console: Console) -> None:
             await asyncio.sleep(_REFRESH_S)
 
 
-def _summary(sent: Sent, load: Load, took_s: float) -> dict[str, object]:
+def _summary(sent: SentRecords, load: Load, took_s: float) -> dict[str, object]:
     return {
         "topic": sent.topic,
         "seed": sent.seed,

@@ -1,6 +1,5 @@
 """inferwatch rules: the thresholds that people watch."""
 
-import asyncio
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import config
 from pipeline.cli import history
 from pipeline.cli.detect import From, Input, To
+from pipeline.cli.running import Here, verb
+from pipeline.config import Settings
 from pipeline.core.notifying.recipients import named
 from pipeline.core.notifying.routing import each_address
 from pipeline.core.rules.wording import quantity
@@ -22,7 +22,7 @@ from pipeline.edge.kafka import compacted as rules
 from pipeline.edge.notification.outcome import Sent
 from pipeline.edge.notification.rehearsal import rehearse
 from pipeline.edge.operator import rule_file
-from pipeline.edge.operator.history import Only
+from pipeline.edge.store.queries.history import Only
 from schemas.rejection import Rejected
 from schemas.rule import Rule
 
@@ -33,12 +33,14 @@ _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
 
 @app.command("list")
-def list_(
+@verb
+async def list_(
+    here: Here,
     workspace: Annotated[str | None, typer.Option("--workspace", help="only those of this workspace")] = None,
     as_json: _Json = False,
 ) -> None:
     """List the rules that are in force, and those that are switched off."""
-    found = asyncio.run(rules.read_rules(config.load()))
+    found = await rules.read_rules(here.kafka)
     sound = [r for r in found.values() if isinstance(r, Rule) and workspace in (None, r.workspace)]
     if as_json:
         typer.echo(msgspec.json.encode(sound).decode())
@@ -50,16 +52,17 @@ def list_(
 
 
 @app.command()
-def apply(
+@verb
+async def apply(
+    here: Here,
     file: Annotated[Path, typer.Argument(help="YAML: a rule, or a list of them")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would change, and change nothing")] = False,
     test: Annotated[bool, typer.Option("--test", help="send a test message to each recipient, from here")] = False,
     as_json: _Json = False,
 ) -> None:
     """Put the rules of a file in force, each in place of the one with its rule_id. Others stay as they are."""
-    settings = config.load()
     wanted = rule_file.read(file)
-    known = asyncio.run(rules.read_rules(settings))
+    known = await rules.read_rules(here.kafka)
     for rule in wanted:
         other = known.get(rule.rule_id)
         if isinstance(other, Rule) and other.workspace != rule.workspace:
@@ -68,12 +71,12 @@ def apply(
             )
     changed = [rule for rule in wanted if known.get(rule.rule_id) != rule]
     if changed and not dry_run:
-        asyncio.run(rules.put_rules(settings, changed))
+        await rules.put_rules(here.settings, changed)
     outcome = {
         rule.rule_id: "unchanged" if rule not in changed else "changed" if rule.rule_id in known else "created"
         for rule in wanted
     }
-    reached = _reached(settings, wanted) if test else {}
+    reached = await _reached(here.settings, wanted) if test else {}
     if as_json:
         told = {"recipients": reached} if test else {}
         typer.echo(orjson.dumps({"dry_run": dry_run, "rules": outcome, **told}).decode())
@@ -85,32 +88,35 @@ def apply(
     raise typer.Exit(1 if any(what != _REACHED for what in reached.values()) else 0)
 
 
-def _reached(settings: config.Settings, wanted: list[Rule]) -> dict[str, str]:
+async def _reached(settings: Settings, wanted: list[Rule]) -> dict[str, str]:
     """What became of a test message to each recipient of the rules, and of rules without one."""
     defaults = settings.default_recipients.recipients
     recipients = each_address(one for rule in wanted for one in rule.recipients or defaults)
     return {
         shown(named(recipient)): _REACHED if isinstance(outcome, Sent) else f"not sent: {shown(outcome.reason)}"
-        for recipient, outcome in asyncio.run(rehearse(settings, recipients)).items()
+        for recipient, outcome in (await rehearse(settings, recipients)).items()
     }
 
 
 @app.command()
-def delete(
+@verb
+async def delete(
+    here: Here,
     rule_ids: Annotated[list[str], typer.Argument(help="which, as inferwatch rules list shows them")],
 ) -> None:
     """Delete rules. Their open alerts are resolved."""
-    settings = config.load()
-    known = asyncio.run(rules.read_rules(settings))
+    known = await rules.read_rules(here.kafka)
     missing = [rule_id for rule_id in rule_ids if rule_id not in known]
-    asyncio.run(rules.delete_rules(settings, [rule_id for rule_id in rule_ids if rule_id in known]))
+    await rules.delete_rules(here.settings, [rule_id for rule_id in rule_ids if rule_id in known])
     for rule_id in rule_ids:
         typer.echo(f"{rule_id}: there is no such rule" if rule_id in missing else f"{rule_id}: deleted")
     raise typer.Exit(1 if missing else 0)
 
 
 @app.command("test")
-def would_fire(
+@verb
+async def would_fire(
+    here: Here,
     file: Annotated[Path, typer.Argument(help="YAML: a rule, or a list of them")],
     from_: From = None,
     to: To = None,
@@ -119,12 +125,12 @@ def would_fire(
 ) -> None:
     """Replay history against the rules of a file, in force or not yet, and say when each would have fired."""
     wanted = rule_file.read(file)
-    source, span = history.opened(config.load(), from_, to, directory)
+    source, span = await history.opened(here, from_, to, directory)
     run = history.Run(source, span, Only(), wanted, asked_per_model_week=None)
     if as_json:
-        history.tell(run, as_json)
+        await history.tell(run, as_json)
         return
-    for _ in run.steps():
+    async for _ in run.steps():
         pass
     for line in history.firings(run):
         typer.echo(line)

@@ -1,6 +1,5 @@
 """inferwatch topics: the Kafka topics, how far each role has read them, and what to do when records were lost."""
 
-import asyncio
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
@@ -11,11 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline import config
 from pipeline.cli.moment import moment_s
+from pipeline.cli.running import Here, verb
 from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.group.standings import accept_gap as accept
 from pipeline.edge.kafka.group.standings import rewind as rewind_recorder
 from pipeline.edge.kafka.group.standings import standing_of, standings
@@ -24,7 +22,7 @@ from schemas.topics import PARTITIONS_MAX, TOPICS
 app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, grow, rewind, accept a gap.")
 
 
-class Role(StrEnum):
+class ExactRole(StrEnum):
     """The roles that keep positions."""
 
     AGGREGATOR = AGGREGATOR
@@ -32,11 +30,13 @@ class Role(StrEnum):
 
 
 @app.command()
-def create(
+@verb
+async def create(
+    here: Here,
     as_json: Annotated[bool, typer.Option("--json", help="the names of those created, as JSON")] = False,
 ) -> None:
     """Create the topics that are missing. Those that are there stay as they are (see inferwatch doctor)."""
-    created = asyncio.run(kafka.create_topics(config.load()))
+    created = await here.kafka.create_topics()
     if as_json:
         typer.echo(orjson.dumps({"created": created}).decode())
         return
@@ -45,15 +45,16 @@ def create(
 
 
 @app.command("list")
-def list_(
+@verb
+async def list_(
+    here: Here,
     partitions: Annotated[bool, typer.Option("--partitions", help="a line for every partition")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="every partition, as JSON")] = False,
 ) -> None:
-    """List the topics: offsets on the broker, and how many records each role has still to take."""
-    settings = config.load()
-    names = [settings.topic(topic.name) for topic in TOPICS]
-    logs = asyncio.run(kafka.ends(settings, names))
-    standing = {(s.role, s.topic, s.partition): s for s in asyncio.run(standings(settings))}
+    """List the topics: offsets on the kafka, and how many records each role has still to take."""
+    names = [here.settings.topic(topic.name) for topic in TOPICS]
+    logs = await here.kafka.ends(names)
+    standing = {(s.role, s.topic, s.partition): s for s in await standings(here.settings, here.kafka)}
     if as_json:
         rows = [
             {
@@ -98,18 +99,19 @@ def list_(
 
 
 @app.command()
-def grow(
+@verb
+async def grow(
+    here: Here,
     topic: Annotated[str, typer.Argument(help="with or without the prefix")],
     partitions: Annotated[int, typer.Argument(min=1, max=PARTITIONS_MAX, help="how many it shall have; never fewer")],
 ) -> None:
     """Give a topic more partitions, so that more workers can share it. Running workers take them in within a minute."""
-    settings = config.load()
-    found = [t for t in TOPICS if topic in (t.name, settings.topic(t.name))]
+    found = [t for t in TOPICS if topic in (t.name, here.settings.topic(t.name))]
     if not found or not found[0].can_grow:
         names = " and ".join(t.name for t in TOPICS if t.can_grow)
         raise typer.BadParameter(f"{names} can grow: the detector's state lives with the keys of the others")
-    name = settings.topic(found[0].name)
-    there = asyncio.run(kafka.grow(settings, name, partitions))
+    name = here.settings.topic(found[0].name)
+    there = await here.kafka.grow(name, partitions)
     if there > partitions:
         typer.echo(f"{name} has {there} partitions, and Kafka cannot take any away", err=True)
         raise typer.Exit(1)
@@ -117,8 +119,10 @@ def grow(
 
 
 @app.command("accept-gap")
-def accept_gap(
-    role: Annotated[Role, typer.Option(help="whose position to move")],
+@verb
+async def accept_gap(
+    here: Here,
+    role: Annotated[ExactRole, typer.Option(help="whose position to move")],
     topic: Annotated[str, typer.Argument(help="with or without the prefix")],
     partition: Annotated[int, typer.Argument(min=0)],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
@@ -127,8 +131,7 @@ def accept_gap(
 
     Only for a partition that stands still for that reason, and only while no worker of the role runs.
     """
-    settings = config.load()
-    standing = asyncio.run(standing_of(settings, role.value, {topic, settings.topic(topic)}, partition))
+    standing = await standing_of(here.kafka, role.value, {topic, here.settings.topic(topic)}, partition)
     if standing is None:
         raise typer.BadParameter(f"the {role.value} reads no partition {partition} of {topic}")
     if standing.problem is Problem.FOREIGN or (standing.problem is None and standing.name is not None):
@@ -138,16 +141,14 @@ def accept_gap(
     typer.echo(_loss(standing))
     if not yes:
         typer.confirm(f"Let the {role.value} go on at offset {standing.log.start}?", abort=True)
-    try:
-        asyncio.run(accept(settings, standing))
-    except kafka.GroupInUseError as error:
-        typer.echo(f"inferwatch: {error}", err=True)
-        raise typer.Exit(1) from error
+    await accept(here.kafka, standing)
     typer.echo(f"accepted: the {role.value} goes on at offset {standing.log.start}; start its workers")
 
 
 @app.command()
-def rewind(
+@verb
+async def rewind(
+    here: Here,
     since: Annotated[str, typer.Option(help="what came since, like 26h, or 2026-07-01T12:00")],
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
@@ -155,15 +156,10 @@ def rewind(
 
     After ClickHouse was restored from a backup, or lost tables. Only while no recorder runs.
     """
-    settings = config.load()
     since_s = moment_s(since, now_ms())
     if not yes:
         typer.confirm(f"Let the recorder look again at all since {datetime.fromtimestamp(since_s, UTC)}?", abort=True)
-    try:
-        again = asyncio.run(rewind_recorder(settings, since_s * 1000))
-    except kafka.GroupInUseError as error:
-        typer.echo(f"inferwatch: {error}", err=True)
-        raise typer.Exit(1) from error
+    again = await rewind_recorder(here.kafka, since_s * 1000)
     typer.echo(f"{sum(again.values()):,} records of {len(again)} partitions are looked at again; start the recorders")
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from pipeline.cli import running
+from pipeline.cli.data_dir import DEFAULT
 from pipeline.cli.signals import tell, when_asked_to_end
 from pipeline.edge.local import Progress as Step
 from pipeline.edge.local.stack import Stack
@@ -22,7 +25,7 @@ Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="default: a fr
 
 
 def up(
-    data_dir: Annotated[Path, typer.Option(help="where everything is kept")] = Path("inferwatch-data"),
+    data_dir: Annotated[Path, typer.Option(help="where everything is kept")] = DEFAULT,
     kafka_port: Port = None,
     clickhouse_port: Port = None,
     clickhouse_native_port: Port = None,
@@ -41,7 +44,7 @@ def up(
     if web_port_base is not None:
         told |= {role: web_port_base + number for number, role in enumerate(ROLES)}
     ports = {name: port for name, port in told.items() if port is not None}
-    asyncio.run(run(data_dir, ports, quiet=quiet))
+    running.run(run(data_dir, ports, quiet=quiet))
 
 
 async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
@@ -97,8 +100,10 @@ def addresses(stack: Stack) -> Table:
 
 
 def commands(stack: Stack) -> str:
-    """What to ask it with, while it runs."""
-    return f"alerts: INFERWATCH_KAFKA_BOOTSTRAP={stack.endpoints()['kafka']} inferwatch alerts list (or tail)"
+    """How to ask it, while it runs: where it is by default, every verb finds it by itself."""
+    is_found = stack.directory == DEFAULT.absolute()
+    there = "" if is_found else f" --data-dir {shlex.quote(str(stack.directory))}"
+    return escape(f"ask it: inferwatch doctor{there}, inferwatch alerts tail{there}, and every other verb likewise")
 
 
 class Steps:

@@ -10,8 +10,8 @@ import orjson
 from pipeline.config import Settings
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.publish import Delivery, Publisher, partition_of
-from pipeline.trial.sent import Account, Sent
-from pipeline.trial.workload import Records, Workload, daily_rhythm
+from pipeline.trial.sent import Account, SentRecords
+from pipeline.trial.workload import DrawnRecords, Workload, daily_rhythm
 from schemas import topics
 
 TAKE_MAX = 6400  # about 800 for each of 8 partitions
@@ -46,7 +46,7 @@ class Load:
         self._topic = settings.topic(topics.EVENTS.name)
         self._keys = [stream.key for stream in workload.streams]
         self._account = Account(workload.spec.workspace, workload.streams)
-        self._on_their_way: dict[Delivery, Records] = {}
+        self._on_their_way: dict[Delivery, DrawnRecords] = {}
         self._failure: str | None = None
         self._stop = asyncio.Event()
         self._give_up = asyncio.Event()
@@ -98,7 +98,7 @@ class Load:
             task.cancel()
         await asyncio.gather(flush, given_up, return_exceptions=True)  # gives the last callbacks their turn, too
 
-    def result(self) -> Sent:
+    def result(self) -> SentRecords:
         """What Kafka acknowledged, and what it never answered."""
         for delivery, records in self._on_their_way.items():
             self._account.unknown(delivery.partition, records)
@@ -127,7 +127,7 @@ class Load:
             # Only as long as needed: behind its pace it does not wait at all.
             await asyncio.sleep(TICK_S if pace.rate and due < pace.rate * TICK_S else 0)
 
-    async def _publish(self, records: Records, partition: "np.typing.NDArray[np.int64]") -> None:
+    async def _publish(self, records: DrawnRecords, partition: "np.typing.NDArray[np.int64]") -> None:
         values = self._workload.values(records)
         where = partition[records.stream]
         for target in np.unique(where).tolist():
@@ -139,7 +139,7 @@ class Load:
                 self._watch(delivery, part.select(np.arange(delivery.start, delivery.end)))
             await asyncio.sleep(0)  # lets the sender take this batch while the next one is made
 
-    def _watch(self, delivery: Delivery, records: Records) -> None:
+    def _watch(self, delivery: Delivery, records: DrawnRecords) -> None:
         self._on_their_way[delivery] = records
         self.sent += len(records)
         delivery.future.add_done_callback(lambda _: self._settle(delivery))

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.core.tally import Ints, dense_groups, group_sum
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.trial.breakage import WAYS
-from pipeline.trial.workload import NO_LATENCY, Records, Stream
+from pipeline.trial.workload import NO_LATENCY, DrawnRecords, Stream
 
 VERSION = 1
 _PENDING_MAX = 65_536  # records are added up in lots of about this many
@@ -44,7 +44,7 @@ class Unknown(msgspec.Struct, frozen=True):
     cells: list[Cell]
 
 
-class Sent(msgspec.Struct, frozen=True):
+class SentRecords(msgspec.Struct, frozen=True):
     """Everything acknowledged. `ranges` are (first offset, count) by partition, in order, neighbours joined."""
 
     topic: str
@@ -61,20 +61,20 @@ class Sent(msgspec.Struct, frozen=True):
     version: int = VERSION
 
 
-def encode(sent: Sent) -> bytes:
+def encode(sent: SentRecords) -> bytes:
     """The file's bytes."""
     return msgspec.json.encode(sent)
 
 
-def decode(raw: bytes) -> Sent:
+def decode(raw: bytes) -> SentRecords:
     """The file's content. Raises msgspec.DecodeError (or its ValidationError) when it is no such file."""
-    sent = msgspec.json.decode(raw, type=Sent)
+    sent = msgspec.json.decode(raw, type=SentRecords)
     if sent.version != VERSION:
         raise msgspec.ValidationError(f"version {sent.version}, expected {VERSION}")
     return sent
 
 
-def recount(workspace: str, streams: Sequence[Stream], records: Records) -> tuple[list[Cell], dict[str, int]]:
+def recount(workspace: str, streams: Sequence[Stream], records: DrawnRecords) -> tuple[list[Cell], dict[str, int]]:
     """(the cells of the good events, refused by reason), of some records."""
     sums = _Sums(len(streams))
     sums.add(records)
@@ -88,7 +88,7 @@ class Account:
         self._workspace = workspace
         self._streams = streams
         self._sums = _Sums(len(streams))
-        self._pending: list[Records] = []
+        self._pending: list[DrawnRecords] = []
         self._pending_count = 0
         self._ranges: dict[int, list[tuple[int, int]]] = {}
         self._without_offset: Counter[int] = Counter()
@@ -96,7 +96,7 @@ class Account:
         self.record_count = 0
         self._duplicate_count = 0
 
-    def acknowledged(self, partition: int, base_offset: int, records: Records) -> None:
+    def acknowledged(self, partition: int, base_offset: int, records: DrawnRecords) -> None:
         """Kafka has these records, from `base_offset` on (-1: it does not say where)."""
         count = len(records)
         if base_offset == _WITHOUT_OFFSET:
@@ -114,15 +114,15 @@ class Account:
         if self._pending_count >= _PENDING_MAX:
             self._add_pending()
 
-    def unknown(self, partition: int, records: Records) -> None:
+    def unknown(self, partition: int, records: DrawnRecords) -> None:
         """Kafka was sent these records and did not answer."""
         cells, refused = recount(self._workspace, self._streams, records)
         self._unknown.append(Unknown(partition, len(records), refused, cells))
 
-    def sent(self, topic: str, seed: int, started_ms: int, ended_ms: int) -> Sent:
+    def sent(self, topic: str, seed: int, started_ms: int, ended_ms: int) -> SentRecords:
         """What was acknowledged until now."""
         self._add_pending()
-        return Sent(
+        return SentRecords(
             topic=topic,
             seed=seed,
             started_ms=started_ms,
@@ -138,8 +138,10 @@ class Account:
 
     def _add_pending(self) -> None:
         if self._pending:
-            columns = (np.concatenate([getattr(part, name) for part in self._pending]) for name in Records.__slots__)
-            self._sums.add(Records(*columns))
+            columns = (
+                np.concatenate([getattr(part, name) for part in self._pending]) for name in DrawnRecords.__slots__
+            )
+            self._sums.add(DrawnRecords(*columns))
             self._pending, self._pending_count = [], 0
 
 
@@ -151,7 +153,7 @@ class _Sums:
         self._by_code: dict[int, Ints] = {}  # window number * streams + stream -> the counts of Cell, in its order
         self._refused: Counter[str] = Counter()
 
-    def add(self, records: Records) -> None:
+    def add(self, records: DrawnRecords) -> None:
         """Adds some records."""
         for way in records.way[records.way >= 0].tolist():
             self._refused[WAYS[way].reason.value] += 1

@@ -4,82 +4,46 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from clickhouse_connect.driver.client import Client
-
-from pipeline.config import Settings
 from pipeline.core.audit import FINDINGS_MAX, Check, Finding
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.core.words import iso
 from pipeline.edge.audit.report import Audit
-from pipeline.edge.store.client import ask
-from pipeline.trial.sent import Cell, Sent
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.queries.sent import Acknowledged, offsets_by_partition, refused_by_reason, sums_by_window
+from pipeline.trial.sent import Cell, SentRecords
 
 CELLS_MAX = 5000  # asked about at once
 _SUMS = Cell.__struct_fields__[4:]
 
-_CELLS = """
-    SELECT workspace, model_id, device_id, intDiv(toUnixTimestamp64Milli(event_time), 10000) * 10000 AS window_start_ms,
-        count(), countIf(error != ''), countIf(empty(`detections.class`)), sum(length(`detections.class`)),
-        count(latency_us), toUInt64(ifNull(sum(latency_us), 0)), sumArray(`detections.confidence_ppm`)
-    FROM inferences
-    WHERE workspace = {{workspace:String}} AND event_time >= fromUnixTimestamp64Milli({{start:Int64}}, 'UTC')
-        AND event_time < fromUnixTimestamp64Milli({{end:Int64}}, 'UTC') AND ({where})
-    GROUP BY workspace, model_id, device_id, window_start_ms
-"""
 
-
-def audit_of(settings: Settings, sent: Sent | None, **more: Any) -> Audit:
+def audit_of(kafka: Kafka, sent: SentRecords | None, **more: Any) -> Audit:
     """The audit of the live system, with what was sent compared as well, if that is known."""
     if sent is None:
-        return Audit(settings, **more)
+        return Audit(kafka, **more)
     due_ms = max((cell.window_start_ms + WINDOW_MS for cell in sent.cells), default=0)
-    return Audit(settings, also=partial(audit_sent, sent), due_ms=due_ms, **more)
+    return Audit(kafka, also=partial(audit_sent, sent), due_ms=due_ms, **more)
 
 
-def audit_sent(sent: Sent, client: Client, not_before_s: int) -> list[Check]:
+async def audit_sent(sent: SentRecords, store: ClickHouse, not_before_s: int) -> list[Check]:
     """Three checks: offsets, refusals by reason, sums by window. Events that ClickHouse no longer keeps are left out.
 
     Only rows at acknowledged offsets are counted, so other producers do not matter and sums must be equal. Where Kafka
     did not say at which offsets (`without_offset`), the whole workspace is counted, which must hold at least as much.
     """
     exact = not sum(sent.without_offset.values())
-    checks = [_audit_offsets(client, sent)]
+    acknowledged = Acknowledged(sent.topic, sent.ranges)
+    checks = [await _audit_offsets(store, sent, acknowledged)]
     if exact:
-        checks.append(_audit_refused(client, sent))
+        checks.append(await _audit_refused(store, sent, acknowledged))
     cells = [cell for cell in sent.cells if cell.window_start_ms >= not_before_s * 1000]
-    checks.append(_audit_cells(client, sent, cells, _acknowledged(sent) if exact else "1", exact=exact))
+    counted = acknowledged if exact else Acknowledged(sent.topic, None)
+    checks.append(await _audit_cells(store, cells, counted, exact=exact))
     return checks
 
 
-def _acknowledged(sent: Sent) -> str:
-    """Rows at the offsets that Kafka acknowledged."""
-    parts = []
-    for partition, ranges in sent.ranges.items():
-        starts, counts = [start for start, _ in ranges], [count for _, count in ranges]
-        begin = f"roundDown(kafka_offset, {starts})"  # of the range that an offset may lie in
-        parts.append(
-            f"kafka_partition = {partition} AND kafka_offset >= {starts[0]} "
-            f"AND kafka_offset < {starts[-1] + counts[-1]} "
-            f"AND kafka_offset - {begin} < transform({begin}, {starts}, {counts}, 0)"
-        )
-    return " OR ".join(f"({part})" for part in parts) or "0"
-
-
-def _audit_offsets(client: Client, sent: Sent) -> Check:
-    where = _acknowledged(sent)
-    found = {
-        int(partition): (rows, distinct)
-        for partition, rows, distinct in ask(
-            client,
-            f"""SELECT kafka_partition, count(), groupBitmap(kafka_offset) FROM (
-                SELECT kafka_partition, kafka_offset FROM inferences WHERE {where}
-                UNION ALL
-                SELECT kafka_partition, kafka_offset FROM dead_letters
-                WHERE kafka_topic = {{topic:String}} AND ({where}))
-            GROUP BY kafka_partition""",
-            {"topic": sent.topic},
-        )
-    }
+async def _audit_offsets(store: ClickHouse, sent: SentRecords, acknowledged: Acknowledged) -> Check:
+    found = await offsets_by_partition(store, acknowledged)
     findings = []
     wrong = 0
     for partition, ranges in sent.ranges.items():
@@ -102,15 +66,8 @@ def _audit_offsets(client: Client, sent: Sent) -> Check:
     return Check("sent: records", summary, total, wrong, tuple(findings[:FINDINGS_MAX]))
 
 
-def _audit_refused(client: Client, sent: Sent) -> Check:
-    found = dict(
-        ask(
-            client,
-            f"SELECT toString(reason), count() FROM dead_letters WHERE kafka_topic = {{topic:String}} "
-            f"AND ({_acknowledged(sent)}) GROUP BY reason",
-            {"topic": sent.topic},
-        )
-    )
+async def _audit_refused(store: ClickHouse, sent: SentRecords, acknowledged: Acknowledged) -> Check:
+    found = await refused_by_reason(store, acknowledged)
     reasons = sorted({*found, *sent.refused})
     findings = [
         Finding(
@@ -125,14 +82,12 @@ def _audit_refused(client: Client, sent: Sent) -> Check:
     return Check("sent: dead letters", summary, total, len(findings), tuple(findings))
 
 
-def _audit_cells(client: Client, sent: Sent, cells: Sequence[Cell], where: str, *, exact: bool) -> Check:
+async def _audit_cells(store: ClickHouse, cells: Sequence[Cell], counted: Acknowledged, *, exact: bool) -> Check:
     findings: list[Finding] = []
     wrong = 0
     for lot in _lots(cells):
-        workspace = lot[0].workspace
-        start, end = lot[0].window_start_ms, lot[-1].window_start_ms + 10_000
-        rows = ask(client, _CELLS.format(where=where), {"workspace": workspace, "start": start, "end": end})
-        there = {tuple(row[:4]): tuple(map(int, row[4:])) for row in rows}
+        start_ms, end_ms = lot[0].window_start_ms, lot[-1].window_start_ms + WINDOW_MS
+        there = await sums_by_window(store, counted, lot[0].workspace, start_ms, end_ms)
         for cell in lot:
             key = (cell.workspace, cell.model_id, cell.device_id, cell.window_start_ms)
             due = tuple(getattr(cell, name) for name in _SUMS)

@@ -74,7 +74,7 @@ class Stream:
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
+class DrawnRecords:
     """Some records in the order they are sent; every column has one entry per record."""
 
     number: Ints  # of the event; a duplicate has the number of its first
@@ -91,9 +91,9 @@ class Records:
     def __len__(self) -> int:
         return len(self.number)
 
-    def select(self, which: Ints) -> "Records":
+    def select(self, which: Ints) -> "DrawnRecords":
         """These records alone."""
-        return Records(*(getattr(self, column)[which] for column in self.__slots__))
+        return DrawnRecords(*(getattr(self, column)[which] for column in self.__slots__))
 
 
 def model_ids(count: int) -> list[str]:
@@ -131,7 +131,7 @@ class Workload:
         self._ready = self._draw()
         self._last_number, self._last_time_ms = -1, 0
 
-    def take(self, count: int, now_ms: int) -> Records:
+    def take(self, count: int, now_ms: int) -> DrawnRecords:
         """The next `count` records, as of now."""
         parts = []
         while count > len(self._ready):
@@ -140,8 +140,8 @@ class Workload:
             self._ready = self._draw()
         parts.append(self._ready.select(np.arange(count)))
         self._ready = self._ready.select(np.arange(count, len(self._ready)))
-        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in Records.__slots__)
-        records = Records(*columns)
+        columns = (np.concatenate([getattr(part, name) for part in parts]) for name in DrawnRecords.__slots__)
+        records = DrawnRecords(*columns)
         records.time_ms[:] = now_ms - records.time_ms  # drawn as ages
         if len(records):
             if records.number[0] == self._last_number:  # its first was the last of the take before
@@ -149,7 +149,7 @@ class Workload:
             self._last_number, self._last_time_ms = int(records.number[-1]), int(records.time_ms[-1])
         return records
 
-    def values(self, records: Records) -> list[bytes | None]:
+    def values(self, records: DrawnRecords) -> list[bytes | None]:
         """The records as they go to Kafka."""
         prefix, latencies, tails, head = self._id_prefix, self._latency_text, self._tails.text, _HEAD
         columns = (records.number, records.time_ms, records.latency, records.tail)
@@ -163,7 +163,7 @@ class Workload:
             values[i] = broken(WAYS[records.way[i]], good, int(records.time_ms[i]))
         return values
 
-    def _draw(self) -> Records:
+    def _draw(self) -> DrawnRecords:
         """The next block; `time_ms` holds ages for now."""
         spec, first = self.spec, self._block * BLOCK
         rng = np.random.default_rng([spec.seed & 0xFFFFFFFF, 2, self._block])
@@ -176,7 +176,7 @@ class Workload:
         malformed = np.flatnonzero(rng.random(BLOCK) < spec.malformed)
         way[malformed] = [way_of_turn(self._turn + i) for i in range(len(malformed))]
         self._turn += len(malformed)
-        records = Records(
+        records = DrawnRecords(
             number=first + np.arange(BLOCK),
             time_ms=_ages(rng, spec.late),
             stream=stream,

@@ -15,9 +15,6 @@ import pytest
 
 from pipeline.config import Settings
 from pipeline.edge.kafka.client import admin, create_topics
-from pipeline.edge.store.client import connect
-from pipeline.edge.store.migrations import migrate
-from pipeline.edge.store.users import ensure_users
 from schemas.topics import TOPICS
 from tests.integration.engines import (
     Container,
@@ -29,6 +26,7 @@ from tests.integration.engines import (
     world_settings,
 )
 from tests.integration.image import Installed, installed
+from tests.integration.outside import connect, ensure_users, migrate
 
 
 @pytest.fixture(scope="session")

@@ -16,10 +16,12 @@ from pipeline.edge.local.clickhouse import Passwords
 from pipeline.edge.local.kafka import live_brokers
 from pipeline.edge.local.layout import SERVER_PORTS, servers, settings_for
 from pipeline.edge.local.ports import HOST, free_port, free_ports
-from pipeline.edge.store.client import ClickHouseUnavailable, connect
+from pipeline.edge.store.client import ClickHouseUnavailable
+from tests.integration.outside import connect
 
 KAFKA_IMAGE = "apache/kafka:4.4.0"
 CLICKHOUSE_IMAGE = "clickhouse/clickhouse-server:26.9"
+DEPLOYED = Path(__file__).parents[2] / "deploy" / "clickhouse" / "config.d" / "inferwatch.xml"
 DATABASES = "iw_*"  # of the tests: what the embedded writer and reader may touch
 
 
@@ -154,6 +156,7 @@ def container_engines() -> Engines:
         .with_env("CLICKHOUSE_USER", "admin")
         .with_env("CLICKHOUSE_PASSWORD", passwords.admin)
         .with_env("CLICKHOUSE_DEFAULT_ACCESS_MANAGEMENT", "1")
+        .with_volume_mapping(str(DEPLOYED), "/etc/clickhouse-server/config.d/inferwatch.xml", "ro")
     )
     engines = Engines(
         Container(kafka, lambda: _kafka_answers(kafka_port)),

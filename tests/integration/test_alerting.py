@@ -15,13 +15,13 @@ from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules, write_compacted
 from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.kafka.publish import partition_of
-from pipeline.edge.store.client import connect
 from schemas import alert, silence
 from schemas.alert import AlertEvent, AlertState
 from schemas.silence import Acknowledgement, Matcher, Silence, acknowledgement_id
 from schemas.topics import ALERTS, HEARTBEATS, SILENCES
 from tests.alerting import rule
 from tests.integration.engines import Server
+from tests.integration.outside import connect
 from tests.integration.receivers import Post, post_office
 from tests.integration.test_produce import read_topic
 from tests.integration.windows import BAD, GOOD, Windows, target_of

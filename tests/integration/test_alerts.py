@@ -11,17 +11,17 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
+from pipeline.core.alerting.told import NoSuchAlertError
 from pipeline.core.notifying.muting import Silences
 from pipeline.edge.kafka.client import KafkaUnavailable
 from pipeline.edge.kafka.compacted import write_compacted
 from pipeline.edge.operator import alerts as edge
-from pipeline.edge.operator.alerts import NoSuchAlertError
-from pipeline.edge.store.client import connect
 from schemas import alert as alert_schema
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.topics import ALERTS
 from tests.alerting import START_S
 from tests.alerts import alert, silent
+from tests.integration.outside import connect, kafka_says, of_kafka
 from tests.integration.seeding import class_windows, insert, model_windows
 
 pytestmark = pytest.mark.integration
@@ -67,7 +67,7 @@ def test_alerts_are_listed_acknowledged_and_silenced(world: Settings, command: C
 
     code, out = command("alerts", "ack", FIRING.fingerprint[:6], "--author", "ann", "--comment", "on it")
     assert code == 0, out
-    taken = edge.read(world).acknowledgement(FIRING)
+    taken = kafka_says(world, edge.read).acknowledgement(FIRING)
     assert taken is not None
     assert (taken.author, taken.comment) == ("ann", "on it")
     assert "already acknowledged by ann" in command("alerts", "ack", FIRING.fingerprint)[1]
@@ -81,7 +81,7 @@ def test_alerts_are_listed_acknowledged_and_silenced(world: Settings, command: C
     assert json.loads(command("alerts", "silences", "--json")[1]) == []
     code, out = command(*of, "--kind", "maintenance", "--author", "ann")
     assert code == 0, out
-    (value,) = edge.read_silences(world).values()
+    (value,) = kafka_says(world, edge.read_silences).values()
     assert (value.kind, value.author, value.ends_at_ms - value.starts_at_ms) == ("maintenance", "ann", 7_200_000)
     told = Silences()
     told.observe(value.id, value)
@@ -89,7 +89,7 @@ def test_alerts_are_listed_acknowledged_and_silenced(world: Settings, command: C
     assert told.muting(FIRING, value.starts_at_ms) is None
     assert value.id in "".join(command("alerts", "list")[1].split())
     assert command("alerts", "expire", value.id) == (0, f"{value.id}: expired\n")
-    assert edge.read_silences(world) == {}
+    assert kafka_says(world, edge.read_silences) == {}
     with pytest.raises(NoSuchAlertError, match="there is no silence"):
         command("alerts", "expire", value.id)
     assert command("alerts", "silence", "--match", "site~x", "--for", "2h")[0] == 2
@@ -101,7 +101,7 @@ def test_an_anomaly_may_be_called_normal_and_nothing_else(world: Settings, comma
     tell(world, FIRING, strange)
     code, out = command("alerts", "accept", strange.fingerprint, "--author", "ann", "--comment", "new camera")
     assert code == 0, out
-    said = edge.read(world).acknowledgement(strange)
+    said = kafka_says(world, edge.read).acknowledgement(strange)
     assert said is not None
     assert (said.says, said.author) == ("normal", "ann")
     with pytest.raises(NoSuchAlertError, match="comes from a rule"):
@@ -120,7 +120,7 @@ def test_steps_are_followed_as_they_come(world: Settings) -> None:
             if len(seen) == 2:
                 ended.set()
 
-        following = asyncio.create_task(edge.follow(world, on_step, ended))
+        following = asyncio.create_task(of_kafka(world, lambda k: edge.follow(k, on_step, ended)))
         number = 3
         async with asyncio.timeout(60):
             while not following.done():  # where it begins is not known from outside
@@ -138,7 +138,7 @@ def test_steps_are_followed_as_they_come(world: Settings) -> None:
 
 def test_kafka_that_is_not_there_is_said(world: Settings) -> None:
     with pytest.raises(KafkaUnavailable, match="does not answer"):
-        edge.read(world.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"}))
+        kafka_says(world.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"}), edge.read)
 
 
 def test_a_backtest_reads_clickhouse(world: Settings, command: Command, tmp_path: Path) -> None:

@@ -15,10 +15,10 @@ from pipeline.config import Settings, to_environ
 from pipeline.core.audit import Check, Report
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.client import connect
-from pipeline.trial.sent import Cell, Sent, Unknown, encode
+from pipeline.trial.sent import Cell, SentRecords, Unknown, encode
 from pipeline.trial.sent_audit import audit_of
 from tests.integration import seeding
+from tests.integration.outside import connect, kafka_says
 from tests.integration.seeding import Seed
 
 pytestmark = pytest.mark.integration
@@ -37,8 +37,8 @@ def seeded(world: Settings, admin: Client) -> Seed:
     return seeding.seed(world, admin, now_ms())
 
 
-def audited(seed: Seed, *, wait_s: float = 0.0, sent: Sent | None = None) -> Report:
-    return audit_of(seed.settings, sent, wait_s=wait_s).run()
+def audited(seed: Seed, *, wait_s: float = 0.0, sent: SentRecords | None = None) -> Report:
+    return kafka_says(seed.settings, lambda b: audit_of(b, sent, wait_s=wait_s).run())
 
 
 def wrong(report: Report) -> dict[str, Check]:
@@ -172,7 +172,7 @@ def test_a_difference_that_settles_while_we_wait_does_not_count(seeded: Seed, ad
         if "windows differ" in text and lost:
             seeding.insert(admin, "inferences", [lost.pop()])
 
-    report = Audit(seeded.settings, wait_s=20, tell=mend).run()
+    report = kafka_says(seeded.settings, lambda b: Audit(b, wait_s=20, tell=mend).run())
     assert any("windows differ" in text for text in told)
     assert set(wrong(report)) == {"rows and dead letters"}  # that was asked before
 
@@ -227,7 +227,7 @@ def test_an_event_that_clickhouse_no_longer_keeps_is_not_missing(seeded: Seed) -
     assert wrong(audited(seeded)) == {}
 
 
-def sent_of(seed: Seed) -> Sent:
+def sent_of(seed: Seed) -> SentRecords:
     cells = [
         Cell(
             w["workspace"], w["model_id"], w["device_id"], w["window_start"] * 1000, w["inference_count"],
@@ -238,7 +238,7 @@ def sent_of(seed: Seed) -> Sent:
     ]  # fmt: skip
     ranges = {p: [(0, 10), (10, end - 10)] for p, end in seed.end.items()}
     count = sum(seed.end.values())
-    return Sent(seed.topic, 1, 0, 0, count, 0, {"not_json": len(seed.dead_letters)}, ranges, {}, cells, [])
+    return SentRecords(seed.topic, 1, 0, 0, count, 0, {"not_json": len(seed.dead_letters)}, ranges, {}, cells, [])
 
 
 def test_what_was_sent_is_there_exactly(seeded: Seed, admin: Client) -> None:
@@ -265,7 +265,7 @@ def test_records_without_a_known_offset_are_only_counted_from_below(seeded: Seed
     ranges = {p: [(0, 10)] for p in seeded.end}
     rest = {p: end - 10 for p, end in seeded.end.items()}
     unknown = [Unknown(0, 3, {}, [])]
-    sent = Sent(whole.topic, 1, 0, 0, whole.record_count, 0, whole.refused, ranges, rest, whole.cells, unknown)
+    sent = SentRecords(whole.topic, 1, 0, 0, whole.record_count, 0, whole.refused, ranges, rest, whole.cells, unknown)
     checks = {check.name: check for check in audited(seeded, sent=sent).checks}
     assert checks["sent: records"].ok
     assert checks["sent: sums"].ok

@@ -15,11 +15,11 @@ from pipeline.config import Settings, load
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import client_options
 from pipeline.edge.local.ports import HOST
-from pipeline.edge.store.client import ask, connect
 from pipeline.edge.store.users import statements_for_users
 from schemas.topics import EVENTS
 from tests.integration.composition import Composition, composition
 from tests.integration.image import Installed
+from tests.integration.outside import ask, connect
 from tests.integration.workers import eventually
 
 pytestmark = pytest.mark.integration

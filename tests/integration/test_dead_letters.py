@@ -13,12 +13,14 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
-from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.operator import dead_letters
-from pipeline.edge.operator.dead_letters import HEADER, Selection
-from pipeline.edge.store.client import ask, connect
+from pipeline.edge.operator.dead_letters import HEADER
+from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.queries.dead_letters import Selection, ToReplay, count_to_replay
 from schemas.topics import EVENTS, HEARTBEATS
 from tests.integration import seeding
+from tests.integration.outside import ask, connect, kafka_says
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +43,8 @@ def command(world: Settings, monkeypatch: pytest.MonkeyPatch) -> Command:
 
     def run(*arguments: str) -> tuple[int, str]:
         result = CliRunner().invoke(app, ["dead-letters", *arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
         return result.exit_code, result.output
 
     return run
@@ -60,20 +64,32 @@ def refuse(settings: Settings, client: Client, values: list[bytes], topic: str =
 
 def everything(settings: Settings, topic: str = EVENTS.name) -> list[ConsumerRecord]:
     """All records of a topic."""
-    ends = asyncio.run(kafka.ends(settings, [settings.topic(topic)]))
-    found = []
-    for tp, (first, end) in ends.items():
-        found += asyncio.run(kafka.read(settings, tp, first, end))[0]
-    return found
+
+    async def read(kafka: Kafka) -> list[ConsumerRecord]:
+        ends = await kafka.ends([settings.topic(topic)])
+        return [record for tp, span in ends.items() for record in (await kafka.read(tp, *span))[0]]
+
+    return kafka_says(settings, read)
 
 
-def replay(settings: Settings, client: Client, selection: Selection = Selection()) -> dead_letters.Replayed:  # noqa: B008
-    return dead_letters.replay(settings, client, selection, lambda _: None)
+def replay(
+    settings: Settings, selection: Selection | None = None, on_lot: Callable[[int], None] = lambda _: None
+) -> dead_letters.Replayed:
+    async def run() -> dead_letters.Replayed:
+        async with Kafka(settings) as kafka, ClickHouse(settings, "writer") as store:
+            return await dead_letters.replay(kafka, store, selection or Selection(), on_lot)
+
+    return asyncio.run(run())
+
+
+async def to_replay(settings: Settings) -> ToReplay:
+    async with ClickHouse(settings, "writer") as store:
+        return await count_to_replay(store, Selection())
 
 
 def test_a_replay_has_the_value_the_key_and_says_what_it_repeats(world: Settings, client: Client) -> None:
     offsets = refuse(world, client, [BINARY, LONG])
-    assert replay(world, client).sent == 2
+    assert replay(world).sent == 2
     again = [record for record in everything(world) if record.headers]
     assert sorted(record.value for record in again) == sorted([BINARY, LONG])
     assert {record.key for record in again} == {b"cam-1"}
@@ -83,11 +99,11 @@ def test_a_replay_has_the_value_the_key_and_says_what_it_repeats(world: Settings
 
 def test_nothing_is_replayed_twice(world: Settings, client: Client) -> None:
     refuse(world, client, [b"{", b"["])
-    assert replay(world, client).sent == 2
+    assert replay(world).sent == 2
     refuse(world, client, [b"}"])
-    assert dead_letters.count_to_replay(client, Selection()) == (1, 1, 2)
-    assert replay(world, client).sent == 1
-    assert replay(world, client).sent == 0
+    assert asyncio.run(to_replay(world)) == ToReplay(records=1, bytes=1, before=2)
+    assert replay(world).sent == 1
+    assert replay(world).sent == 0
     assert len(everything(world)) == 6
 
 
@@ -95,30 +111,30 @@ def test_a_long_replay_goes_lot_by_lot_up_to_its_limit(world: Settings, client: 
     refuse(world, client, [b"{"] * (dead_letters.LOT + 50))
     lots: list[int] = []
     limit = dead_letters.LOT + 20
-    outcome = dead_letters.replay(world, client, Selection(limit=limit), lots.append)
+    outcome = replay(world, Selection(limit=limit), lots.append)
     assert (outcome.sent, lots) == (limit, [dead_letters.LOT, 20])
-    assert replay(world, client).sent == 30
+    assert replay(world).sent == 30
 
 
 def test_only_what_was_selected_is_replayed(world: Settings, client: Client) -> None:
     refuse(world, client, [b"{"])
     refuse(world, client, [b"["], HEARTBEATS.name)
-    assert replay(world, client, Selection(reason="too_large")).sent == 0
-    assert replay(world, client, Selection(topic=world.topic(HEARTBEATS.name))).sent == 1
+    assert replay(world, Selection(reason="too_large")).sent == 0
+    assert replay(world, Selection(topic=world.topic(HEARTBEATS.name))).sent == 1
     assert len(everything(world, HEARTBEATS.name)) == 2
 
 
 def test_a_long_value_that_left_the_broker_is_told_and_not_sent(world: Settings, client: Client) -> None:
     (offset,) = refuse(world, client, [LONG])
     cut_log(world, EVENTS.name, offset + 1)
-    outcome = replay(world, client)
+    outcome = replay(world)
     assert (outcome.sent, outcome.gone) == (0, [f"{world.topic(EVENTS.name)}/0/{offset}"])
 
 
 def test_a_short_value_is_replayed_though_it_left_the_broker(world: Settings, client: Client) -> None:
     (offset,) = refuse(world, client, [BINARY])
     cut_log(world, EVENTS.name, offset + 1)
-    assert replay(world, client).sent == 1
+    assert replay(world).sent == 1
 
 
 def test_the_command_lists_shows_and_replays(world: Settings, client: Client, command: Command) -> None:
@@ -144,8 +160,8 @@ def test_the_raw_value_is_shown_byte_by_byte(world: Settings, client: Client, co
 
 
 def test_there_is_no_dead_letter_where_there_is_none(command: Command) -> None:
-    code, out = command("show", EVENTS.name, "0", "7")
-    assert (code, "there is no dead letter" in out) == (1, True)
+    with pytest.raises(dead_letters.NoSuchDeadLetterError, match="there is no dead letter"):
+        command("show", EVENTS.name, "0", "7")
 
 
 def cut_log(settings: Settings, topic: str, before: int) -> None:

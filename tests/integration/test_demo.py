@@ -10,16 +10,17 @@ from aiokafka.structs import ConsumerRecord
 
 from pipeline.config import Settings
 from pipeline.edge.kafka.publish import publishing
-from pipeline.edge.store.client import connect
+from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.queries.demo import DemoStats
 from pipeline.trial.demo.digits import MODELS, Digits, train
 from pipeline.trial.demo.job import DEGRADED, Demo
-from pipeline.trial.demo.stats import DemoStats
 from pipeline.trial.phases import DARK, HEALTHY, NOISE, RECOVERED, SILENT, Schedule
 from schemas import event, heartbeat, metadata
 from schemas.event import InferenceEvent
 from schemas.heartbeat import Heartbeat
 from schemas.metadata import InferenceMetadata
 from tests.alerting import START_S
+from tests.integration.outside import connect
 from tests.integration.seeding import insert, model_windows
 from tests.integration.test_produce import read_topic
 
@@ -119,10 +120,15 @@ def test_history_is_what_automatic_detection_has_seen_and_an_hour_of_a_pause(wor
     with closing(connect(world, "admin")) as client:
         client.command("ALTER TABLE model_windows MODIFY TTL window_start + toIntervalDay(36500)")
         insert(client, "model_windows_in", list(model_windows(rows)))
-    with closing(DemoStats(world, START_S * 1000)) as stats:
-        assert stats.history((START_S + 30) * 1000) == {"steady/1": 3, "paused/1": 1 + 360 + 7}
-        assert stats.history((START_S + 80) * 1000) == {"steady/1": 8, "paused/1": 1 + 360 + 7 + 5}
-        assert stats.history((START_S + 90_000) * 1000) == {"steady/1": 363, "paused/1": 1 + 360 + 7 + 360}
+    asyncio.run(_check_history(world))
+
+
+async def _check_history(world: Settings) -> None:
+    async with ClickHouse(world, "reader") as store:
+        stats = DemoStats(store, world.workspace, START_S * 1000)
+        assert await stats.history((START_S + 30) * 1000) == {"steady/1": 3, "paused/1": 1 + 360 + 7}
+        assert await stats.history((START_S + 80) * 1000) == {"steady/1": 8, "paused/1": 1 + 360 + 7 + 5}
+        assert await stats.history((START_S + 90_000) * 1000) == {"steady/1": 363, "paused/1": 1 + 360 + 7 + 360}
 
 
 def test_asked_to_stop_it_stops_with_everything_acknowledged(world: Settings, digits: Digits) -> None:

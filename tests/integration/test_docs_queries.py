@@ -9,11 +9,9 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.client import connect
-from pipeline.edge.store.migrations import migrate
-from pipeline.edge.store.users import ensure_users
 from tests.documents import Documented, all_documented, documented
 from tests.integration.engines import Engines, world_settings
+from tests.integration.outside import connect, ensure_users, migrate
 from tests.integration.seeding import class_windows, insert, model_windows
 
 pytestmark = pytest.mark.integration

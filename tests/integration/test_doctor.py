@@ -11,11 +11,11 @@ from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.core.ledger.names import RecorderName
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.operator.doctor import Line, examine
-from pipeline.edge.store.client import connect
 from schemas.topics import AGGREGATES, EVENTS, METADATA
 from tests.integration import seeding
+from tests.integration.outside import connect, kafka_says
 
 pytestmark = pytest.mark.integration
 
@@ -23,7 +23,10 @@ WITHOUT_WORKERS = {"aggregator workers", "recorder workers"}
 
 
 def examined(settings: Settings) -> dict[str, Line]:
-    return {line.name: line for line in examine(settings)}
+    async def lines(kafka: Kafka) -> dict[str, Line]:
+        return {line.name: line async for line in examine(kafka)}
+
+    return kafka_says(settings, lines)
 
 
 def wrong(lines: dict[str, Line]) -> set[str]:
@@ -32,7 +35,9 @@ def wrong(lines: dict[str, Line]) -> set[str]:
 
 def test_all_is_well_but_for_the_workers_that_do_not_run(world: Settings) -> None:
     lines = examined(world)
-    assert wrong(lines) - {"disk default"} == WITHOUT_WORKERS, lines
+    assert wrong(lines) - {"disk default", "kafka disk 1"} == WITHOUT_WORKERS, lines
+    assert "GB free" in lines["kafka disk 1"].text
+    assert lines["detached parts"].text == "none"
     assert "inferwatch worker recorder" in lines["recorder workers"].text
     assert lines["reader"].text.endswith("may select, and nothing else")
     assert "up to date" in lines["tables"].text
@@ -76,9 +81,9 @@ def test_partitions_that_stand_still_are_told_with_what_to_do(world: Settings) -
     events = TopicPartition(world.topic(EVENTS.name), 0)
     aggregates = TopicPartition(world.topic(AGGREGATES.name), 3)
     asyncio.run(seeding.publish(world, events.topic, {0: [b"{}"] * 5}))
-    asyncio.run(kafka.commit_for_empty_group(world, "recorder", events, 1, RecorderName(1, 1, 0).metadata()))
+    kafka_says(world, lambda b: b.commit_for_empty_group("recorder", events, 1, RecorderName(1, 1, 0).metadata()))
     asyncio.run(seeding.delete_records(world, events, 3))
-    asyncio.run(kafka.commit_for_empty_group(world, "recorder", aggregates, 0, "somebody else's"))
+    kafka_says(world, lambda b: b.commit_for_empty_group("recorder", aggregates, 0, "somebody else's"))
     lines = examined(world)
     accept = f"inferwatch topics accept-gap --role recorder {events.topic} 0"
     assert accept in lines[f"recorder {events.topic}/0"].text

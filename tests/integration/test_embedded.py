@@ -17,9 +17,10 @@ from pydantic import SecretStr
 
 from pipeline.config import Settings
 from pipeline.edge.kafka.client import client_options
-from pipeline.edge.store.client import ClickHouseUnavailable, connect
+from pipeline.edge.store.client import ClickHouseUnavailable
 from schemas.topics import AGGREGATES
 from tests.integration.engines import Engines, Server
+from tests.integration.outside import connect
 from tests.integration.up import UP, gone, running, wait_until
 
 pytestmark = pytest.mark.integration

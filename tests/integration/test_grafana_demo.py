@@ -12,12 +12,12 @@ from clickhouse_connect.driver.client import Client
 from pipeline.config import Settings
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.publish import publishing
-from pipeline.edge.store.client import connect
 from pipeline.trial.demo.digits import MODELS, train
 from pipeline.trial.demo.job import DEGRADED, Demo
 from pipeline.trial.phases import Schedule
 from tests.integration.grafana import Query, expand, interval_ms, load_dashboards, queries
 from tests.integration.grafana.choices import chosen_at_first
+from tests.integration.outside import connect
 from tests.integration.workers import eventually, fleet
 
 pytestmark = pytest.mark.integration

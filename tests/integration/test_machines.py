@@ -23,8 +23,9 @@ from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
 from pipeline.edge.local.kafka import EmbeddedKafka, live_brokers
 from pipeline.edge.local.layout import SERVER_PORTS, servers, settings_for
 from pipeline.edge.local.ports import free_ports
-from pipeline.edge.store.client import ask, connect
+from tests.integration.outside import ask, connect
 from tests.integration.up import UP, gone, running, wait_until
+from tests.integration.workers import fleet
 
 pytestmark = pytest.mark.integration
 
@@ -267,6 +268,16 @@ def test_a_closed_terminal_stops_all_in_order(tmp_path: Path) -> None:
     assert all(map(gone, children))
     assert stopped_in_order(directory)
     assert not endpoints.exists()
+
+
+def test_a_worker_ends_in_order_when_its_terminal_is_closed(world: Settings, tmp_path: Path) -> None:
+    with fleet(world, tmp_path) as workers:
+        recorder = workers.start("recorder")
+        workers.wait_ready(recorder)
+        recorder.asked = True
+        recorder.child.signal(signal.SIGHUP)
+        wait_until(lambda: recorder.returncode is not None, "it ends", 30)
+        assert recorder.returncode == 0, recorder.child.said()
 
 
 def drained(file: int) -> bool:

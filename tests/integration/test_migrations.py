@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from pipeline.cli.migrate import migrate as migrate_verb
 from pipeline.config import Settings, to_environ
-from pipeline.edge.store.client import ClickHouseUnavailable, connect
-from pipeline.edge.store.migrations import Migration, MigrationError, known_migrations, migrate
-from pipeline.edge.store.users import ensure_users, statements_for_users
+from pipeline.edge.store.client import ClickHouseUnavailable
+from pipeline.edge.store.migrations import Migration, MigrationError, known_migrations
+from pipeline.edge.store.users import statements_for_users
 from tests.integration.engines import Engines, world_settings
+from tests.integration.outside import connect, ensure_users, migrate
 
 pytestmark = pytest.mark.integration
 
@@ -87,7 +88,7 @@ def test_a_first_run_makes_everything_and_a_second_run_nothing(empty: Settings, 
 
 
 def test_several_processes_at_once_all_succeed_and_leave_one_whole_database(empty: Settings, client: Client) -> None:
-    code = "from pipeline import config; from pipeline.edge.store.migrations import migrate; migrate(config.load())"
+    code = "from pipeline.config import load; from tests.integration.outside import migrate; migrate(load())"
     command = [sys.executable, "-c", code]
     processes = [subprocess.Popen(command, env=to_environ(empty), stderr=subprocess.PIPE, text=True) for _ in range(3)]
     ends = [(process.communicate(timeout=120)[1], process.returncode) for process in processes]

@@ -15,7 +15,6 @@ from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules
 from pipeline.edge.kafka.producer import OutRecord, Producer
-from pipeline.edge.store.client import connect
 from schemas import aggregate, alert
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertState
@@ -23,6 +22,7 @@ from schemas.topics import AGGREGATES, ALERTS, EVENTS
 from tests import builders
 from tests.alerting import rule
 from tests.integration.engines import Server
+from tests.integration.outside import connect
 from tests.integration.test_produce import read_topic
 from tests.integration.workers import eventually, fleet
 

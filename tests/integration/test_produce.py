@@ -19,7 +19,7 @@ from pipeline.core.windows.log_clock import window_start
 from pipeline.edge.kafka import client as broker
 from pipeline.edge.kafka.publish import publishing
 from pipeline.trial.load import Load, Pace
-from pipeline.trial.sent import Cell, Sent, decode
+from pipeline.trial.sent import Cell, SentRecords, decode
 from pipeline.trial.workload import Workload, WorkloadSpec
 from schemas import event, heartbeat
 from schemas.event import InferenceEvent
@@ -68,7 +68,7 @@ def _recount(settings: Settings, records: list[ConsumerRecord]) -> tuple[set[Cel
     return {Cell(*key, *counts) for key, counts in sums.items()}, dict(refused)
 
 
-def _assert_on_the_topic(settings: Settings, sent: Sent) -> None:
+def _assert_on_the_topic(settings: Settings, sent: SentRecords) -> None:
     """Exactly what was acknowledged is there, at the offsets that were told."""
     records = asyncio.run(read_topic(settings, "inference.events"))
     told = {(p, o) for p, ranges in sent.ranges.items() for start, n in ranges for o in range(start, start + n)}
@@ -135,7 +135,7 @@ def test_an_interrupt_ends_it_cleanly_with_everything_accounted_for(world: Setti
 
 
 def test_nothing_is_lost_or_doubled_when_the_broker_is_killed_meanwhile(world: Settings, kafka: Server) -> None:
-    async def run() -> Sent:
+    async def run() -> SentRecords:
         workload = Workload(WorkloadSpec(seed=5, workspace="default", devices=20, malformed=0.01))
         async with publishing(world) as publisher:
             load = Load(world, workload, Pace(rate=20_000, event_count=60_000, heartbeat_s=None), publisher)
@@ -173,7 +173,7 @@ def _wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.1)
 
 
-async def _load(settings: Settings, pace: Pace) -> Sent:
+async def _load(settings: Settings, pace: Pace) -> SentRecords:
     workload = Workload(WorkloadSpec(devices=20, late=0.01, malformed=0.01))
     async with publishing(settings) as publisher:
         load = Load(settings, workload, pace, publisher)

@@ -1,5 +1,6 @@
 """ClickHouse lost what it had, or some of it: what Kafka still holds is put back, and nothing twice."""
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -9,11 +10,14 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
-from pipeline.edge.store.client import connect
+from pipeline.edge.local.clickhouse import EmbeddedClickHouse
 from schemas.topics import EVENTS
+from tests.integration.engines import Server
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.groups import committed
+from tests.integration.outside import connect
 from tests.integration.proof import prove, quick
+from tests.integration.test_doctor import examined
 from tests.integration.workers import eventually, fleet
 
 pytestmark = pytest.mark.integration
@@ -54,6 +58,43 @@ def test_what_clickhouse_lost_comes_back_from_kafka_seed_19(
                 client.command(f"ALTER TABLE {table} DELETE WHERE {where} SETTINGS mutations_sync = 2")
         code, out = again()
         assert (code, "are looked at again" in out) == (0, True), out
+        workers.start_both()
+        prove(settings, workers)
+
+
+def test_what_clickhouse_could_not_read_is_told_and_comes_back_seed_23(
+    world: Settings, clickhouse: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not isinstance(clickhouse, EmbeddedClickHouse):
+        pytest.skip("the files of a server in a container are out of reach")
+    settings = quick(world)
+    own_time(settings)
+    again = rewind(settings, monkeypatch)
+    with fleet(settings, tmp_path) as workers:
+        workers.start_both()
+        Feed(settings, Traffic(seed=23, events=1500, rate=600)).start().join()
+        prove(settings, workers)
+
+        damaged = ("inferences", "class_windows", "dead_letters")
+        with closing(connect(settings, "admin")) as client:
+            rows = client.query(
+                "SELECT table, argMax(path, rows) FROM system.parts "
+                "WHERE active AND database = currentDatabase() AND table IN {tables:Array(String)} GROUP BY table",
+                parameters={"tables": list(damaged)},
+            ).result_rows
+        assert len(rows) == len(damaged)
+        clickhouse.kill9()
+        for _, path in rows:  # as a full disk leaves them
+            for file in (clickhouse.directory / path).iterdir():
+                os.truncate(file, 0)
+        clickhouse.start()
+
+        lost = examined(settings)["detached parts"]
+        assert not lost.ok
+        assert all(f"1 of {table} (broken-on-start)" in lost.text for table in damaged), lost.text
+        assert "inferwatch topics rewind" in lost.text
+        code, out = again()
+        assert code == 0, out
         workers.start_both()
         prove(settings, workers)
 

@@ -16,6 +16,7 @@ from pipeline.edge.operator.rule_file import RuleFileError
 from schemas.rejection import Rejected
 from schemas.topics import RULES
 from tests.alerting import rule
+from tests.integration.outside import kafka_says
 from tests.integration.receivers import post_office, receiver
 from tests.integration.test_alerting_faults import in_background
 
@@ -68,7 +69,7 @@ def test_rules_are_applied_listed_changed_and_deleted(world: Settings, command: 
     assert "switched off" in out
     assert "K3Y" not in out
     assert command("delete", "a", "none") == (1, "a: deleted\nnone: there is no such rule\n")
-    assert list(asyncio.run(rules.read_rules(world))) == ["b"]
+    assert list(kafka_says(world, rules.read_rules)) == ["b"]
     assert json.loads(command("list", "--json", "--workspace", "other")[1]) == []
 
 
@@ -76,20 +77,20 @@ def test_a_rule_of_another_workspace_is_not_overwritten(world: Settings, command
     asyncio.run(rules.put_rules(world, [rule(rule_id="b", workspace="other")]))
     with pytest.raises(RuleFileError, match="rule_id b belongs to the workspace other"):
         command("apply", str(file))
-    assert list(asyncio.run(rules.read_rules(world))) == ["b"]
+    assert list(kafka_says(world, rules.read_rules)) == ["b"]
 
 
 def test_what_is_no_rule_does_not_hide_the_others(world: Settings, command: Command) -> None:
     topic = world.topic(RULES.name)
     asyncio.run(rules.write_compacted(world, topic, {b"x": b"{", b"y": b'{"rule_id": "y"}'}))
     asyncio.run(rules.put_rules(world, [rule()]))
-    found = asyncio.run(rules.read_rules(world))
+    found = kafka_says(world, rules.read_rules)
     assert {key: isinstance(one, Rejected) for key, one in found.items()} == {"r": False, "x": True, "y": True}
     code, out = command("list", "--json")
     assert code == 0
     assert "y: not a rule: missing_field" in out
     command("delete", "x", "y")
-    assert list(asyncio.run(rules.read_rules(world))) == ["r"]
+    assert list(kafka_says(world, rules.read_rules)) == ["r"]
 
 
 def test_a_test_message_says_who_can_be_reached_and_pages_nobody(

@@ -17,6 +17,7 @@ from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.group.standings import accept_gap, standing_of, standings
 from schemas.topics import AGGREGATES, EVENTS
 from tests.integration import seeding
+from tests.integration.outside import kafka_says
 
 pytestmark = pytest.mark.integration
 
@@ -75,7 +76,7 @@ def test_the_list_says_how_far_every_role_is(world: Settings, command: Command) 
 
 
 def test_a_gap_is_seen_and_counted(gap: Settings) -> None:
-    found = {s.role: s for s in asyncio.run(standings(gap)) if s.problem}
+    found = {s.role: s for s in kafka_says(gap, lambda k: standings(gap, k)) if s.problem}
     assert {(role, s.problem, s.lost) for role, s in found.items()} == {
         ("aggregator", Problem.GAP, 3),
         ("recorder", Problem.GAP, 3),
@@ -86,9 +87,11 @@ def test_an_accepted_gap_lets_the_role_go_on_where_the_log_starts(gap: Settings,
     for role in ("aggregator", "recorder"):
         code, out = command("accept-gap", "--role", role, EVENTS.name, "0", "--yes")
         assert (code, "3 offsets (4..6) are lost" in out) == (0, True)
-    assert not [s for s in asyncio.run(standings(gap)) if s.problem]
+    assert not [s for s in kafka_says(gap, lambda k: standings(gap, k)) if s.problem]
     names = {
-        s.role: s.name for s in asyncio.run(standings(gap)) if (s.topic, s.partition) == (gap.topic(EVENTS.name), 0)
+        s.role: s.name
+        for s in kafka_says(gap, lambda k: standings(gap, k))
+        if (s.topic, s.partition) == (gap.topic(EVENTS.name), 0)
     }
     assert names["aggregator"] == AggregatorName(7, 7, 2000, 7, 2000, 0, 2)
     recorded = names["recorder"]
@@ -98,7 +101,7 @@ def test_an_accepted_gap_lets_the_role_go_on_where_the_log_starts(gap: Settings,
 
 def test_a_gap_is_not_accepted_unasked(gap: Settings, command: Command) -> None:
     assert command("accept-gap", "--role", "recorder", EVENTS.name, "0")[0] == 1
-    assert [s for s in asyncio.run(standings(gap, ["recorder"])) if s.problem]
+    assert [s for s in kafka_says(gap, lambda k: standings(gap, k, ["recorder"])) if s.problem]
 
 
 def test_where_nothing_is_missing_there_is_nothing_to_accept(gap: Settings, command: Command) -> None:
@@ -131,10 +134,10 @@ def test_a_topic_made_anew_is_accepted_too(world: Settings) -> None:
     asyncio.run(seeding.publish(world, events.topic, {0: [b"{}"] * 2}))
     name = AggregatorName(40, 50, 1000, 50, 1000, 8, 0)
     asyncio.run(kafka.commit_for_empty_group(world, "aggregator", events, 40, name.metadata()))
-    standing = asyncio.run(standing_of(world, "aggregator", {events.topic}, 0))
+    standing = kafka_says(world, lambda k: standing_of(k, "aggregator", {events.topic}, 0))
     assert standing is not None
     assert standing.problem is Problem.ANEW
-    asyncio.run(accept_gap(world, standing))
-    standing = asyncio.run(standing_of(world, "aggregator", {events.topic}, 0))
+    kafka_says(world, lambda k: accept_gap(k, standing))
+    standing = kafka_says(world, lambda k: standing_of(k, "aggregator", {events.topic}, 0))
     assert standing is not None
     assert (standing.problem, standing.lag) == (None, 2)

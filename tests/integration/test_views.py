@@ -19,9 +19,8 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.core.rows.native import Lists, Maps, NullableNumbers, Numbers, Strings, block
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.client import connect
-from pipeline.edge.store.migrations import migrate
 from tests.integration.engines import Engines, world_settings
+from tests.integration.outside import connect, migrate
 from tests.integration.seeding import ZERO, class_windows, insert, model_windows
 
 pytestmark = pytest.mark.integration

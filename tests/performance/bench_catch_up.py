@@ -21,10 +21,10 @@ from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.publish import Publisher, partition_of
-from pipeline.edge.store.migrations import migrate
 from schemas import aggregate
 from schemas.topics import AGGREGATES, EVENTS
 from tests.integration.engines import Engines
+from tests.integration.outside import migrate
 from tests.performance import system
 from tests.performance.events import chunks
 from tests.performance.figures import Figure, VoidRunError

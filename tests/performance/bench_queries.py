@@ -30,9 +30,9 @@ from pipeline.edge.clock import now_ms
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
 from pipeline.edge.local.layout import kept_secrets, settings_for
 from pipeline.edge.local.ports import free_ports
-from pipeline.edge.store.client import connect, credentials
-from pipeline.edge.store.migrations import migrate
+from pipeline.edge.store.client import credentials
 from tests.documents import ROOT
+from tests.integration.outside import connect, migrate
 from tests.performance import bench_queries_data as data
 from tests.performance.bench_queries_asked import Question, questions
 from tests.performance.system import cpu_s, wait_settled

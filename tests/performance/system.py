@@ -21,9 +21,8 @@ from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.ports import free_port
 from pipeline.edge.local.process import Child
 from pipeline.edge.local.worker import Worker
-from pipeline.edge.store.client import connect
-from pipeline.edge.store.migrations import migrate
 from tests.integration.engines import Engines, embedded_engines, world_settings
+from tests.integration.outside import connect, migrate
 from tests.performance.events import SPEC
 from tests.performance.figures import VoidRunError
 

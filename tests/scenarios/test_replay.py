@@ -1,6 +1,6 @@
 """From windows to the steps of alerts: rules and the life cycle together, over history."""
 
-from pipeline.core.history.replay import replay
+from pipeline.core.history.replay import Replay
 from schemas.alert import AlertEvent
 from tests.alerting import START_MS, START_S, rows, rule
 
@@ -12,7 +12,8 @@ def history(errors: str) -> list[AlertEvent]:
         row = {"window_start_s": START_S + i * 10, "inference_count": 10, "error_count": int(letter)}
         windows.append((START_MS + (i + 1) * 10_000, *rows([row])))
     of = rule(threshold=0.3, hold_s=20, keep_firing_s=20, min_count=20)
-    return list(replay([of, rule(rule_id="off", enabled=False)], windows))
+    machine = Replay([of, rule(rule_id="off", enabled=False)])
+    return [step for window in windows for step in machine.observe(*window)]
 
 
 def test_a_bad_spell_fires_once_and_is_resolved_once() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import typer
 
-from pipeline.cli.app import app
+from pipeline.cli.app import Deferred, app
 from pipeline.cli.up import ROLES
 from pipeline.config import PREFIX, Settings
 
@@ -42,6 +42,7 @@ def parse(command: Any, arguments: list[str]) -> None:
         names = verb.split(",")[0].split("|")  # list|apply FILE
         assert set(names) <= set(command.commands), f"{verb}: {sorted(command.commands)}"
         command = command.commands[names[0]]
+        command = command.load() if isinstance(command, Deferred) else command
     known = {name for parameter in command.params for name in parameter.opts}
     for argument in arguments:
         if argument.startswith("-"):

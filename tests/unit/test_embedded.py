@@ -365,6 +365,22 @@ def test_a_child_is_stopped_in_order_and_a_stubborn_or_frozen_one_too(tmp_path: 
     assert stubborn.ended() == f"b was killed by signal 9; its log is {stubborn.log}"
 
 
+def test_a_child_that_still_works_is_not_killed_in_the_middle_of_its_end(tmp_path: Path) -> None:
+    slow = (
+        "import signal, time\n"
+        "def end(*_):\n"
+        "    until = time.monotonic() + 2\n"
+        "    while time.monotonic() < until: pass\n"
+        "    raise SystemExit\n"
+        "signal.signal(signal.SIGTERM, end)\n" + SLEEPER
+    )
+    program = Program("it", tmp_path, slow)
+    program.stop_timeout_s = 1.5
+    program.start()
+    assert program.stop()
+    assert program.child.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("says", "reason"),
     [

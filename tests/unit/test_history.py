@@ -1,5 +1,6 @@
 """History from parquet: the same windows, and the same alerts as the detector would have told live."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.cli.moment import moment_s
 from pipeline.core.alerting.model_watch import ModelWatch
-from pipeline.core.history.replay import replay
+from pipeline.core.history.replay import Replay
 from pipeline.core.span import Span
-from pipeline.edge.operator.history import HistoryError, Only, ParquetHistory
+from pipeline.edge.operator.history import HistoryError, Windows
+from pipeline.edge.operator.parquet import ParquetHistory
+from pipeline.edge.store.queries.history import Only
 from schemas import aggregate, alert
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState
@@ -74,6 +77,13 @@ def write(directory: Path, history: Sequence[tuple[list[Row], list[Row]]]) -> No
         pq.write_table(pa.table(columns), directory / f"{name}.parquet")
 
 
+def read(history: ParquetHistory, span: Span, only: Only) -> list[Windows]:
+    async def all_of_it() -> list[Windows]:
+        return [part async for part in history.windows(span, only)]
+
+    return asyncio.run(all_of_it())
+
+
 def live(history: Sequence[tuple[list[Row], list[Row]]]) -> list[AlertEvent]:
     """What the detector tells when the windows come by the chain, one by one."""
     watch = ModelWatch(0, 1, 1, 1.0)
@@ -93,8 +103,10 @@ def test_a_backtest_tells_what_the_detector_would_have_told_live(tmp_path: Path)
     made = windows(900, bad=range(700, 760))
     write(tmp_path, made)
     history = ParquetHistory(tmp_path)
-    assert history.span() == Span(START_S, START_S + 9000)
-    told = list(replay([rule()], history.windows(history.span(), Only()), asked_per_model_week=1.0))
+    span = asyncio.run(history.span())
+    assert span == Span(START_S, START_S + 9000)
+    machine = Replay([rule()], asked_per_model_week=1.0)
+    told = [event for part in read(history, span, Only()) for event in machine.observe(*part)]
     assert {event.kind for event in told if event.state is AlertState.FIRING} == {AlertKind.RULE, AlertKind.ANOMALY}
     assert told == live(made)
 
@@ -103,7 +115,7 @@ def test_windows_come_in_order_and_time_goes_on_where_there_are_none(tmp_path: P
     made = windows(1000, bad=range(0))
     write(tmp_path, made[:2] + made[-1:])
     history = ParquetHistory(tmp_path)
-    found = list(history.windows(Span(START_S, START_S + 10_020), Only("acme")))
+    found = read(history, Span(START_S, START_S + 10_020), Only("acme"))
     assert [(end_ms // 1000 - START_S, len(models.workspace)) for end_ms, models, _ in found] == [
         (10, 2),
         (20, 2),
@@ -115,14 +127,13 @@ def test_windows_come_in_order_and_time_goes_on_where_there_are_none(tmp_path: P
     assert found[0][1].device_id == ["cam-2", "cam-1"]
     assert list(found[0][1].latency_histogram.keys) == [220, 231, 220, 231]
     assert found[0][2].class_name == ["car", "person"]
-    assert [len(m.workspace) for _, m, _ in history.windows(Span(START_S, START_S + 20), Only("other"))] == [0]
+    assert [len(m.workspace) for _, m, _ in read(history, Span(START_S, START_S + 20), Only("other"))] == [0]
 
 
 def test_bins_of_confidence_are_left_out_where_nobody_looks_at_them(tmp_path: Path) -> None:
     write(tmp_path, windows(2, bad=range(0)))
-    (_, models, classes), *_ = ParquetHistory(tmp_path).windows(
-        Span(START_S, START_S + 20), Only("acme", confidence_bins=False)
-    )
+    only = Only("acme", confidence_bins=False)
+    (_, models, classes), *_ = read(ParquetHistory(tmp_path), Span(START_S, START_S + 20), only)
     assert sum(models.latency_histogram.sizes) == len(models.latency_histogram.keys) > 0
     for left_out, rows in (
         (models.confidence_histogram, models.workspace),
@@ -167,7 +178,7 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path: Path) -> None:
 
     def read_all() -> None:
         history = ParquetHistory(tmp_path)
-        list(history.windows(history.span(), Only()))
+        read(history, asyncio.run(history.span()), Only())
 
     def mistake(table: pa.Table) -> str:
         pq.write_table(table, path)

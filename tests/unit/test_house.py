@@ -29,6 +29,15 @@ CATCH_ALL = {
     "pipeline/edge/notification/delivery.py": "an outcome of one message: it is said, given up, and the rest goes on",
 }
 
+# Who may say SQL: the store, what people ask, and Grafana. Elsewhere a question is a function with typed rows.
+SQL = re.compile(r"\b(SELECT|INSERT INTO|(ALTER|CREATE|DROP|RENAME|TRUNCATE) (TABLE|VIEW|DATABASE|USER|ROW POLICY))\b")
+SQL_ROOMS = ("pipeline/edge/store/", "pipeline/core/asking/", "deploy/grafana/")
+SQL_ELSEWHERE = {
+    "agents/recorder.py": "until it asks edge/store",
+    "pipeline/edge/local/clickhouse.py": "the rights of the embedded server's users",
+    "pipeline/edge/local/clickhouse_server.py": "what the embedded server's launcher waits by",
+}
+
 # Addresses of package registries, options that name one, and paths of somebody's machine. Our own tree must work
 # with whatever index and directory its user has. Split so that this file does not contain them.
 FOREIGN = re.compile(
@@ -129,6 +138,29 @@ def test_no_error_is_swallowed_unseen() -> None:
         and not any(isinstance(inner, ast.Raise) for inner in ast.walk(node))
     }
     assert found == CATCH_ALL.keys()
+
+
+def test_only_the_store_says_sql() -> None:
+    found = {
+        name(path)
+        for path in SOURCE_MODULES
+        if not name(path).startswith(SQL_ROOMS)
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.search(node.value)
+    }
+    assert found - SQL_ELSEWHERE.keys() == set()
+
+
+def test_only_the_command_line_runs_a_loop() -> None:
+    """Everything below is asynchronous, so that a request can call it."""
+    found = {
+        name(path)
+        for path in SOURCE_MODULES
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.Attribute)
+        and (node.attr == "run_until_complete" or ast.unparse(node) in ("asyncio.run", "asyncio.Runner"))
+    }
+    assert found == {"pipeline/cli/running.py"}
 
 
 def test_a_test_waits_for_a_condition_and_not_just_some_time() -> None:

@@ -73,7 +73,7 @@ def test_a_record_that_waits_here_counts_once() -> None:
     assert partition.lag() == 2
 
 
-def test_while_it_is_paused_the_lag_grows_with_what_the_broker_says() -> None:
+def test_while_it_is_paused_the_lag_grows_with_what_the_kafka_says() -> None:
     partition = assigned(end=3)
     deliver(partition, 0, [1, 2, 3], size=50)
     assert partition.is_full

@@ -125,7 +125,7 @@ def test_the_positions_of_240_busy_sources_fit_into_what_a_broker_takes() -> Non
     assert RecorderName.parse(10**10, name.metadata()) == name
 
 
-def test_positions_that_do_not_fit_are_an_error_before_the_broker_says_so() -> None:
+def test_positions_that_do_not_fit_are_an_error_before_the_kafka_says_so() -> None:
     chain = {n: Position(n, 2**60, n, n) for n in range(300)}
     with pytest.raises(ValueError, match="300 sources do not fit"):
         RecorderName(1, 2, NOW_MS, chain).metadata()

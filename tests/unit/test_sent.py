@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.windows.log_clock import window_start
 from pipeline.trial.sent import Account, Cell, decode, encode
-from pipeline.trial.workload import Records, Workload, WorkloadSpec
+from pipeline.trial.workload import DrawnRecords, Workload, WorkloadSpec
 from schemas import event
 from schemas.event import InferenceEvent, TimeLimits
 
@@ -37,7 +37,7 @@ def _recount(values: list[bytes | None]) -> tuple[set[Cell], dict[str, int]]:
     return {Cell(*key, *counts) for key, counts in sums.items()}, dict(refused)
 
 
-def _parts(count: int, size: int) -> tuple[Workload, list[Records]]:
+def _parts(count: int, size: int) -> tuple[Workload, list[DrawnRecords]]:
     workload = Workload(SPEC)
     return workload, [workload.take(size, NOW_MS) for _ in range(count // size)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.trial.breakage import HUGE_EVERY, WAYS
-from pipeline.trial.workload import BLOCK, NO_LATENCY, Records, Workload, WorkloadSpec, daily_rhythm
+from pipeline.trial.workload import BLOCK, NO_LATENCY, DrawnRecords, Workload, WorkloadSpec, daily_rhythm
 from schemas.event import InferenceEvent, TimeLimits, decode
 from schemas.rejection import Reason, Rejected
 
@@ -16,7 +16,7 @@ NOW_MS = 1_795_373_683_301
 EVERYTHING = WorkloadSpec(seed=7, models=3, devices=8, late=0.1, duplicate=0.05, malformed=0.05, errors=0.05)
 
 
-def _drawn(spec: WorkloadSpec, *counts: int, now_ms: int = NOW_MS) -> tuple[list[Records], list[bytes | None]]:
+def _drawn(spec: WorkloadSpec, *counts: int, now_ms: int = NOW_MS) -> tuple[list[DrawnRecords], list[bytes | None]]:
     workload = Workload(spec)
     taken = [workload.take(count, now_ms) for count in counts]
     return taken, [value for records in taken for value in workload.values(records)]

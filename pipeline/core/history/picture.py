@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.core.history.replay import Windows
 from pipeline.core.rules.engine import RuleEngine
+from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Metric, Operator, Rule
 
@@ -80,15 +80,19 @@ def measuring_rule(event: AlertEvent, rules: Mapping[str, Rule]) -> Rule | None:
     )
 
 
-def points(event: AlertEvent, rule: Rule, windows: Windows, from_ms: int) -> list[tuple[int, float]]:
-    """(ms, value) of what the rule measures. Windows from before `from_ms` only fill its sums."""
-    engine = RuleEngine()
-    engine.set(rule)
-    by = _WINDOWS if event.kind is AlertKind.ANOMALY and rule.metric is Metric.INFERENCE_COUNT else 1.0  # of 10 s
-    found = []
-    for through_ms, models, classes in windows:
-        engine.observe(models, classes)
-        for condition in engine.tick(through_ms):
-            if condition.value is not None and condition.at_ms >= from_ms:
-                found.append((condition.at_ms, condition.value / by))
-    return found
+class Curve:
+    """What a rule measures. Windows from before `from_ms` only fill its sums."""
+
+    def __init__(self, event: AlertEvent, rule: Rule, from_ms: int) -> None:
+        self._engine = RuleEngine()
+        self._engine.set(rule)
+        of_ten_seconds = event.kind is AlertKind.ANOMALY and rule.metric is Metric.INFERENCE_COUNT
+        self._by, self._from_ms = _WINDOWS if of_ten_seconds else 1.0, from_ms
+        self.points: list[tuple[int, float]] = []  # (ms, value)
+
+    def observe(self, through_ms: int, models: ModelColumns, classes: ClassColumns) -> None:
+        """More windows, in the order of time; all that end by `through_ms` are complete then."""
+        self._engine.observe(models, classes)
+        for condition in self._engine.tick(through_ms):
+            if condition.value is not None and condition.at_ms >= self._from_ms:
+                self.points.append((condition.at_ms, condition.value / self._by))

@@ -1,20 +1,17 @@
 """The audit of offsets: every record up to the recorder's position is exactly once a row or a dead letter."""
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from aiokafka.structs import TopicPartition
-from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
 from pipeline.core.audit import FINDINGS_MAX, Check, Finding, suspects
 from pipeline.core.span import Span, runs
-from pipeline.edge.audit.sql import BLOCKS, DOUBLED, GAPS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
-from pipeline.edge.store.client import ask
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.queries import offsets
 from schemas import topics
 from schemas.event import decode
 from schemas.rejection import Rejected
@@ -40,18 +37,18 @@ class _Outcome:
 class OffsetsAudit:
     """Every record since `since_ms`, and not before ClickHouse's retention, is exactly once there."""
 
-    settings: Settings
-    client: Client
+    kafka: Kafka
+    store: ClickHouse
     since_ms: int
     began_ms: int  # older rows are of an earlier topic of that name
     tell: Callable[[str], None]
 
-    def run(self, logs: Mapping[int, Span], recorded: Mapping[int, int]) -> Check:
+    async def run(self, logs: Mapping[int, Span], recorded: Mapping[int, int]) -> Check:
         """`logs`: offsets on the broker; `recorded`: what the recorder has committed; both by partition."""
         total = _Outcome()
-        for tp, span in self._spans(logs, recorded).items():
+        for tp, span in (await self._spans(logs, recorded)).items():
             self.tell(f"counting offsets of partition {tp.partition}")
-            self._partition(tp, span, total)
+            await self._partition(tp, span, total)
         summary = f"{total.compared:,} records, each exactly once a row or a dead letter"
         if total.wrong:
             summary = f"{total.wrong:,} of {total.compared:,} records are missing or doubled"
@@ -62,12 +59,13 @@ class OffsetsAudit:
         findings = tuple(total.findings[:FINDINGS_MAX])
         return Check("rows and dead letters", summary, total.compared, total.wrong, findings)
 
-    def _spans(self, logs: Mapping[int, Span], recorded: Mapping[int, int]) -> dict[TopicPartition, Span]:
+    async def _spans(self, logs: Mapping[int, Span], recorded: Mapping[int, int]) -> dict[TopicPartition, Span]:
         """What must be there, by partition."""
-        topic = self.settings.topic(topics.EVENTS.name)
+        settings = self.kafka.settings
+        topic = settings.topic(topics.EVENTS.name)
         tps = [TopicPartition(topic, p) for p in logs]
-        kept_ms = now_ms() - self.settings.ttl_inferences_days * DAY_MS + TTL_MARGIN_MS  # older ones expire
-        first = asyncio.run(kafka.first_since(self.settings, tps, max(self.since_ms, kept_ms)))
+        kept_ms = now_ms() - settings.ttl_inferences_days * DAY_MS + TTL_MARGIN_MS  # older ones expire
+        first = await self.kafka.first_since(tps, max(self.since_ms, kept_ms))
         out = {}
         for tp in tps:
             log = logs[tp.partition]
@@ -77,29 +75,27 @@ class OffsetsAudit:
                 out[tp] = Span(start, end)
         return out
 
-    def _partition(self, tp: TopicPartition, whole: Span, outcome: _Outcome) -> None:
+    async def _partition(self, tp: TopicPartition, whole: Span, outcome: _Outcome) -> None:
         outcome.compared += len(whole)
-        blocks = {int(block): (rows, distinct) for block, rows, distinct in self._ask(BLOCKS, tp, whole)}
-        for span in suspects(whole, blocks):
-            for number, (start, end) in enumerate(self._ask(GAPS, tp, span)):
-                _judge_gap(self.settings, tp, Span(start, end), outcome, ask_broker=number < LOOKED_INTO_MAX)
-            doubled = self._ask(DOUBLED, tp, span)
-            outcome.wrong += doubled[0][2] if doubled else 0
-            for offset, times, _ in doubled[:FINDINGS_MAX]:
-                text = f"partition {tp.partition} offset {offset}: recorded {times} times"
-                parts = {"what": "doubled", "partition": tp.partition, "offset": offset, "times": times}
+        for span in suspects(whole, await offsets.blocks(self.store, self._of(tp, whole))):
+            for number, gap in enumerate(await offsets.gaps(self.store, self._of(tp, span))):
+                await _judge_gap(self.kafka, tp, gap, outcome, ask_broker=number < LOOKED_INTO_MAX)
+            doubled = await offsets.doubled(self.store, self._of(tp, span))
+            outcome.wrong += doubled[0].of if doubled else 0
+            for one in doubled[:FINDINGS_MAX]:
+                text = f"partition {tp.partition} offset {one.offset}: recorded {one.times} times"
+                parts = {"what": "doubled", "partition": tp.partition, "offset": one.offset, "times": one.times}
                 outcome.findings.append(Finding(text, parts))
 
-    def _ask(self, sql: str, tp: TopicPartition, span: Span) -> list[tuple[Any, ...]]:
-        parameters = {"topic": tp.topic, "partition": tp.partition, "start": span.start, "end": span.end}
-        return ask(self.client, sql, parameters | {"not_before_ms": self.began_ms})
+    def _of(self, tp: TopicPartition, span: Span) -> offsets.Offsets:
+        return offsets.Offsets(tp.topic, tp.partition, span, self.began_ms)
 
 
-def _judge_gap(settings: Settings, tp: TopicPartition, gap: Span, outcome: _Outcome, *, ask_broker: bool) -> None:
+async def _judge_gap(kafka: Kafka, tp: TopicPartition, gap: Span, outcome: _Outcome, *, ask_broker: bool) -> None:
     """A gap is a loss unless the broker holds no record there, or only events that ClickHouse no longer keeps."""
     ask_to = min(gap.end, gap.start + READ_MAX) if ask_broker else gap.start
-    records, asked_to = asyncio.run(kafka.read(settings, tp, gap.start, ask_to))
-    kept = [r.offset for r in records if not _expired(settings, r.value, r.timestamp)]
+    records, asked_to = await kafka.read(tp, gap.start, ask_to)
+    kept = [r.offset for r in records if not _expired(kafka.settings, r.value, r.timestamp)]
     outcome.expired += len(records) - len(kept)
     outcome.holes += asked_to - gap.start - len(records)
     lost = runs(kept)

@@ -33,6 +33,7 @@ from pipeline.config import Settings
 from pipeline.edge.kafka.connection import KafkaUnavailable as KafkaUnavailable
 from pipeline.edge.kafka.connection import answering
 from pipeline.edge.kafka.connection import client_options as client_options
+from pipeline.edge.kafka.log_dirs import LogDir, log_dirs
 from schemas.topics import TOPICS
 
 P = ParamSpec("P")
@@ -50,7 +51,7 @@ class GroupInUseError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class GroupState:
     """A consumer group as its coordinator sees it."""
 
     state: str  # Stable, Empty, PreparingRebalance, ...; Dead: there is none
@@ -138,13 +139,13 @@ class Kafka:
         found = await self._ask(lambda client: _coordinated(lambda: client.list_consumer_group_offsets(group)))
         return {tp: position for tp, position in found.items() if position.offset >= 0}
 
-    async def group(self, role: str) -> Group:
+    async def group(self, role: str) -> GroupState:
         """The state of a role's group."""
         group = self.settings.group(role)
         # One group a request: aiokafka reads the second one of an answer wrongly.
         (response,) = await self._ask(lambda client: _coordinated(lambda: client.describe_consumer_groups([group])))
         described = response.to_object()["groups"][0]
-        return Group(described["state"], len(described["members"]))
+        return GroupState(described["state"], len(described["members"]))
 
     async def topic_settings(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         """The broker's settings of every topic (full names); a missing topic is left out."""
@@ -161,6 +162,10 @@ class Kafka:
         """host:port of every broker of the cluster."""
         cluster = await self._ask(lambda client: client.describe_cluster())
         return [f"{b['host']}:{b['port']}" for b in cluster["brokers"]]
+
+    async def log_dirs(self) -> list[LogDir]:
+        """Of every broker, with the disk that each is on; brokers before 3.3 do not tell."""
+        return await self._ask(log_dirs)
 
     async def first_since(
         self, partitions: Sequence[TopicPartition], time_ms: int

@@ -65,24 +65,23 @@ class FollowedTopic:
                 self.ready.set()
 
 
-async def read_compacted(settings: Settings, topic: str, timeout_s: float = ASK_S) -> dict[bytes, bytes]:
+async def read_compacted(log: Log, topic: str, timeout_s: float = ASK_S) -> dict[bytes, bytes]:
     """The last value of every key of a topic (full name) that was not deleted. Raises KafkaUnavailable."""
-    async with Kafka(settings) as kafka:
-        partitions = await kafka.ends([topic])
-        if not partitions:
-            raise KafkaUnavailable(f"there is no topic {topic}; inferwatch topics create makes it")
-        latest: dict[bytes, bytes] = {}
-        reader = Reader(kafka, dict.fromkeys(partitions))
-        try:
-            async with asyncio.timeout(timeout_s):
-                await reader.start()
-                while not reader.caught_up:
-                    _take(latest, await reader.read(0.2))
-        except TimeoutError as error:
-            raise unavailable(kafka.where, error) from error
-        finally:
-            await reader.stop()
-        return latest
+    partitions = await log.ends([topic])
+    if not partitions:
+        raise KafkaUnavailable(f"there is no topic {topic}; inferwatch topics create makes it")
+    latest: dict[bytes, bytes] = {}
+    reader = Reader(log, dict.fromkeys(partitions))
+    try:
+        async with asyncio.timeout(timeout_s):
+            await reader.start()
+            while not reader.caught_up:
+                _take(latest, await reader.read(0.2))
+    except TimeoutError as error:
+        raise unavailable(log.where, error) from error
+    finally:
+        await reader.stop()
+    return latest
 
 
 async def write_compacted(settings: Settings, topic: str, values: Mapping[bytes, bytes | None]) -> None:
@@ -94,9 +93,9 @@ async def write_compacted(settings: Settings, topic: str, values: Mapping[bytes,
         await producer.stop()
 
 
-async def read_rules(settings: Settings) -> dict[str, Rule | Rejected]:
+async def read_rules(kafka: Kafka) -> dict[str, Rule | Rejected]:
     """Every rule by its key, in order; what is no rule says why."""
-    found = await read_compacted(settings, settings.topic(RULES.name))
+    found = await read_compacted(kafka, kafka.settings.topic(RULES.name))
     return {key.decode(errors="backslashreplace"): rule.decode(value) for key, value in sorted(found.items())}
 
 

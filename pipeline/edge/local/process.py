@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.edge.local import EmbeddedError
+from pipeline.edge.local.patience import Patience, Signs
 
 LOG_BYTES_MAX = 20_000_000
 _PR_SET_PDEATHSIG = 1
@@ -85,11 +86,16 @@ class Child:
             self._process.stdin.close()
 
     def stop(self, timeout_s: float) -> bool:
-        """Asks it to end, and kills it when it does not in time. Did it end by itself?"""
+        """Asks it to end, and kills it when it does not in time; while it works, at most four times that.
+
+        Did it end by itself?
+        """
         self.terminate()
-        deadline = time.monotonic() + timeout_s
-        while self._process.poll() is None and time.monotonic() < deadline:
+        began_s = time.monotonic()
+        patience = Patience(began_s, Signs(self.cpu_s()), timeout_s)
+        while self._process.poll() is None and not patience.spent and time.monotonic() < began_s + 4 * timeout_s:
             time.sleep(0.02)
+            patience.observe(time.monotonic(), Signs(self.cpu_s()))
         willing = self._process.returncode is not None
         self.kill9()
         return willing

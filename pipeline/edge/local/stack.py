@@ -116,7 +116,7 @@ class Stack:
                 running, await asyncio.gather(*(asyncio.to_thread(e.stop) for e in running)), strict=True
             ):
                 if not willing:
-                    self._notice(f"{engine.name} did not stop within {engine.stop_timeout_s:.0f} s and was killed")
+                    self._notice(f"{engine.name} did not stop in time and was killed")
         for engine in self._engines():
             engine.stop()  # has ended; lets go of its lock
         self.endpoints_file.unlink(missing_ok=True)
@@ -158,7 +158,7 @@ class Stack:
         assert self.kafka is not None
         assert self.clickhouse is not None
         await self._step("Topics", lambda: create_topics(self.settings), self.kafka)
-        await self._step("Tables", lambda: asyncio.to_thread(migrate, self.settings), self.clickhouse)
+        await self._step("Tables", lambda: migrate(self.settings), self.clickhouse)
 
     async def _start_workers(self) -> None:
         await _together(*(self._bring_up(role.capitalize(), worker) for role, worker in self.workers.items()))

@@ -3,25 +3,22 @@
 A question that cannot be answered does not keep the next one from being asked.
 """
 
-import asyncio
 import platform
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-
-from aiokafka.errors import KafkaError
-from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from pipeline.config import Settings
 from pipeline.core.ledger.standing import READS, Problem, Standing
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
 from pipeline.edge.kafka.group.standings import standings
-from pipeline.edge.store.client import ClickHouseUnavailable, ask, connect, credentials
-from pipeline.edge.store.migrations import MigrationError, known_migrations, missing_migrations
+from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable, credentials
+from pipeline.edge.store.migrations import MigrationError, has_tables, known_migrations, missing_migrations, recorded
+from pipeline.edge.store.queries import health
 from schemas.topics import EVENTS, TOPICS
 
 SKEW_MS_MAX = 1000
@@ -40,43 +37,55 @@ class Line:
     text: str
 
 
-def examine(settings: Settings) -> Iterator[Line]:
+async def examine(kafka: Kafka) -> AsyncIterator[Line]:
     """Every line as soon as it is known."""
-    yield from _versions()
-    reachable = True
-    for line in _answers("kafka", _kafka, settings):
-        reachable = reachable and line.ok
+    settings = kafka.settings
+    for line in _versions():
         yield line
-    if reachable:
-        yield from _answers("broker clock", _broker_clock, settings)
-        yield from _answers("topics", _topics, settings)
-        yield from _answers("workers", _workers, settings)
-    reachable = True
-    for line in _answers("clickhouse", _clickhouse, settings):
-        reachable = reachable and line.ok
+    questions = [("broker clock", _broker_clock(kafka)), ("topics", _topics(kafka)), ("workers", _workers(kafka))]
+    questions.append(("kafka disk", _log_dirs(kafka)))
+    async for line in _in_turn("kafka", _kafka(kafka), questions):
         yield line
-    if reachable:
-        yield from _answers("tables", _migrations, settings)
-        yield from _answers("writer", _writer, settings)
-        yield from _answers("reader", _reader, settings)
-        yield from _answers("dead letters", _dead_letters, settings)
-        yield from _answers("parts", _parts, settings)
-        yield from _answers("disk", _disk, settings)
+    async with AsyncExitStack() as stack:
+        admin, writer, reader = (
+            ClickHouse(settings, "admin"),
+            ClickHouse(settings, "writer"),
+            ClickHouse(settings, "reader"),
+        )
+        for store in (admin, writer, reader):
+            await stack.enter_async_context(store)
+        tables = [
+            ("tables", _migrations(settings, admin)),
+            ("writer", _writer(writer)),
+            ("reader", _reader(settings, reader)),
+            ("dead letters", _dead_letters(writer)),
+            ("parts", _parts(admin)),
+            ("detached parts", _detached(admin)),
+            ("disk", _disk(admin)),
+        ]
+        async for line in _in_turn("clickhouse", _clickhouse(settings), tables):
+            yield line
 
 
-def _answers(name: str, question: Callable[[Settings], Iterator[Line]], settings: Settings) -> Iterator[Line]:
+async def _in_turn(
+    name: str, first: AsyncIterator[Line], others: Sequence[tuple[str, AsyncIterator[Line]]]
+) -> AsyncIterator[Line]:
+    """The others only where all of the first is well."""
+    reachable = True
+    async for line in _answers(name, first):
+        reachable = reachable and line.ok
+        yield line
+    for other, question in others if reachable else ():
+        async for line in _answers(other, question):
+            yield line
+
+
+async def _answers(name: str, question: AsyncIterator[Line]) -> AsyncIterator[Line]:
     try:
-        yield from question(settings)
-    except (
-        kafka.KafkaUnavailable,
-        ClickHouseUnavailable,
-        MigrationError,
-        KafkaError,
-        ClickHouseError,
-        TimeoutError,
-        OSError,
-    ) as error:
-        yield Line(name, False, str(error) or type(error).__name__)
+        async for line in question:
+            yield line
+    except (KafkaUnavailable, ClickHouseUnavailable, MigrationError) as error:
+        yield Line(name, False, str(error))
 
 
 def _versions() -> Iterator[Line]:
@@ -95,9 +104,9 @@ def _versions() -> Iterator[Line]:
     yield Line("versions", not wrong, "; ".join(wrong) + ": install inferwatch anew" if wrong else ", ".join(installed))
 
 
-def _kafka(settings: Settings) -> Iterator[Line]:
-    brokers = asyncio.run(kafka.brokers(settings))
-    replicas = settings.topic_replication
+async def _kafka(kafka: Kafka) -> AsyncIterator[Line]:
+    brokers = await kafka.brokers()
+    replicas = kafka.settings.topic_replication
     if len(brokers) < replicas:
         text = f"{len(brokers)} brokers, but INFERWATCH_TOPIC_REPLICATION is {replicas}"
         yield Line("kafka", False, text)
@@ -105,11 +114,10 @@ def _kafka(settings: Settings) -> Iterator[Line]:
         yield Line("kafka", True, f"{len(brokers)} broker(s): {', '.join(brokers)}")
 
 
-def _broker_clock(settings: Settings) -> Iterator[Line]:
+async def _broker_clock(kafka: Kafka) -> AsyncIterator[Line]:
     """Only a clock that is ahead shows from outside: a record from the future."""
-    topic = settings.topic(EVENTS.name)
-    partitions = list(asyncio.run(kafka.ends(settings, [topic])))
-    ahead = asyncio.run(kafka.first_since(settings, partitions, now_ms() + SKEW_MS_MAX))
+    topic = kafka.settings.topic(EVENTS.name)
+    ahead = await kafka.first_since(list(await kafka.ends([topic])), now_ms() + SKEW_MS_MAX)
     if ahead:
         latest = max(time_ms for _, time_ms in ahead.values())
         text = f"records of {topic} are from the future ({iso(latest)}): set the clocks of the brokers (NTP), or ours"
@@ -118,10 +126,10 @@ def _broker_clock(settings: Settings) -> Iterator[Line]:
         yield Line("broker clock", True, f"no record of {topic} is from the future")
 
 
-def _topics(settings: Settings) -> Iterator[Line]:
-    names = [settings.topic(topic.name) for topic in TOPICS]
-    ends = asyncio.run(kafka.ends(settings, names))
-    there = asyncio.run(kafka.topic_settings(settings, names))
+async def _topics(kafka: Kafka) -> AsyncIterator[Line]:
+    names = [kafka.settings.topic(topic.name) for topic in TOPICS]
+    ends = await kafka.ends(names)
+    there = await kafka.topic_settings(names)
     for topic, name in zip(TOPICS, names, strict=True):
         partitions = sum(tp.topic == name for tp in ends)
         if not partitions:
@@ -144,10 +152,10 @@ def _serves(key: str, actual: str, wanted: str) -> bool:
     return actual == wanted
 
 
-def _workers(settings: Settings) -> Iterator[Line]:
-    found = asyncio.run(standings(settings))
+async def _workers(kafka: Kafka) -> AsyncIterator[Line]:
+    found = await standings(kafka.settings, kafka)
     for role in READS:
-        group = asyncio.run(kafka.group(settings, role))
+        group = await kafka.group(role)
         lag = sum(s.lag for s in found if s.role == role)
         state = f"{group.member_count} running, {group.state.lower()}, {lag:,} records behind"
         if group.member_count:
@@ -172,93 +180,102 @@ def _trouble(s: Standing) -> str:
     )
 
 
-def _clickhouse(settings: Settings) -> Iterator[Line]:
-    with closing(connect(settings, "admin", database="default")) as client:
+async def _clickhouse(settings: Settings) -> AsyncIterator[Line]:
+    async with ClickHouse(settings, "admin", database="default") as store:
+        await health.identity(store)  # connects, which takes longer than the question
         before_ms, before = now_ms(), time.monotonic()
-        ((server, there_ms),) = ask(client, "SELECT version(), toUnixTimestamp64Milli(now64(3))")
+        there = await health.identity(store)
         took_ms = (time.monotonic() - before) * 1000
-        yield Line("clickhouse", True, f"{server} at {settings.clickhouse_url}")
-        skew_ms = there_ms - (before_ms + took_ms / 2)
-        fine = abs(skew_ms) <= SKEW_MS_MAX + took_ms / 2
-        text = f"{skew_ms:+.0f} ms from ours"
-        yield Line("clickhouse clock", fine, text if fine else f"{text}: set the clocks (NTP)")
+    yield Line("clickhouse", True, f"{there.version} at {settings.clickhouse_url}")
+    skew_ms = there.now_ms - (before_ms + took_ms / 2)
+    fine = abs(skew_ms) <= SKEW_MS_MAX + took_ms / 2
+    text = f"{skew_ms:+.0f} ms from ours"
+    yield Line("clickhouse clock", fine, text if fine else f"{text}: set the clocks (NTP)")
 
 
-def _migrations(settings: Settings) -> Iterator[Line]:
-    with closing(connect(settings, "admin", database="default")) as client:
-        database = {"database": settings.clickhouse_database}
-        sql = "SELECT count() FROM system.tables WHERE database = {database:String} AND name = 'schema_migrations'"
-        if not ask(client, sql, database)[0][0]:
-            yield Line(
-                "tables", False, f"database {settings.clickhouse_database} has no tables; run: inferwatch migrate"
-            )
-            return
-    with closing(connect(settings, "admin")) as client:
-        rows = ask(client, "SELECT version, argMin(checksum, applied_at) FROM schema_migrations GROUP BY version")
-        known = known_migrations()
-        missing = missing_migrations(known, {int(v): str(checksum) for v, checksum in rows})
+async def _migrations(settings: Settings, admin: ClickHouse) -> AsyncIterator[Line]:
+    if not await has_tables(settings):
+        text = f"database {settings.clickhouse_database} has no tables; run: inferwatch migrate"
+        yield Line("tables", False, text)
+        return
+    known = known_migrations()
+    missing = missing_migrations(known, await recorded(admin))
     text = f"{len(missing)} of {len(known)} migrations are missing; run: inferwatch migrate"
     yield Line("tables", not missing, text if missing else f"{len(known)} migrations, up to date")
 
 
-def _writer(settings: Settings) -> Iterator[Line]:
-    with closing(connect(settings, "writer")) as client:
-        ask(client, "SELECT count() FROM inferences WHERE 0")
-        client.command("INSERT INTO dead_letters SELECT * FROM dead_letters WHERE 0")  # no row: only the right is asked
-    yield Line("writer", True, f"{credentials(settings, 'writer')[0]} may select and insert")
+async def _writer(writer: ClickHouse) -> AsyncIterator[Line]:
+    await health.may_select(writer)
+    fine = await health.may_insert(writer)
+    text = f"{writer.user} may select and insert" if fine else f"{writer.user} may not insert"
+    yield Line("writer", fine, text if fine else f"{text}; run: inferwatch migrate --users")
 
 
-def _reader(settings: Settings) -> Iterator[Line]:
-    user, password = credentials(settings, "reader")
-    if not password:
+async def _reader(settings: Settings, reader: ClickHouse) -> AsyncIterator[Line]:
+    if not credentials(settings, "reader")[1]:
         text = "not used: INFERWATCH_CLICKHOUSE_READER_PASSWORD is not set"
         yield Line("reader", True, text)
         return
-    with closing(connect(settings, "reader")) as client:
-        ask(client, "SELECT count() FROM inferences WHERE 0")
-        try:
-            client.command("INSERT INTO dead_letters SELECT * FROM dead_letters WHERE 0")
-        except ClickHouseError:
-            yield Line("reader", True, f"{user} may select, and nothing else")
-        else:
-            yield Line("reader", False, f"{user} may insert: take that right away, or run: inferwatch migrate --users")
+    await health.may_select(reader)
+    if await health.may_insert(reader):
+        text = f"{reader.user} may insert: take that right away, or run: inferwatch migrate --users"
+        yield Line("reader", False, text)
+    else:
+        yield Line("reader", True, f"{reader.user} may select, and nothing else")
 
 
-def _dead_letters(settings: Settings) -> Iterator[Line]:
-    with closing(connect(settings, "writer")) as client:
-        rows = ask(
-            client,
-            "SELECT toString(reason) AS r, count() AS c FROM dead_letters WHERE ingested_at > now() - 3600 "
-            "GROUP BY r ORDER BY c DESC",
-        )
-        ((good,),) = ask(client, "SELECT count() FROM inferences WHERE ingested_at > now() - 3600")
-    total = sum(count for _, count in rows)
-    reasons = ", ".join(f"{reason} {count:,}" for reason, count in rows)
-    text = f"{total:,} in the last hour beside {good:,} rows" + (f": {reasons}" if rows else "")
-    fine = total <= REFUSED_SHARE_MAX * (good + total)
+async def _dead_letters(writer: ClickHouse) -> AsyncIterator[Line]:
+    found = await health.last_hour(writer)
+    total = sum(found.by_reason.values())
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in found.by_reason.items())
+    text = f"{total:,} in the last hour beside {found.good:,} rows" + (f": {reasons}" if reasons else "")
+    fine = total <= REFUSED_SHARE_MAX * (found.good + total)
     yield Line("dead letters", fine, text if fine else f"{text}; look at them: inferwatch dead-letters list")
 
 
-def _parts(settings: Settings) -> Iterator[Line]:
-    with closing(connect(settings, "admin")) as client:
-        rows = ask(
-            client,
-            "SELECT table, partition, count() AS parts FROM system.parts WHERE active "
-            "AND database = currentDatabase() GROUP BY table, partition ORDER BY parts DESC LIMIT 1",
-        )
-    if not rows:
+async def _parts(admin: ClickHouse) -> AsyncIterator[Line]:
+    most = await health.most_parts(admin)
+    if most is None:
         yield Line("parts", True, "no data yet")
         return
-    ((table, partition, parts),) = rows
-    text = f"{parts} at most ({table}, partition {partition})"
+    text = f"{most.count} at most ({most.table}, partition {most.partition})"
     advice = "; merges do not keep up: give ClickHouse more CPU, or raise INFERWATCH_CUT_AGE_MS"
-    yield Line("parts", parts <= PARTS_MAX, text + (advice if parts > PARTS_MAX else ""))
+    yield Line("parts", most.count <= PARTS_MAX, text + (advice if most.count > PARTS_MAX else ""))
 
 
-def _disk(settings: Settings) -> Iterator[Line]:
-    with closing(connect(settings, "admin")) as client:
-        for name, free, total in ask(client, "SELECT name, unreserved_space, total_space FROM system.disks"):
-            share = free / total if total else 1.0
-            text = f"{free / 1e9:,.1f} of {total / 1e9:,.1f} GB free ({share:.0%})"
-            advice = "; make room, or keep less (INFERWATCH_TTL_...)"
-            yield Line(f"disk {name}", share >= DISK_FREE_MIN, text + (advice if share < DISK_FREE_MIN else ""))
+async def _detached(admin: ClickHouse) -> AsyncIterator[Line]:
+    """What ClickHouse could not read when it started, and put aside."""
+    broken = await health.broken_parts(admin)
+    advice = (
+        "their rows are missing: stop the recorders, inferwatch topics rewind --since ..., start them; "
+        "the parts themselves can be dropped when inferwatch audit is clean"
+    )
+    found = ", ".join(f"{one.count} of {one.table} ({one.reasons})" for one in broken)
+    yield Line("detached parts", not broken, f"{found}; {advice}" if broken else "none")
+
+
+async def _disk(admin: ClickHouse) -> AsyncIterator[Line]:
+    for disk in await health.disks(admin):
+        yield _room(f"disk {disk.name}", disk.free, disk.total, "INFERWATCH_TTL_...")
+    if not await health.keeps_room(admin):
+        text = "ClickHouse takes inserts until its disk is full, and then loses rows: take "
+        yield Line("disk limit", False, text + "min_free_disk_bytes_to_perform_insert from deploy/clickhouse/config.d")
+
+
+async def _log_dirs(kafka: Kafka) -> AsyncIterator[Line]:
+    for one in await kafka.log_dirs():
+        name = f"kafka disk {one.broker}"
+        if one.failed:
+            yield Line(name, False, f"the broker has given {one.path} up; its log says why (is the disk full?)")
+        else:
+            yield _room(name, one.free, one.total, "retention of the topics")
+
+
+def _room(name: str, free: int, total: int, setting: str) -> Line:
+    share = free / total if total else 1.0
+    text = f"{free / 1e9:,.1f} of {total / 1e9:,.1f} GB free ({share:.0%})"
+    return Line(
+        name,
+        share >= DISK_FREE_MIN,
+        text + ("" if share >= DISK_FREE_MIN else f"; make room, or keep less ({setting})"),
+    )

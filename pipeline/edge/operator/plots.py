@@ -1,5 +1,6 @@
 """A picture of each episode of an alert, as PNG."""
 
+import asyncio
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.core.history.picture import Episode, episodes, measuring_rule, points
+from pipeline.core.history.picture import Curve, Episode, episodes, measuring_rule
 from pipeline.core.rules.watched import REFERENCE_S
 from pipeline.core.span import Span
 from pipeline.core.windows.log_clock import WINDOW_MS
-from pipeline.edge.operator.history import History, Only
+from pipeline.edge.operator.history import History
+from pipeline.edge.store.queries.history import Only
 from schemas.alert import AlertEvent, AlertState
 from schemas.rule import Metric, Rule
 
@@ -36,20 +38,20 @@ def check() -> None:
         raise PlotsError("plots need matplotlib; install it with: pip install 'inferwatch[backtest]'") from error
 
 
-def draw(
+async def draw(
     events: Sequence[AlertEvent], history: History, span: Span, rules: Sequence[Rule], directory: Path
 ) -> list[Path]:
     """Files of the first PLOTS_MAX episodes that fired, named by their beginning and what they are about."""
     check()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        await asyncio.to_thread(directory.mkdir, parents=True, exist_ok=True)
         by_id = {rule.rule_id: rule for rule in rules}
-        return [_draw(one, history, span, by_id, directory) for one in episodes(events)[:PLOTS_MAX]]
+        return [await _draw(one, history, span, by_id, directory) for one in episodes(events)[:PLOTS_MAX]]
     except OSError as error:
         raise PlotsError(f"{directory}: {error.strerror or error}") from error
 
 
-def _draw(episode: Episode, history: History, span: Span, rules: dict[str, Rule], directory: Path) -> Path:
+async def _draw(episode: Episode, history: History, span: Span, rules: dict[str, Rule], directory: Path) -> Path:
     from matplotlib import dates
     from matplotlib.figure import Figure
 
@@ -58,7 +60,7 @@ def _draw(episode: Episode, history: History, span: Span, rules: dict[str, Rule]
     from_ms = max(from_ms, span.start * 1000)
     figure = Figure(figsize=(10, 4), layout="constrained")
     axes = figure.subplots()
-    found = _points(event, rules, history, span, from_ms, to_ms)
+    found = await _points(event, rules, history, span, from_ms, to_ms)
     axes.plot(_times([at for at, _ in found]), [value for _, value in found], color="#30638e", lw=1, label=event.metric)
     expected = [(step.at_ms, step.expected) for step in episode.steps if step.expected is not None]
     if expected:
@@ -82,7 +84,7 @@ def _draw(episode: Episode, history: History, span: Span, rules: dict[str, Rule]
     return path
 
 
-def _points(
+async def _points(
     event: AlertEvent, rules: dict[str, Rule], history: History, span: Span, from_ms: int, to_ms: int
 ) -> list[tuple[int, float]]:
     rule = measuring_rule(event, rules)
@@ -90,8 +92,10 @@ def _points(
         return []
     before_s = rule.window_s + (REFERENCE_S if rule.metric is Metric.CLASS_DISTANCE else 0)
     start_s = max(span.start, (from_ms - from_ms % WINDOW_MS) // 1000 - before_s)
-    windows = history.windows(Span(start_s, to_ms // 1000), Only(event.workspace, event.model_id))
-    return points(event, rule, windows, from_ms)
+    curve = Curve(event, rule, from_ms)
+    async for windows in history.windows(Span(start_s, to_ms // 1000), Only(event.workspace, event.model_id)):
+        curve.observe(*windows)
+    return curve.points
 
 
 def _times(times_ms: Sequence[int]) -> Any:

@@ -1,23 +1,36 @@
-"""How everything but the recorder's inserts reaches ClickHouse (those are in inserts.py)."""
+"""How everything but the recorder's inserts reaches ClickHouse (those are in inserts.py): asynchronous, one role each.
 
-from collections.abc import Sequence
-from typing import Any, Literal
+It connects at its first question and is closed by the one who made it. Requests may ask through it side by side.
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import clickhouse_connect
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.asyncclient import AsyncClient
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
-from pipeline.config import Settings
+from pipeline.config.sections import StoreSettings
 
 Role = Literal["writer", "reader", "admin"]
+
+_ANSWER = re.compile(r"DB::Exception: (.+)")
 
 
 class ClickHouseUnavailable(Exception):
     """ClickHouse did not answer or did not let us in; the text says what to do."""
 
 
-def credentials(settings: Settings, role: Role) -> tuple[str, str]:
+class ClickHouseRefused(ClickHouseUnavailable):
+    """ClickHouse answered, and what it says is no."""
+
+
+def credentials(settings: StoreSettings, role: Role) -> tuple[str, str]:
     """User and password of a role."""
     if role == "reader":
         return settings.clickhouse_reader_user, settings.clickhouse_reader_password.get_secret_value()
@@ -26,48 +39,113 @@ def credentials(settings: Settings, role: Role) -> tuple[str, str]:
     return settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
 
 
-def connect(settings: Settings, role: Role, *, database: str | None = None, **options: Any) -> Client:
-    """A clickhouse-connect client as `role`. Raises ClickHouseUnavailable, in one line."""
-    parts = urlsplit(settings.clickhouse_url)
-    user, password = credentials(settings, role)
-    secure = parts.scheme == "https"
-    try:
-        return clickhouse_connect.get_client(
-            host=parts.hostname or "",
-            port=parts.port or (8443 if secure else 8123),
-            secure=secure,
-            username=user,
-            password=password,
-            database=settings.clickhouse_database if database is None else database,
-            ca_cert=str(settings.clickhouse_ca_file) if settings.clickhouse_ca_file else None,
-            autogenerate_session_id=False,
-            **options,
-        )
-    except (ClickHouseError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ClickHouseUnavailable(
-            f"ClickHouse at {settings.clickhouse_url} (user {user}): {first}; "
-            "check INFERWATCH_CLICKHOUSE_URL, user and password, and that the server runs"
-        ) from error
+class ClickHouse:
+    """ClickHouse as one role. Every method raises ClickHouseUnavailable, in one line."""
+
+    def __init__(
+        self,
+        settings: StoreSettings,
+        role: Role,
+        *,
+        database: str | None = None,
+        answer_s: int = 300,
+        limits: Mapping[str, int] | None = None,
+    ) -> None:
+        """`database`: the settings' unless said otherwise. `limits`: settings of ClickHouse for every question."""
+        self._settings = settings
+        self._database = settings.clickhouse_database if database is None else database
+        self.user, self._password = credentials(settings, role)
+        self._answer_s, self._limits = answer_s, dict(limits or {})
+        self._client: AsyncClient | None = None
+        self._connecting = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def ask(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        try:
+            return [tuple(row) for row in (await (await self._connected()).query(sql, parameters)).result_rows]
+        except (ClickHouseError, OSError) as error:
+            raise self._said("refused a query", error) from error
+
+    async def do(self, sql: str, settings: Mapping[str, int] | None = None) -> None:
+        """Runs a statement that has no rows."""
+        try:
+            await (await self._connected()).command(sql, settings=dict(settings or {}))
+        except (ClickHouseError, OSError) as error:
+            raise self._said("refused a statement", error) from error
+
+    async def put(self, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Inserts a few rows (times as whole milliseconds)."""
+        try:
+            await (await self._connected()).insert(table, rows, columns, settings={"async_insert": 0})
+        except (ClickHouseError, OSError) as error:
+            raise self._said(f"refused an insert into {table}", error) from error
+
+    async def close(self) -> None:
+        """Lets go of the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+    async def _connected(self) -> AsyncClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+            return self._client
+
+    async def _connect(self) -> AsyncClient:
+        parts = urlsplit(self._settings.clickhouse_url)
+        secure, ca_file = parts.scheme == "https", self._settings.clickhouse_ca_file
+        try:
+            return await clickhouse_connect.get_async_client(
+                host=parts.hostname or "",
+                port=parts.port or (8443 if secure else 8123),
+                secure=secure,
+                username=self.user,
+                password=self._password,
+                database=self._database,
+                ca_cert=str(ca_file) if ca_file else None,
+                autogenerate_session_id=False,
+                send_receive_timeout=self._answer_s,
+                settings=self._limits,
+            )
+        except (ClickHouseError, OSError) as error:
+            raise self._said(f"does not let {self.user} in", error, "; check user and password") from error
+
+    def _said(self, what: str, error: Exception, advice: str = "") -> ClickHouseUnavailable:
+        """No answer, or what the answer was."""
+        where = f"ClickHouse at {self._settings.clickhouse_url}"
+        if isinstance(error, OperationalError | OSError):
+            advice = "; check INFERWATCH_CLICKHOUSE_URL and that the server runs"
+            return ClickHouseUnavailable(f"{where} does not answer ({_reason(error)}){advice}")
+        return ClickHouseRefused(f"{where} {what}: {_answer(error)}{advice}")
 
 
-def ask(client: Client, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
-    """The rows of a query. Raises ClickHouseUnavailable, in one line, whatever is wrong."""
-    try:
-        return [tuple(row) for row in client.query(sql, parameters=parameters).result_rows]
-    except (ClickHouseError, OSError) as error:
-        raise ClickHouseUnavailable(f"ClickHouse refused a query: {first_line(error)}") from error
+def _answer(error: Exception) -> str:
+    """What ClickHouse says, without what the client says around it."""
+    found = _ANSWER.search(str(error))
+    return found[1].strip() if found else _first_line(error)
 
 
-def put(client: Client, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Inserts a few rows (times as whole milliseconds). Raises ClickHouseUnavailable, in one line."""
-    try:
-        client.insert(table, rows, columns, settings={"async_insert": 0})
-    except (ClickHouseError, OSError) as error:
-        raise ClickHouseUnavailable(f"ClickHouse refused an insert into {table}: {first_line(error)}") from error
+def _reason(error: BaseException) -> str:
+    """The cause at the bottom of an error of the network, in the system's own words."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, OSError) and isinstance(error.errno, int) and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    return _first_line(error)
 
 
-def first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     """The first line of what an error says; its name if it says nothing."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__

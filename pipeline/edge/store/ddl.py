@@ -13,7 +13,7 @@
 import re
 from collections.abc import Iterator
 
-from pipeline.config import Settings
+from pipeline.config.sections import StoreSettings
 from schemas.windows import SIZES, WindowSize
 
 _TOKENS = 100_000  # names of inserts that a table knows: a day of small cuts
@@ -31,18 +31,18 @@ class TemplateError(Exception):
     """A name in braces that stands for nothing."""
 
 
-def statements(text: str, settings: Settings) -> list[str]:
+def statements(text: str, settings: StoreSettings) -> list[str]:
     """The SQL of a file, in the order to run it. Raises TemplateError."""
     found = [s.strip() for s in _END.split(_COMMENT.sub("", text)) if s.strip()]
     return [_filled(s, settings) for statement in found for s in _each(statement, settings)]
 
 
-def on_cluster(settings: Settings) -> str:
+def on_cluster(settings: StoreSettings) -> str:
     """What stands behind a name that is created, altered or dropped; "" on a single server."""
     return f" ON CLUSTER `{settings.clickhouse_cluster}`" if settings.clickhouse_cluster else ""
 
 
-def _each(statement: str, settings: Settings) -> Iterator[str]:
+def _each(statement: str, settings: StoreSettings) -> Iterator[str]:
     """The statements that one stands for."""
 
     def union(found: re.Match[str]) -> str:
@@ -59,7 +59,7 @@ def _each(statement: str, settings: Settings) -> Iterator[str]:
             yield _of_size(chosen, size, settings)
 
 
-def _of_size(text: str, size: WindowSize, settings: Settings) -> str:
+def _of_size(text: str, size: WindowSize, settings: StoreSettings) -> str:
     ttl = "" if size.ttl is None else f"TTL window_start + toIntervalDay({getattr(settings, size.ttl)})"
     for name, value in (
         ("window", size.suffix),
@@ -71,7 +71,7 @@ def _of_size(text: str, size: WindowSize, settings: Settings) -> str:
     return text
 
 
-def _filled(statement: str, settings: Settings) -> str:
+def _filled(statement: str, settings: StoreSettings) -> str:
     replicated = bool(settings.clickhouse_cluster)
     deduplication = f"non_replicated_deduplication_window = {_TOKENS}"
     if replicated:
@@ -82,7 +82,7 @@ def _filled(statement: str, settings: Settings) -> str:
     statement = statement.replace(" {cluster}", on_cluster(settings)).replace("{deduplication}", deduplication)
 
     def value(name: re.Match[str]) -> str:
-        if name[1] not in Settings.model_fields:
+        if name[1] not in StoreSettings.model_fields:
             raise TemplateError(f"{{{name[1]}}} is no setting")
         return str(getattr(settings, name[1]))
 

@@ -7,16 +7,13 @@ the settings, on every run.
 import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
 
-from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
-
-from pipeline.config import Settings
+from pipeline.config.sections import StoreSettings
 from pipeline.edge.store import ddl
-from pipeline.edge.store.client import ClickHouseUnavailable, connect
+from pipeline.edge.store.client import ClickHouse, ClickHouseRefused
 
 _FILE = re.compile(r"(\d{4})_\w+\.sql")
 _TTL = re.compile(r"CREATE TABLE IF NOT EXISTS (\w+).*^TTL (.+) \+ toIntervalDay\((\d+)\)$", re.MULTILINE | re.DOTALL)
@@ -53,7 +50,7 @@ class Migration:
         """SHA-256 of the file, before any setting is filled in."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
-    def statements(self, settings: Settings) -> list[str]:
+    def statements(self, settings: StoreSettings) -> list[str]:
         """The SQL to run, in order. Raises MigrationError for a name that is no setting."""
         try:
             return ddl.statements(self.text, settings)
@@ -95,65 +92,66 @@ def missing_migrations(known: Sequence[Migration], recorded: Mapping[int, str]) 
     return [m for m in known if m.version not in recorded]
 
 
-def migrate(settings: Settings, known: Sequence[Migration] | None = None) -> list[str]:
+async def migrate(settings: StoreSettings, known: Sequence[Migration] | None = None) -> list[str]:
     """Bring the database to `known` (default: what came with this code); a line for each thing done now.
 
     Raises MigrationError or ClickHouseUnavailable. What was applied until then stays; the next run goes on there.
     """
     known = known_migrations() if known is None else known
     with explained(settings.clickhouse_database):
-        _create_database(settings)
-        with closing(connect(settings, "admin")) as client:
+        await _create_database(settings)
+        async with ClickHouse(settings, "admin") as store:
             (record,) = ddl.statements(_RECORD, settings)
-            client.command(record)
-            applied = [
-                _apply(client, migration, settings) for migration in missing_migrations(known, _recorded(client))
-            ]
-            return applied + _follow_retention(client, settings, known)
+            await store.do(record)
+            missing = missing_migrations(known, await recorded(store))
+            applied = [await _apply(store, migration, settings) for migration in missing]
+            return applied + await _follow_retention(store, settings, known)
 
 
 @contextmanager
 def explained(what: str) -> Iterator[None]:
-    """What ClickHouse answers in here becomes one line that begins with `what`."""
+    """What ClickHouse refuses in here becomes one line that begins with `what`."""
     try:
         yield
-    except OperationalError as error:
-        raise ClickHouseUnavailable(f"{what}: {_first_line(error)}") from error
-    except ClickHouseError as error:
-        raise MigrationError(f"{what}: {_first_line(error)}") from error
+    except ClickHouseRefused as error:
+        raise MigrationError(f"{what}: {error}") from error
 
 
-def _create_database(settings: Settings) -> None:
+async def has_tables(settings: StoreSettings) -> bool:
+    """Whether any migration was ever applied, or begun."""
+    sql = "SELECT count() FROM system.tables WHERE database = {database:String} AND name = 'schema_migrations'"
+    async with ClickHouse(settings, "admin", database="default") as store:
+        ((count,),) = await store.ask(sql, {"database": settings.clickhouse_database})
+        return bool(count)
+
+
+async def recorded(store: ClickHouse) -> dict[int, str]:
+    """The checksum of each migration that was applied, by its version."""
+    rows = await store.ask("SELECT version, argMin(checksum, applied_at) FROM schema_migrations GROUP BY version")
+    return {int(version): str(checksum) for version, checksum in rows}
+
+
+async def _create_database(settings: StoreSettings) -> None:
     name = settings.clickhouse_database
-    with closing(connect(settings, "admin", database="default")) as client:
+    async with ClickHouse(settings, "admin", database="default") as store:
         # Asked first: a user who may do everything inside one database may not say CREATE DATABASE, even to no effect.
-        there = client.query("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name})
-        if not there.result_rows:
-            client.command(f"CREATE DATABASE IF NOT EXISTS `{name}`{ddl.on_cluster(settings)}")
+        if not await store.ask("SELECT 1 FROM system.databases WHERE name = {name:String}", {"name": name}):
+            await store.do(f"CREATE DATABASE IF NOT EXISTS `{name}`{ddl.on_cluster(settings)}")
 
 
-def _apply(client: Client, migration: Migration, settings: Settings) -> str:
+async def _apply(store: ClickHouse, migration: Migration, settings: StoreSettings) -> str:
     with explained(migration.name):
         for statement in migration.statements(settings):
-            client.command(statement)
-        client.insert(
-            "schema_migrations",
-            [[migration.version, migration.name, migration.checksum]],
-            ["version", "name", "checksum"],
-            settings={"async_insert": 0},
-        )
+            await store.do(statement)
+        row = (migration.version, migration.name, migration.checksum)
+        await store.put("schema_migrations", ("version", "name", "checksum"), [row])
     return migration.name
 
 
-def _recorded(client: Client) -> dict[int, str]:
-    rows = client.query("SELECT version, argMin(checksum, applied_at) FROM schema_migrations GROUP BY version")
-    return {int(version): str(checksum) for version, checksum in rows.result_rows}
-
-
-def _follow_retention(client: Client, settings: Settings, known: Sequence[Migration]) -> list[str]:
+async def _follow_retention(store: ClickHouse, settings: StoreSettings, known: Sequence[Migration]) -> list[str]:
     """Set the TTL of each table that has another one than the settings say; one line for each."""
-    tables = client.query("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
-    engines = {str(name): str(engine) for name, engine in tables.result_rows}
+    tables = await store.ask("SELECT name, engine_full FROM system.tables WHERE database = currentDatabase()")
+    engines = {str(name): str(engine) for name, engine in tables}
     changed = []
     for table, column, days in (
         ttl for migration in known for statement in migration.statements(settings) for ttl in _TTL.findall(statement)
@@ -161,13 +159,7 @@ def _follow_retention(client: Client, settings: Settings, known: Sequence[Migrat
         now = _DAYS.search(engines.get(table, ""))
         if table in engines and (now is None or now[1] != days):
             # Not materialized: that would rewrite every part at once. Parts take it up as they merge.
-            client.command(
-                f"ALTER TABLE {table}{ddl.on_cluster(settings)} MODIFY TTL {column} + toIntervalDay({days})",
-                settings={"materialize_ttl_after_modify": 0},
-            )
+            ttl = f"ALTER TABLE {table}{ddl.on_cluster(settings)} MODIFY TTL {column} + toIntervalDay({days})"
+            await store.do(ttl, {"materialize_ttl_after_modify": 0})
             changed.append(f"{table} is kept for {days} days")
     return changed
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

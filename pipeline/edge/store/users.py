@@ -1,36 +1,42 @@
 """The users in ClickHouse: a writer for the workers, a reader for Grafana and people. The admin makes both."""
 
 import hashlib
-from contextlib import closing
+from collections.abc import Sequence
 
-from pipeline.config import Settings
+from pipeline.config.sections import StoreSettings
 from pipeline.edge.store import ddl
-from pipeline.edge.store.client import connect, credentials
+from pipeline.edge.store.client import ClickHouse, credentials
 from pipeline.edge.store.migrations import explained
 
 # readonly = 2: Grafana and our own client set settings of their own, which 1 refuses.
 _READER_LIMITS = (
     "SETTINGS readonly = 2 READONLY, max_execution_time = 30 MAX 120, max_memory_usage = 1000000000 MAX 1000000000"
 )
+_BY_FILES = "users are managed by files here (users.xml): nothing changed"
 _FROM_FILES = {"users_xml", "users.xml", "ldap"}
 
 
-def ensure_users(settings: Settings) -> list[str]:
+async def ensure_users(settings: StoreSettings) -> list[str]:
     """Create the writer and the reader, or give them their password, limits and rights; one line about each.
 
     Raises MigrationError if the admin may not, ClickHouseUnavailable if ClickHouse is not there.
     """
     statements, report = statements_for_users(settings)
-    with explained("users"), closing(connect(settings, "admin", database="default")) as client:
-        kinds = client.query("SELECT type FROM system.user_directories").result_rows
-        if all(str(kind) in _FROM_FILES for (kind,) in kinds):
-            return ["users are managed by files here (users.xml): nothing changed"]
-        for statement in statements:
-            client.command(statement)
-    return report
+    with explained("users"):
+        async with ClickHouse(settings, "admin", database="default") as store:
+            return report if await _carried_out(store, statements) else [_BY_FILES]
 
 
-def statements_for_users(settings: Settings) -> tuple[list[str], list[str]]:
+async def _carried_out(store: ClickHouse, statements: Sequence[str]) -> bool:
+    kinds = await store.ask("SELECT type FROM system.user_directories")
+    if all(str(kind) in _FROM_FILES for (kind,) in kinds):
+        return False
+    for statement in statements:
+        await store.do(statement)
+    return True
+
+
+def statements_for_users(settings: StoreSettings) -> tuple[list[str], list[str]]:
     """The SQL, and what to say once it has run."""
     database, cluster = f"`{settings.clickhouse_database}`", ddl.on_cluster(settings)
     statements, report = [], []

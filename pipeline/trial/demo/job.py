@@ -39,7 +39,7 @@ def confidence_rule(workspace: str) -> Rule:
 
 
 @dataclass(slots=True)
-class Device:
+class Camera:
     """One camera with one model on it."""
 
     device_id: str
@@ -67,7 +67,7 @@ class Demo:
     publisher: Publisher
     schedule: Schedule
     device_count: int
-    devices: list[Device] = field(init=False)
+    devices: list[Camera] = field(init=False)
     played: list[Played] = field(default_factory=list)
     published: Counter[str] = field(default_factory=Counter)  # inferences by model
     failure: BaseException | None = None
@@ -76,12 +76,12 @@ class Demo:
 
     def __post_init__(self) -> None:
         self.devices = [
-            Device(f"cam-{i + 1}", MODELS[-1 - i % len(MODELS)], i * len(self.digits) // self.device_count)
+            Camera(f"cam-{i + 1}", MODELS[-1 - i % len(MODELS)], i * len(self.digits) // self.device_count)
             for i in range(self.device_count)
         ]
 
     @property
-    def silenced(self) -> Device:
+    def silenced(self) -> Camera:
         """The one that falls silent: the last with the degraded model."""
         return [device for device in self.devices if device.model_id == DEGRADED][-1]
 
@@ -130,7 +130,7 @@ class Demo:
             if device.silent or not device.boot_id:
                 device.boot_id = uuid.uuid4().hex[:8]  # a device that comes back has been restarted
 
-    async def _infer(self, device: Device) -> None:
+    async def _infer(self, device: Camera) -> None:
         number = device.offset
         due = time.monotonic()
         while True:
@@ -145,7 +145,7 @@ class Demo:
             number = (number + 1) % len(self.digits)
             await self._publish(device, inference)
 
-    async def _publish(self, device: Device, inference: Inference) -> None:
+    async def _publish(self, device: Camera, inference: Inference) -> None:
         event_id = uuid.uuid4().hex
         workspace = self.settings.workspace
         half = SIZE / 2
@@ -179,13 +179,13 @@ class Demo:
             }
             await self._send(topics.METADATA, event_id, verdict)
 
-    async def _beat(self, device: Device) -> None:
+    async def _beat(self, device: Camera) -> None:
         while True:
             if not device.silent:
                 await self._send_beat(device, "up")
             await asyncio.sleep(BEAT_S)
 
-    async def _send_beat(self, device: Device, status: str) -> None:
+    async def _send_beat(self, device: Camera, status: str) -> None:
         beat = {
             "schema": 1,
             "device_id": device.device_id,

@@ -10,8 +10,8 @@ from rich.text import Text
 from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.trial.demo.job import BEAT_S, Demo, Device
-from pipeline.trial.demo.stats import Alert, Stretch, Window
+from pipeline.edge.store.queries.demo import Alert, Stretch, Window
+from pipeline.trial.demo.job import BEAT_S, Camera, Demo
 
 WINDOWS_SHOWN = 30
 ALERTS_SHOWN = 8
@@ -63,7 +63,7 @@ def _models(demo: Demo, windows: Mapping[str, Sequence[Window]]) -> Table:
     return table
 
 
-def _devices(devices: Sequence[Device]) -> Text:
+def _devices(devices: Sequence[Camera]) -> Text:
     """Each device and its last heartbeat; red when one is overdue."""
     text = Text("last heartbeat  ", style="dim")
     for device in devices:

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from clickhouse_connect.driver.client import Client
 
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.client import connect
-from pipeline.edge.store.migrations import migrate
-from pipeline.edge.store.users import ensure_users
 from tests.integration.engines import Engines, world_settings
 from tests.integration.grafana.dashboards import Query, queries
 from tests.integration.grafana.macros import All, Value, expand, interval_ms
 from tests.integration.grafana.seeded import DEVICES, MODELS, NAMES, WORKSPACE, Row, Seeded
+from tests.integration.outside import connect, ensure_users, migrate
 
 QUERIES = queries()
 EVERYTHING: dict[str, Value] = {

@@ -12,48 +12,56 @@ from pipeline.core.ledger.names import AggregatorName, RecorderName
 from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Standing, accepted, judge, rewound
 from pipeline.core.span import Span
 from pipeline.edge.clock import Clock, now_ms
-from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.aggregates import AggregatesTopic
 from pipeline.edge.kafka.client import Kafka
-from pipeline.edge.kafka.connection import Log
+from pipeline.edge.kafka.connection import KafkaUnavailable, Log
 from schemas.topics import AGGREGATES
 
 log = structlog.get_logger()
 
 
-async def standings(settings: Settings, roles: Iterable[str] = tuple(READS)) -> list[Standing]:
+async def standings(settings: Settings, log: Log, roles: Iterable[str] = tuple(READS)) -> list[Standing]:
     """Every role in every partition that it reads, by role, topic, partition; a missing topic is left out."""
-    async with Kafka(settings) as log:
-        return await _standings(settings, log, tuple(roles))
+    names = {role: [settings.topic(topic.name) for topic in READS[role]] for role in roles}
+    logs = await log.ends(sorted({name for wanted in names.values() for name in wanted}))
+    out = []
+    for role, wanted in names.items():
+        committed = await log.committed(role)
+        for tp in sorted(tp for tp in logs if tp.topic in wanted):
+            at = committed.get(tp)
+            found = None if at is None else (at.offset, at.metadata)
+            out.append(judge(role, tp.topic, tp.partition, Span(*logs[tp]), found))
+    return out
 
 
-async def standing_of(settings: Settings, role: str, topics: set[str], partition: int) -> Standing | None:
+async def standing_of(kafka: Kafka, role: str, topics: set[str], partition: int) -> Standing | None:
     """A role in one partition of one of `topics`; None if it does not read it.
 
     Where nothing is committed any more, the aggregator's last record says how far it had come.
     """
-    found = [s for s in await standings(settings, [role]) if s.topic in topics and s.partition == partition]
+    all_of_role = await standings(kafka.settings, kafka, [role])
+    found = [s for s in all_of_role if s.topic in topics and s.partition == partition]
     if not found:
         return None
     (standing,) = found
     if role == AGGREGATOR and standing.name is None and standing.problem is None:
-        last = await _last_name(settings, partition)
+        last = await _last_name(kafka, partition)
         if last is not None:
             return judge(role, standing.topic, partition, standing.log, (last.low, last.metadata()))
     return standing
 
 
-async def _last_name(settings: Settings, partition: int) -> AggregatorName | None:
-    topic = AggregatesTopic(Kafka(settings), settings.topic(AGGREGATES.name))
+async def _last_name(kafka: Kafka, partition: int) -> AggregatorName | None:
+    topic = AggregatesTopic(kafka, kafka.settings.topic(AGGREGATES.name))
     try:
         return await topic.last_name(partition)
     finally:
         await topic.stop()
 
 
-async def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:
+async def recorder_offsets(log: Log, topic: str) -> dict[int, int]:
     """By partition: what the recorder has committed. Everything before is done. Raises ForeignMetadataError."""
-    found = await kafka.committed(settings, "recorder")
+    found = await log.committed(RECORDER)
     return {
         tp.partition: RecorderName.parse(at.offset, at.metadata).from_offset
         for tp, at in found.items()
@@ -61,18 +69,31 @@ async def recorder_offsets(settings: Settings, topic: str) -> dict[int, int]:
     }
 
 
-async def aggregator_names(settings: Settings, topic: str) -> dict[int, AggregatorName]:
+async def aggregator_names(log: Log, topic: str) -> dict[int, AggregatorName]:
     """By partition: the aggregator's name. Raises ForeignMetadataError."""
-    found = await kafka.committed(settings, "aggregator")
+    found = await log.committed(AGGREGATOR)
     return {tp.partition: AggregatorName.parse(at.offset, at.metadata) for tp, at in found.items() if tp.topic == topic}
 
 
-async def accept_gap(settings: Settings, standing: Standing) -> None:
+async def accept_gap(kafka: Kafka, standing: Standing) -> None:
     """Lets a role go on at the start of the log. Raises GroupInUseError while a worker of the role runs."""
     name = accepted(standing, now_ms())
-    offset = standing.log.start
     partition = TopicPartition(standing.topic, standing.partition)
-    await kafka.commit_for_empty_group(settings, standing.role, partition, offset, name.metadata())
+    await kafka.commit_for_empty_group(standing.role, partition, standing.log.start, name.metadata())
+
+
+async def rewind(kafka: Kafka, since_ms: int) -> dict[TopicPartition, int]:
+    """Lets the recorder look again at all that came since; by partition how many records. Raises GroupInUseError."""
+    all_of_role = await standings(kafka.settings, kafka, [RECORDER])
+    found = {TopicPartition(s.topic, s.partition): s for s in all_of_role}
+    first = await kafka.first_since(list(found), since_ms)
+    again = {}
+    for tp, standing in found.items():
+        name = rewound(standing, first[tp][0]) if tp in first else None
+        if name is not None:
+            await kafka.commit_for_empty_group(RECORDER, tp, name.from_offset, name.metadata())
+            again[tp] = standing.next_offset - name.from_offset
+    return again
 
 
 class FollowedStandings:
@@ -88,14 +109,14 @@ class FollowedStandings:
         if self._asking is None:
             if self._clock.monotonic() - self._asked_at >= self._every_s:
                 self._asked_at = self._clock.monotonic()
-                self._asking = asyncio.create_task(_standings(self._settings, self._log, tuple(READS)))
+                self._asking = asyncio.create_task(standings(self._settings, self._log))
             return None
         if not self._asking.done():
             return None
         asked, self._asking = self._asking, None
         try:
             return asked.result()
-        except (kafka.KafkaUnavailable, KafkaError, TimeoutError) as error:  # what it says then nobody knows
+        except (KafkaUnavailable, KafkaError, TimeoutError) as error:  # what it says then nobody knows
             log.warning("standings_unknown", error=str(error))
             return None
 
@@ -105,29 +126,3 @@ class FollowedStandings:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
             self._asking = None
-
-
-async def rewind(settings: Settings, since_ms: int) -> dict[TopicPartition, int]:
-    """Lets the recorder look again at all that came since; by partition how many records. Raises GroupInUseError."""
-    found = {TopicPartition(s.topic, s.partition): s for s in await standings(settings, [RECORDER])}
-    first = await kafka.first_since(settings, list(found), since_ms)
-    again = {}
-    for tp, standing in found.items():
-        name = rewound(standing, first[tp][0]) if tp in first else None
-        if name is not None:
-            await kafka.commit_for_empty_group(settings, RECORDER, tp, name.from_offset, name.metadata())
-            again[tp] = standing.next_offset - name.from_offset
-    return again
-
-
-async def _standings(settings: Settings, log: Log, roles: tuple[str, ...]) -> list[Standing]:
-    names = {role: [settings.topic(topic.name) for topic in READS[role]] for role in roles}
-    logs = await log.ends(sorted({name for wanted in names.values() for name in wanted}))
-    out = []
-    for role in roles:
-        committed = await log.committed(role)
-        for tp in sorted(tp for tp in logs if tp.topic in names[role]):
-            at = committed.get(tp)
-            found = None if at is None else (at.offset, at.metadata)
-            out.append(judge(role, tp.topic, tp.partition, Span(*logs[tp]), found))
-    return out

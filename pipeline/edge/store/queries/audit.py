@@ -7,15 +7,15 @@ merging the maps of 2 million events takes 5 s, this 0.1 s.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pipeline.core.audit import BLOCK, latency_table
+from pipeline.core.audit import latency_table
 from pipeline.core.span import Span
+from pipeline.edge.store.client import ClickHouse
 from schemas.windows import SIZES, WINDOW_MS, WINDOW_S
 
 KEYS_MAX = 2000  # differing keys that are followed one by one; with more the whole slice is asked again
-GAPS_MAX = 1000  # missing ranges told apart in one block of offsets
 
 # Memory stays bounded by spilling; the text of a question may hold KEYS_MAX keys.
-SETTINGS = {
+LIMITS = {
     "max_bytes_before_external_group_by": 400_000_000,
     "max_bytes_before_external_sort": 400_000_000,
     "max_query_size": 4_000_000,
@@ -181,23 +181,38 @@ ROLLUPS = (
 )
 
 
-def due_events(taken: Mapping[int, int], not_before_ms: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Due:
     """The events that the windows must hold: by partition, those of offsets that the aggregator's cuts have `taken`.
 
     Later ones may be on their way, as corrections. Events older than `not_before_ms` are of an earlier topic.
     """
-    partitions, offsets = list(taken), list(taken.values())
-    return (
-        f"(kafka_offset < transform(kafka_partition, {partitions}, CAST({offsets} AS Array(UInt64)), toUInt64(0)) "
-        f"OR kafka_time < fromUnixTimestamp64Milli(toInt64({not_before_ms}), 'UTC'))"
-    )
+
+    taken: Mapping[int, int]
+    not_before_ms: int
+
+    def _condition(self) -> str:
+        partitions, offsets = list(self.taken), list(self.taken.values())
+        return (
+            f"(kafka_offset < transform(kafka_partition, {partitions}, CAST({offsets} AS Array(UInt64)), toUInt64(0)) "
+            f"OR kafka_time < fromUnixTimestamp64Milli(toInt64({self.not_before_ms}), 'UTC'))"
+        )
 
 
-def _select(of: Comparison, side: Side, answer: str, span: Span, due: str, only: Sequence[Key]) -> str:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """How many keys there are, how many of them differ, and the first KEYS_MAX + 1 of those."""
+
+    count: int
+    differing: int
+    keys: list[Key]
+
+
+def _select(of: Comparison, side: Side, answer: str, span: Span, due: Due, only: Sequence[Key]) -> str:
     keys = ", ".join(of.keys)
     where, having = "", ""
     if side.is_events:
-        where = f"AND {due}"
+        where = f"AND {due._condition()}"
     if only:
         windows = ", ".join(f"toDateTime({w}, 'UTC')" for w in sorted({key.window_s for key in only}))
         where += f" AND w IN ({windows})"
@@ -209,67 +224,29 @@ def _select(of: Comparison, side: Side, answer: str, span: Span, due: str, only:
     )
 
 
-def compare(of: Comparison, span: Span, due: str, only: Sequence[Key] = ()) -> str:
-    """One row: keys compared, keys that differ, the first KEYS_MAX + 1 of those as (*names, window_s, hash)."""
+async def compare(store: ClickHouse, of: Comparison, span: Span, due: Due, only: Sequence[Key] = ()) -> Compared:
+    """The keys of a stretch of time, or only some of them."""
     keys = ", ".join(of.keys)
     sides = " UNION ALL ".join(
         _select(of, side, f"sipHash64({', '.join(side.digests)}) AS digest", span, due, only)
         for side in (of.expected, of.actual)
     )
-    return (
+    ((count, differing, found),) = await store.ask(
         f"SELECT count(), countIf(differs), groupArrayIf({KEYS_MAX + 1})(({keys}, toUnixTimestamp(w), hash), differs) "
         f"FROM (SELECT {keys}, w, sipHash64({keys}, w) AS hash, count() != 2 OR min(digest) != max(digest) AS differs "
         f"FROM ({sides}) GROUP BY {keys}, w)"
     )
+    return Compared(count, differing, [Key(tuple(names), window_s, hash_) for *names, window_s, hash_ in found])
 
 
-def details(of: Comparison, span: Span, due: str, only: Sequence[Key]) -> str:
-    """Rows (hash, side, values as text) of some keys; side 0 is the expected one."""
+async def details(
+    store: ClickHouse, of: Comparison, span: Span, due: Due, only: Sequence[Key]
+) -> dict[tuple[int, int], list[str]]:
+    """The values of some keys as text, by (hash, side); side 0 is the expected one."""
     keys = ", ".join(of.keys)
     sides = []
     for number, side in enumerate((of.expected, of.actual)):
         texts = ", ".join(f"toString({value})" for value in side.values)
         sides.append(_select(of, side, f"{number} AS side, [{texts}] AS answer", span, due, only))
-    return f"SELECT sipHash64({keys}, w), side, answer FROM ({' UNION ALL '.join(sides)})"
-
-
-def periods(times: Sequence[tuple[str, str]], span: Span, size_s: int) -> str:
-    """Rows (start in seconds, rows) of every period that holds any. `times`: (table, time column)."""
-    parts = " UNION ALL ".join(
-        f"SELECT {time} AS at FROM {table} "
-        f"WHERE {time} >= toDateTime({span.start}, 'UTC') AND {time} < toDateTime({span.end}, 'UTC')"
-        for table, time in times
-    )
-    start = f"intDiv(toUnixTimestamp(toDateTime(at, 'UTC')), {size_s}) * {size_s}"
-    return f"SELECT {start} AS start, count() FROM ({parts}) GROUP BY start"
-
-
-# Offsets. Parameters: topic, partition, start, end, not_before_ms (rows of an earlier topic of that name are older).
-_RECORDED = """
-    SELECT kafka_offset FROM inferences WHERE kafka_partition = {partition:UInt16}
-        AND kafka_offset >= {start:UInt64} AND kafka_offset < {end:UInt64}
-        AND kafka_time >= fromUnixTimestamp64Milli({not_before_ms:Int64}, 'UTC')
-    UNION ALL
-    SELECT kafka_offset FROM dead_letters WHERE kafka_topic = {topic:String} AND kafka_partition = {partition:UInt16}
-        AND kafka_offset >= {start:UInt64} AND kafka_offset < {end:UInt64}
-        AND kafka_time >= fromUnixTimestamp64Milli({not_before_ms:Int64}, 'UTC')
-"""
-
-# A bitmap takes about a bit an offset, where a hash table takes 16 bytes.
-BLOCKS = f"""
-    SELECT intDiv(kafka_offset, {BLOCK}) AS block, count(), groupBitmap(kafka_offset) FROM ({_RECORDED}) GROUP BY block
-"""
-
-GAPS = f"""
-    SELECT previous + 1, offset FROM (
-        SELECT offset, lagInFrame(offset, 1, toInt64({{start:UInt64}}) - 1)
-            OVER (ORDER BY offset ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING) AS previous
-        FROM (SELECT DISTINCT toInt64(kafka_offset) AS offset FROM ({_RECORDED})
-              UNION ALL SELECT toInt64({{end:UInt64}}))
-    ) WHERE offset > previous + 1 ORDER BY offset LIMIT {GAPS_MAX}
-"""
-
-DOUBLED = f"""
-    SELECT kafka_offset, count() AS times, count() OVER () FROM ({_RECORDED})
-    GROUP BY kafka_offset HAVING times > 1 ORDER BY kafka_offset LIMIT {GAPS_MAX}
-"""
+    rows = await store.ask(f"SELECT sipHash64({keys}, w), side, answer FROM ({' UNION ALL '.join(sides)})")
+    return {(hash_, side): values for hash_, side, values in rows}

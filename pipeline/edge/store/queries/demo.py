@@ -3,12 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from clickhouse_connect.driver.client import Client
-
-from pipeline.config import Settings
 from pipeline.core.detection.detector import FILLED_WINDOWS_MAX
 from pipeline.core.windows.log_clock import WINDOW_MS
-from pipeline.edge.store.client import ask, connect
+from pipeline.edge.store.client import ClickHouse
 
 FIRST_QUERY = """SELECT window_start, model_id, inference_count, round(confidence_mean, 3) AS confidence,
     round(latency_p95_ms, 2) AS p95_ms
@@ -50,21 +47,17 @@ class Alert:
 
 
 class DemoStats:
-    """Asks as the reader. Every method raises ClickHouseUnavailable."""
+    """Of one workspace, from a moment on. Every method raises ClickHouseUnavailable."""
 
-    def __init__(self, settings: Settings, start_ms: int) -> None:
-        self._client: Client = connect(settings, "reader")
-        self._workspace = settings.workspace
+    def __init__(self, store: ClickHouse, workspace: str, start_ms: int) -> None:
+        """`store`: the reader's will do."""
+        self._store = store
+        self._workspace = workspace
         self._start_ms = start_ms
 
-    def close(self) -> None:
-        """Lets go of the connection."""
-        self._client.close()
-
-    def windows(self, count: int) -> dict[str, list[Window]]:
+    async def windows(self, count: int) -> dict[str, list[Window]]:
         """By model: the last `count` windows, oldest first."""
-        rows = ask(
-            self._client,
+        rows = await self._store.ask(
             """SELECT model_id, toUnixTimestamp(window_start) * 1000, inference_count, confidence_mean, latency_p95_ms
             FROM model_stats
             WHERE workspace = {workspace:String} AND window_start > toDateTime({start_s:Int64}) - 10
@@ -76,10 +69,9 @@ class DemoStats:
             out.setdefault(model_id, []).append(Window(*values))
         return out
 
-    def totals(self) -> dict[str, tuple[int, int]]:
+    async def totals(self) -> dict[str, tuple[int, int]]:
         """By model: windows and the inferences in them."""
-        rows = ask(
-            self._client,
+        rows = await self._store.ask(
             """SELECT model_id, count(), sum(inference_count) FROM model_stats
             WHERE workspace = {workspace:String} AND window_start > toDateTime({start_s:Int64}) - 10
             GROUP BY model_id ORDER BY model_id""",
@@ -87,7 +79,7 @@ class DemoStats:
         )
         return {model_id: (int(windows), int(inferences)) for model_id, windows, inferences in rows}
 
-    def stretches(self, spans_ms: Sequence[tuple[int, int]]) -> dict[str, Stretch]:
+    async def stretches(self, spans_ms: Sequence[tuple[int, int]]) -> dict[str, Stretch]:
         """By model: all its inferences in these half-open spans of event time."""
         if not spans_ms:
             return {}
@@ -95,8 +87,7 @@ class DemoStats:
             f"event_time >= fromUnixTimestamp64Milli({start:d}) AND event_time < fromUnixTimestamp64Milli({end:d})"
             for start, end in spans_ms
         )
-        rows = ask(
-            self._client,
+        rows = await self._store.ask(
             f"""SELECT model_id, count(), avgArray(confidence), quantileExact(0.95)(latency_ms),
                 countIf(metadata['correct'] = 'true') / count()
             FROM inference_details WHERE workspace = {{workspace:String}} AND ({where})
@@ -105,10 +96,9 @@ class DemoStats:
         )
         return {model_id: Stretch(*values) for model_id, *values in rows}
 
-    def history(self, until_ms: int) -> dict[str, int]:
+    async def history(self, until_ms: int) -> dict[str, int]:
         """By model: how many windows automatic detection knows of it by then. Of a longer pause it takes an hour."""
-        rows = ask(
-            self._client,
+        rows = await self._store.ask(
             """SELECT model_id, sum(least(gap, {gap_max:Int64})) + least(max(later), {gap_max:Int64}) FROM (
                 SELECT model_id, intDiv(toInt64(toUnixTimestamp(window_start)), {window_s:Int64}) AS number,
                     number - lagInFrame(number, 1, number - 1) OVER (PARTITION BY model_id ORDER BY number
@@ -125,10 +115,9 @@ class DemoStats:
         )
         return {model_id: max(0, int(windows)) for model_id, windows in rows}
 
-    def alerts(self) -> list[Alert]:
+    async def alerts(self) -> list[Alert]:
         """Every alert of the workspace since the start that fired, in the order of their firing."""
-        rows = ask(
-            self._client,
+        rows = await self._store.ask(
             """SELECT concat(fingerprint, ':', toString(toUnixTimestamp64Milli(episode))), any(kind),
                 if(any(device_id) != '', any(device_id), any(model_id)), argMax(state, sequence),
                 toUnixTimestamp64Milli(minIf(at, state = 'firing')),

@@ -1,0 +1,61 @@
+"""The newest step of every alert, and what people have said: what anybody knows who reads the two topics."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from schemas import alert, silence
+from schemas.alert import AlertEvent, AlertState
+from schemas.silence import Acknowledgement, Silence
+
+
+class NoSuchAlertError(Exception):
+    """An alert or a silence that was asked for is not there, or not in a state for what was asked."""
+
+
+@dataclass(slots=True)
+class Alerts:
+    """The newest step of every alert, by fingerprint, and what people have said about them."""
+
+    steps: dict[str, AlertEvent] = field(default_factory=dict)
+    silences: dict[str, Silence] = field(default_factory=dict)
+    acknowledgements: dict[str, Acknowledgement] = field(default_factory=dict)
+    refused: int = 0  # records that are no steps
+
+    def observe(self, raw: bytes | None) -> AlertEvent | None:
+        """A record of inference.alerts: the step if it is news."""
+        step = alert.decode(raw)
+        if not isinstance(step, AlertEvent):
+            self.refused += 1
+            return None
+        known = self.steps.get(step.fingerprint)
+        if known is not None and (step.episode, step.sequence) <= (known.episode, known.sequence):
+            return None  # told again
+        self.steps[step.fingerprint] = step
+        return step
+
+    def hear(self, values: Iterable[bytes]) -> None:
+        """Records of inference.silences: who wants quiet, and who has taken what."""
+        for raw in values:
+            value = silence.decode(raw)
+            if isinstance(value, Silence):
+                self.silences[value.id] = value
+            elif isinstance(value, Acknowledgement):
+                self.acknowledgements[value.id] = value
+
+    @property
+    def open(self) -> list[AlertEvent]:
+        """Those that are not resolved, the newest first."""
+        found = [step for step in self.steps.values() if step.state is not AlertState.RESOLVED]
+        return sorted(found, key=lambda step: (-step.starts_at_ms, step.fingerprint))
+
+    def acknowledgement(self, step: AlertEvent) -> Acknowledgement | None:
+        """Who has taken this episode."""
+        return self.acknowledgements.get(silence.acknowledgement_id(step.fingerprint, step.episode))
+
+    def find(self, fingerprint: str) -> AlertEvent:
+        """The newest step of an alert, by its fingerprint or the beginning of it. Raises NoSuchAlertError."""
+        found = [step for name, step in self.steps.items() if name.startswith(fingerprint)]
+        if len(found) != 1:
+            how_many = "several alerts begin" if found else "there is no alert"
+            raise NoSuchAlertError(f"{how_many} with the fingerprint {fingerprint}; inferwatch alerts list shows them")
+        return found[0]
