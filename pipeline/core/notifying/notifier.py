@@ -69,16 +69,17 @@ class Notifier:
             self._lost[Lost.SILENCE] += 1
         self._stirred = True
 
-    def observe(self, event: AlertEvent, now_ms: int) -> None:
-        """A record of inference.alerts."""
+    def observe(self, event: AlertEvent, now_ms: int) -> list[AlertEvent]:
+        """A record of inference.alerts: the steps of it that are news."""
         before = self._episodes.newest(event.fingerprint)
-        for step in self._episodes.observe(event):
+        for step in (news := self._episodes.observe(event)):
             self._take(step, now_ms)
         if before is not None and not self._groups.has(before):
             self._episodes.dropped(before)
         for key, too_early in self._episodes.forget_old(now_ms):
             self._lost[Lost.ALERT] += too_early
             self._groups.forget(key)
+        return news
 
     def tick(self, now_ms: int) -> list[Notification]:
         """What to send now."""
@@ -99,8 +100,8 @@ class Notifier:
 
     def take_lost(self) -> Mapping[Lost, int]:
         """What nobody was told of since the last time, for memory is bounded."""
-        lost, self._lost = self._lost, Counter()
-        return +lost
+        lost, self._lost = +self._lost, Counter()
+        return lost
 
     def snapshot(self) -> NotifierState:
         """What to save together with the offsets that it explains. Rules and silences are in their topics."""
