@@ -12,8 +12,8 @@ from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.ourselves import NOT_JUDGED
 from pipeline.core.detection import explanation
+from pipeline.core.detection.anomaly import natural
 from pipeline.core.detection.detector import AutomaticDetector
-from pipeline.core.detection.finding import natural
 from pipeline.core.detection.signals import SIGNALS, Signal, Signals
 from pipeline.core.devices.device import Device
 from pipeline.core.isolation import Failures, Judged, strictly
