@@ -16,6 +16,7 @@ from pipeline.core.detection.anomaly import natural
 from pipeline.core.detection.detector import AutomaticDetector
 from pipeline.core.detection.signals import SIGNALS, Signal, Signals
 from pipeline.core.devices.device import Device
+from pipeline.core.history.replay import replay
 from pipeline.core.isolation import Failures, Judged, strictly
 from pipeline.core.rows.tables import Records
 from pipeline.core.rules import watched
@@ -124,6 +125,34 @@ def test_signals_that_are_no_numbers_begin_a_model_anew_and_harm_nobody(data: st
     assert {one.name for one in failures.take()} <= {"odd"}
 
 
+@settings(max_examples=8)
+@given(st.integers(0, 10_000))
+def test_windows_that_hold_nothing_or_very_much_are_judged_in_any_state(seed: int) -> None:
+    """Strictly: any signal, empty or not, in any order; what is told of it is a number."""
+    rng = np.random.default_rng(seed)
+    detector, models = AutomaticDetector(50.0), 6
+    detector.watch([("acme", f"m{i}") for i in range(models)])
+    told = []
+    for window in range(300):
+        if window % 20 == 0:  # a state of things that lasts for a while
+            empty = rng.random((SIGNALS, models)) < rng.choice([0, 0.1, 0.9])
+            scale = 10.0 ** rng.integers(-2, 7, (SIGNALS, models))
+        n = np.where(empty, 0, np.ceil(scale))
+        x = np.minimum(rng.random((SIGNALS, models)) * scale, n)
+        x[Signal.CONFIDENCE] = rng.random(models)
+        x[Signal.LATENCY_P50 : Signal.TRAFFIC] = rng.uniform(0, 25, (2, models))
+        x[Signal.LATENCY_P50 : Signal.TRAFFIC][empty[Signal.LATENCY_P50 : Signal.TRAFFIC]] = 0
+        n[Signal.TRAFFIC] = 1
+        signals = Signals(x.astype(np.float32), n.astype(np.float32))
+        told += detector.advance(FIRST + window, signals, np.zeros(models, np.bool_))
+    assert told
+    for one in told:
+        condition = one.condition()
+        assert condition.value is not None
+        assert condition.expected is not None
+        assert np.isfinite([condition.value, condition.expected, one.sigmas, one.score]).all(), one
+
+
 # What nobody has thought of: a mistake of ours in the judging of one key. It is put there by hand.
 
 
@@ -179,6 +208,17 @@ def test_one_models_mistake_is_counted_told_and_harms_no_other(
     assert (fired.state, ended.state) == (AlertState.FIRING, AlertState.RESOLVED)
     open_at_the_end = {event.fingerprint: event.state for event in events if event.model_id == "a"}
     assert set(open_at_the_end.values()) <= {AlertState.RESOLVED}
+
+
+def test_a_backtest_says_what_it_could_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError("of a rule")
+
+    monkeypatch.setattr(watched, "_condition", fails)
+    said = [{"window_start_s": START_MS // 1000, "model_id": "a", "inference_count": 1, "error_count": 1}]
+    with strictly(False):
+        (told,) = replay([rule(threshold=0.2)], [(START_MS + 10_000, *rows(said))])
+    assert told.metric == NOT_JUDGED
 
 
 @pytest.mark.parametrize("where", ["advance", "add"])

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pipeline.core.alerting.model_watch import ModelWatch
+from pipeline.core.alerting.ourselves import NOT_JUDGED
 from pipeline.core.detection.detector import WindowRows
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertKind
@@ -29,5 +30,6 @@ def replay(rules: Iterable[Rule], windows: Windows, asked_per_model_week: float 
     watch.set_rules({rule.rule_id: rule for rule in rules})
     for through_ms, models, classes in windows:
         for event in watch.observe_history(through_ms, WindowRows(models, classes)):
-            if event.kind is not AlertKind.PIPELINE:  # about ourselves, and now
+            # Of ourselves only that something could not be judged: the rest is about now.
+            if event.kind is not AlertKind.PIPELINE or event.metric == NOT_JUDGED:
                 yield event
