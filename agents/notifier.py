@@ -16,6 +16,7 @@ from agents.app import Role, host, make_app
 from agents.checkpoint import Checkpoint, Checkpoints
 from agents.world import World
 from pipeline.config import Settings
+from pipeline.core.alerting.outages import Outages, OutagesState
 from pipeline.core.alerting.undelivered import Undelivered, UndeliveredState
 from pipeline.core.notifying.muting import Silences
 from pipeline.core.notifying.notification import Notification
@@ -33,6 +34,7 @@ from pipeline.edge.notification.outcome import Outcome, Sent
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
+from schemas.silence import Acknowledgement
 from schemas.topics import ALERTS, RULES, SILENCES
 
 log = structlog.get_logger()
@@ -48,6 +50,7 @@ class _SavedDesk(msgspec.Struct):
     offsets: dict[int, int]
     notifier: NotifierState
     undelivered: UndeliveredState
+    outages: OutagesState
     untold: list[AlertEvent]
 
 
@@ -62,6 +65,7 @@ class _Desk:
     rules_version: int = -1
     rules: dict[str, bytes] = field(default_factory=dict)
     undelivered: Undelivered = field(default_factory=Undelivered)
+    outages: Outages = field(default_factory=Outages)
     untold: list[AlertEvent] = field(default_factory=list)  # our own alerts, on their way to inference.alerts
     changed: bool = False
     saved_at: float = 0.0
@@ -78,7 +82,9 @@ class _Desk:
 
     def state(self) -> _SavedDesk:
         """What to save."""
-        return _SavedDesk(self.offsets, self.notifier.snapshot(), self.undelivered.snapshot(), self.untold)
+        return _SavedDesk(
+            self.offsets, self.notifier.snapshot(), self.undelivered.snapshot(), self.outages.snapshot(), self.untold
+        )
 
 
 class NotifierWork:
@@ -116,24 +122,28 @@ class NotifierWork:
         for record in await reader.read(self._read_s):
             event = alert.decode(record.value)
             if isinstance(event, AlertEvent):  # else: the recorder keeps it as a dead letter
-                desk.notifier.observe(event, now_ms)
+                for step in desk.notifier.observe(event, now_ms):
+                    desk.outages.observe(step, now_ms)
             desk.offsets[record.partition] = record.offset + 1
             desk.changed = True
         partition.alive()
-        if reader.caught_up and partition.caught_up and (due := desk.notifier.tick(now_ms)):
+        all_was_read = reader.caught_up and partition.caught_up
+        if all_was_read and (due := desk.notifier.tick(now_ms)):
             await self._save(desk)  # in the outbox; and somebody else may be active by now
             for notification in due:
                 delivery.put(notification)
         for what, count in desk.notifier.take_lost().items():
             self._world.metrics.NOT_NOTIFIED.labels(what.value).inc(count)
             log.error("not_notified", what=what.value, count=count)
-        await self._tell_of_ourselves(desk, now_ms)
+        await self._tell_of_ourselves(desk, now_ms, all_was_read)
         if desk.changed and self._clock.monotonic() - desk.saved_at >= SAVE_S:
             await self._save(desk)
 
-    async def _tell_of_ourselves(self, desk: _Desk, now_ms: int) -> None:
-        """Who cannot be told is an alert of its own, saved before it is told: it has one id."""
+    async def _tell_of_ourselves(self, desk: _Desk, now_ms: int, all_was_read: bool) -> None:
+        """Who cannot be told and what site is out are alerts of ours, saved before they are told: each has one id."""
         desk.untold += desk.undelivered.tick(now_ms)
+        if all_was_read:
+            desk.untold += desk.outages.tick(now_ms)
         if not desk.untold:
             return
         telling = list(desk.untold)  # more may come meanwhile
@@ -146,6 +156,8 @@ class NotifierWork:
         for fetched in await partition.take(10_000):
             for key, raw in zip(fetched.records.keys, fetched.records.values, strict=True):
                 value = None if raw is None else silence.decode(raw)
+                if isinstance(value, Acknowledgement):
+                    desk.untold += desk.outages.hear(value, self._clock.now_ms())
                 if not isinstance(value, Rejected):
                     desk.notifier.observe_silence((key or b"").decode(errors="replace"), value)
 
@@ -173,6 +185,7 @@ class NotifierWork:
             desk.notifier.restore(state.notifier)
             desk.offsets = state.offsets
             desk.undelivered.restore(state.undelivered)
+            desk.outages.restore(state.outages)
             desk.untold = state.untold
         return desk
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.core.detection.anomaly import Anomaly
 from pipeline.core.detection.detector import AutomaticDetector, WindowRows
-from pipeline.core.detection.finding import Finding
 from pipeline.core.windows.histogram import latency_buckets
 from pipeline.core.windows.log_clock import WINDOW_MS
 from schemas import aggregate
@@ -79,7 +79,7 @@ class Life:
         self.now_ms = start_ms
         self._rng = np.random.default_rng(seed)
 
-    def go(self, windows: int, health: Health | None = None, *, masked: bool = False) -> list[Finding]:
+    def go(self, windows: int, health: Health | None = None, *, masked: bool = False) -> list[Anomaly]:
         """So many windows of this; None: no inference at all. Returns what was found."""
         found = []
         for _ in range(windows):

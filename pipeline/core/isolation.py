@@ -31,7 +31,7 @@ class Judged(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class NotJudged:
     """A key that could not be judged, and why."""
 
     what: Judged
@@ -45,7 +45,7 @@ class Failures:
 
     def __init__(self) -> None:
         """Nothing yet."""
-        self._failed: list[Failed] = []
+        self._failed: list[NotJudged] = []
 
     def add(self, what: Judged, workspace: str, name: str, error: Exception | str) -> None:
         """Notes what was raised, or what is wrong."""
@@ -53,9 +53,9 @@ class Failures:
             raise error
         why = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
         if len(self._failed) < _KEPT_MAX:
-            self._failed.append(Failed(what, workspace, name, why[:_WHY_LENGTH_MAX]))
+            self._failed.append(NotJudged(what, workspace, name, why[:_WHY_LENGTH_MAX]))
 
-    def take(self) -> list[Failed]:
+    def take(self) -> list[NotJudged]:
         """What was noted since the last time."""
         taken, self._failed = self._failed, []
         return taken

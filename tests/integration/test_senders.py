@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.config import Settings
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind, kind_of
 from pipeline.edge.local.ports import HOST, free_port
 from pipeline.edge.notification.delivery import Delivery, Patience
@@ -34,7 +34,7 @@ LOCAL = "127.0.0.0/8"
 def notification(recipient: str, *events: AlertEvent, **fields: Any) -> Notification:
     whole: dict[str, Any] = {
         "group": "model acme helmets/3",
-        "reason": Reason.FIRST,
+        "reason": TellReason.FIRST,
         "idempotency_key": "k1",
         "at_ms": T0,
     }

@@ -6,7 +6,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind
 from pipeline.edge.notification.delivery import Delivery, Patience
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
@@ -77,7 +77,7 @@ async def _deliver(sent: list[tuple[str, list[object]]], done_raises: set[str]) 
     sender = Script({str(i): script for i, (_, script) in enumerate(sent)})
     delivery = Delivery({RecipientKind.WEBHOOK: sender}, done, IMPATIENT)
     for i, (who, _) in enumerate(sent):
-        one = Notification(f"https://{who}.example", "g", (alert(),), Reason.FIRST, str(i), T0)
+        one = Notification(f"https://{who}.example", "g", (alert(),), TellReason.FIRST, str(i), T0)
         delivery.put(one)
     async with asyncio.timeout(5):
         while len(outcomes) < len(sent):
@@ -91,7 +91,7 @@ def test_a_mistake_of_ours_is_given_up_and_said_without_what_the_error_holds() -
         found: list[Outcome] = []
         sender = Script({"k": [ValueError("https://example.com/key")]})
         delivery = Delivery({RecipientKind.WEBHOOK: sender}, lambda _, outcome: found.append(outcome), IMPATIENT)
-        delivery.put(Notification("https://a.example", "g", (alert(),), Reason.FIRST, "k", T0))
+        delivery.put(Notification("https://a.example", "g", (alert(),), TellReason.FIRST, "k", T0))
         while not found:
             await asyncio.sleep(0.001)
         await delivery.stop()

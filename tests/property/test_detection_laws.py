@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.core.detection.anomaly import Anomaly
 from pipeline.core.detection.detector import AutomaticDetector
-from pipeline.core.detection.finding import Finding
 from pipeline.core.state import encode
 from pipeline.core.windows.log_clock import WINDOW_MS
 from tests.detection import MONDAY_MS, Health, model_rows, window_rows
@@ -32,7 +32,7 @@ def story(seed: int, fault: Health, faulty: str) -> list[Rows]:
     return out
 
 
-def observe(detector: AutomaticDetector, window: int, rows: Rows, models: tuple[str, ...] = MODELS) -> list[Finding]:
+def observe(detector: AutomaticDetector, window: int, rows: Rows, models: tuple[str, ...] = MODELS) -> list[Anomaly]:
     chosen = [rows[model] for model in models if model in rows]
     parts = window_rows([row for m, _ in chosen for row in m], [row for _, c in chosen for row in c])
     return detector.observe(MONDAY_MS + window * WINDOW_MS, [parts])

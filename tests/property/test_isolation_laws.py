@@ -12,16 +12,21 @@ from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.ourselves import NOT_JUDGED
 from pipeline.core.detection import explanation
+from pipeline.core.detection.anomaly import natural
 from pipeline.core.detection.detector import AutomaticDetector
-from pipeline.core.detection.finding import natural
 from pipeline.core.detection.signals import SIGNALS, Signal, Signals
+from pipeline.core.devices.device import Device
+from pipeline.core.history.replay import replay
 from pipeline.core.isolation import Failures, Judged, strictly
 from pipeline.core.rows.tables import Records
 from pipeline.core.rules import watched
+from pipeline.core.rules.engine import RuleEngine
+from pipeline.core.rules.sliding import Sliding
 from schemas.alert import AlertEvent, AlertState
 from tests import builders
-from tests.alerting import START_MS, rule
+from tests.alerting import START_MS, rows, rule
 from tests.detection import MONDAY_MS, Health, Life, model_rows, window_rows
+from tests.states import moved
 
 FIRST = MONDAY_MS // 10_000 + 9 * 360
 numbers = st.floats(allow_nan=True, allow_infinity=True, width=32)
@@ -120,6 +125,34 @@ def test_signals_that_are_no_numbers_begin_a_model_anew_and_harm_nobody(data: st
     assert {one.name for one in failures.take()} <= {"odd"}
 
 
+@settings(max_examples=8)
+@given(st.integers(0, 10_000))
+def test_windows_that_hold_nothing_or_very_much_are_judged_in_any_state(seed: int) -> None:
+    """Strictly: any signal, empty or not, in any order; what is told of it is a number."""
+    rng = np.random.default_rng(seed)
+    detector, models = AutomaticDetector(50.0), 6
+    detector.watch([("acme", f"m{i}") for i in range(models)])
+    told = []
+    for window in range(300):
+        if window % 20 == 0:  # a state of things that lasts for a while
+            empty = rng.random((SIGNALS, models)) < rng.choice([0, 0.1, 0.9])
+            scale = 10.0 ** rng.integers(-2, 7, (SIGNALS, models))
+        n = np.where(empty, 0, np.ceil(scale))
+        x = np.minimum(rng.random((SIGNALS, models)) * scale, n)
+        x[Signal.CONFIDENCE] = rng.random(models)
+        x[Signal.LATENCY_P50 : Signal.TRAFFIC] = rng.uniform(0, 25, (2, models))
+        x[Signal.LATENCY_P50 : Signal.TRAFFIC][empty[Signal.LATENCY_P50 : Signal.TRAFFIC]] = 0
+        n[Signal.TRAFFIC] = 1
+        signals = Signals(x.astype(np.float32), n.astype(np.float32))
+        told += detector.advance(FIRST + window, signals, np.zeros(models, np.bool_))
+    assert told
+    for one in told:
+        condition = one.condition()
+        assert condition.value is not None
+        assert condition.expected is not None
+        assert np.isfinite([condition.value, condition.expected, one.sigmas, one.score]).all(), one
+
+
 # What nobody has thought of: a mistake of ours in the judging of one key. It is put there by hand.
 
 
@@ -175,6 +208,81 @@ def test_one_models_mistake_is_counted_told_and_harms_no_other(
     assert (fired.state, ended.state) == (AlertState.FIRING, AlertState.RESOLVED)
     open_at_the_end = {event.fingerprint: event.state for event in events if event.model_id == "a"}
     assert set(open_at_the_end.values()) <= {AlertState.RESOLVED}
+
+
+def test_a_backtest_says_what_it_could_not_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError("of a rule")
+
+    monkeypatch.setattr(watched, "_condition", fails)
+    said = [{"window_start_s": START_MS // 1000, "model_id": "a", "inference_count": 1, "error_count": 1}]
+    with strictly(False):
+        (told,) = replay([rule(threshold=0.2)], [(START_MS + 10_000, *rows(said))])
+    assert told.metric == NOT_JUDGED
+
+
+@pytest.mark.parametrize("where", ["advance", "add"])
+def test_sums_that_fail_are_made_anew(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    real, failures = getattr(Sliding, where), Failures()
+    broken: list[Sliding] = []
+
+    def fails(self: Sliding, *rest: Any) -> None:
+        if self in broken:
+            raise IndexError("a hole in the sums")
+        real(self, *rest)
+
+    monkeypatch.setattr(Sliding, where, fails)
+    engine = RuleEngine(failures=failures)
+    engine.set(rule(metric="silence_s", threshold=30, operator=">"))
+    engine.tick(START_MS)
+    found = []
+    with strictly(False):
+        for window in range(12):
+            start = {"window_start_s": START_MS // 1000 + window * 10, "inference_count": 1}
+            said = [start | {"model_id": name} for name in ("odd", "well") if window < 6 or name == "odd"]
+            if window == 3:
+                broken += engine._models["acme", "odd"]._series.values()
+            engine.observe(*rows(said))
+            found += engine.tick(START_MS + (window + 1) * 10_000)
+    assert [one.what for one in failures.take()] == [Judged.RULE]
+    assert {one.subject.model_id for one in found if one.breached} == {"well"}
+    assert [one.value for one in found if one.subject.model_id == "odd"][-1] == 0
+
+
+def test_a_device_that_cannot_be_judged_begins_anew_and_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(broken: str) -> tuple[list[AlertEvent], list[Any]]:
+        real = Device.hear
+
+        def hear(self: Device, broker_ms: int, beat: Any, heard_from_ms: int) -> bool:
+            if self.device_id == broken and self.beats == 20:
+                self.beats += 1
+                raise OverflowError("of a device")
+            return real(self, broker_ms, beat, heard_from_ms)
+
+        with monkeypatch.context() as patch, strictly(False):
+            patch.setattr(Device, "hear", hear)
+            watch, events = DeviceWatch(0), []
+            for i in range(400):
+                at_ms = START_MS + i * 5000
+                raws = [
+                    builders.heartbeat(device_id=name, sent_at_ms=at_ms, interval_ms=5000)
+                    for name in ("a", "b", "c", "d")
+                    if i < 60 or name == "d"
+                ]
+                count, nothing = len(raws), [None] * len(raws)
+                log = Records("inference.heartbeats", 0, [*range(count)], [at_ms] * count, nothing, raws)
+                events += watch.observe(log)
+                if i == 100:
+                    watch = moved(watch, DeviceWatch(0))
+            return events, watch.unjudged.take()
+
+    plain, nothing = told("nobody")
+    events, _ = told("c")
+    assert not nothing
+    assert {event.device_id for event in plain if event.state is AlertState.FIRING} == set()  # a, b, c go together
+    assert [event for event in events if event.metric == NOT_JUDGED]
+    mine = [event for event in events if event.device_id in ("a", "b", "d")]
+    assert mine == [event for event in plain if event.device_id in ("a", "b", "d")]
 
 
 def test_in_tests_a_mistake_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:

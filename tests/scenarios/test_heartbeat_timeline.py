@@ -11,7 +11,7 @@ import pytest
 from pipeline.core.condition import Condition
 from pipeline.core.devices.device import HeartbeatPolicy
 from pipeline.core.devices.heartbeats import TICK_WORKSPACE, HeartbeatMonitor
-from pipeline.core.devices.quiet import SILENCE, SITE_SILENCE
+from pipeline.core.devices.quiet import SILENCE, SITE_SHARE
 from schemas.alert import Severity
 from schemas.heartbeat import Heartbeat
 from tests.builders import START_MS
@@ -62,8 +62,8 @@ def _beats(name: str, beats: str, i: int) -> list[Heartbeat]:
 
 def note(drawn: dict[str, list[str]], i: int, said: list[Condition]) -> None:
     for condition in said:
-        name = "site" if condition.subject.metric == SITE_SILENCE else condition.subject.device_id
-        if condition.subject.metric not in (SILENCE, SITE_SILENCE):
+        name = "site" if condition.subject.metric == SITE_SHARE else condition.subject.device_id
+        if condition.subject.metric not in (SILENCE, SITE_SHARE):
             continue
         assert name is not None
         drawn[name][i] = (
@@ -124,7 +124,7 @@ def test_a_site_that_goes_is_one_alert_and_who_stays_away_has_its_own_later(rest
         "b": "----s-------l-rrr---------------------------",
         "c": "----s-------l-------------L-----------------",
         "d": "--------------------------------------------",
-        "site": "------------L-r-----------------------------",
+        "site": "------------l-r-----------------------------",
     }
 
 

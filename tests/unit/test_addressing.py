@@ -9,7 +9,7 @@ import pytest
 import requests
 
 from pipeline.config import Settings
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import kind_of
 from pipeline.edge.notification.addressing import mistake
 from pipeline.edge.notification.outcome import Failed, Outcome
@@ -97,7 +97,7 @@ def said(recipient: str) -> Outcome:
     async def send() -> Outcome:
         settings = Settings(smtp_host="mail.invalid", smtp_security="plain", notify_networks="0.0.0.0/0,::/0")
         async with open_senders(settings) as senders:
-            one = Notification(recipient, "g", (alert(),), Reason.FIRST, "k", T0)
+            one = Notification(recipient, "g", (alert(),), TellReason.FIRST, "k", T0)
             return await senders[kind_of(recipient)].send(one)
 
     return asyncio.run(send())

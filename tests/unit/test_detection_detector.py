@@ -4,8 +4,8 @@ import msgspec
 import numpy as np
 import pytest
 
+from pipeline.core.detection.anomaly import Anomaly
 from pipeline.core.detection.detector import FORGOTTEN_WINDOWS, AutomaticDetector, DetectionState
-from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.signals import Channel, Signal, Signals
 from pipeline.core.state import decode, encode
 from pipeline.core.windows.log_clock import WINDOW_MS
@@ -17,7 +17,7 @@ WELL = Health()
 TWENTY_MINUTES = 120
 
 
-def breached(found: list[Finding], channel: Channel) -> list[Finding]:
+def breached(found: list[Anomaly], channel: Channel) -> list[Anomaly]:
     return [finding for finding in found if finding.channel is channel and finding.breached]
 
 

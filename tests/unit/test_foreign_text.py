@@ -14,7 +14,7 @@ import orjson
 import pytest
 import requests
 
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.edge.notification.chat import Chat
 from pipeline.edge.notification.mail import mail
 from pipeline.edge.notification.outcome import Sent
@@ -34,7 +34,7 @@ def named(name: str, recipient: str = "mailto:ann@example.com") -> Notification:
     """Of an alert that has the name wherever a name can be."""
     fields: dict[str, Any] = {"workspace": name, "model_id": name, "device_id": name, "class_name": name}
     event = alert(summary=f"confidence of {name} is low", labels={"site": name}, **fields)
-    return Notification(recipient, f"model {name} {name}", (event,), Reason.FIRST, "k", T0, note=f"of {name}")
+    return Notification(recipient, f"model {name} {name}", (event,), TellReason.FIRST, "k", T0, note=f"of {name}")
 
 
 @names

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.core.notifying.episodes import Lost
 from pipeline.core.notifying.muting import Silences
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.notifier import Notifier
 from pipeline.core.notifying.policy import NotifierPolicy
 from pipeline.core.notifying.routing import Defaults, Routing
@@ -72,7 +72,7 @@ class Desk:
         return T0 + self.now_s * 1000
 
 
-def reasons(sent: Iterable[Notification]) -> list[Reason]:
+def reasons(sent: Iterable[Notification]) -> list[TellReason]:
     return [one.reason for one in sent]
 
 
@@ -81,11 +81,11 @@ def test_an_alert_is_told_after_the_wait_and_its_end_after_the_interval() -> Non
     desk.see(alert(AlertState.PENDING), alert(FIRING, 2))
     assert desk.until(4) == []
     [told] = desk.until(6)
-    assert (told.recipient, told.reason, told.at_ms) == (ANN, Reason.FIRST, T0 + 5000)
+    assert (told.recipient, told.reason, told.at_ms) == (ANN, TellReason.FIRST, T0 + 5000)
     assert told.events == (alert(FIRING, 2),)
     desk.see(alert(RESOLVED, 3))
     assert desk.until(64) == []
-    assert reasons(desk.until(66)) == [Reason.RESOLVED]
+    assert reasons(desk.until(66)) == [TellReason.RESOLVED]
     assert desk.until(6 * HOUR_S) == []
 
 
@@ -131,7 +131,7 @@ def test_what_gets_worse_is_told_soon_what_gets_better_is_not() -> None:
     desk.see(alert())
     desk.until(10)
     desk.see(alert(FIRING, 2, severity=Severity.CRITICAL))
-    assert reasons(desk.until(15)) == [Reason.WORSE]
+    assert reasons(desk.until(15)) == [TellReason.WORSE]
     desk.see(alert(FIRING, 3, severity=Severity.WARNING))
     assert desk.until(HOUR_S) == []
 
@@ -148,7 +148,7 @@ def test_who_has_acknowledged_is_not_reminded_but_told_when_it_gets_worse() -> N
             desk.see(alert(AlertState.ACKNOWLEDGED, 2))
         assert desk.until(10 * HOUR_S) == []
         desk.see(alert(AlertState.ACKNOWLEDGED, 3, severity=Severity.CRITICAL))
-        assert reasons(desk.until(10 * HOUR_S + 10)) == [Reason.WORSE]
+        assert reasons(desk.until(10 * HOUR_S + 10)) == [TellReason.WORSE]
 
 
 def test_an_incident_elsewhere_is_acknowledged_too() -> None:
@@ -157,7 +157,7 @@ def test_an_incident_elsewhere_is_acknowledged_too() -> None:
     desk.until(10)
     desk.see(alert(AlertState.ACKNOWLEDGED, 2))
     [told] = desk.until(100)
-    assert (told.recipient, told.reason) == (PAGER, Reason.ACKNOWLEDGED)
+    assert (told.recipient, told.reason) == (PAGER, TellReason.ACKNOWLEDGED)
 
 
 def test_each_mail_address_is_told_by_itself() -> None:
@@ -182,7 +182,7 @@ def test_a_silence_that_is_taken_back_ends_at_once() -> None:
     desk.see(alert())
     assert desk.until(100) == []
     desk.notifier.observe_silence("s", None)
-    assert reasons(desk.until(101)) == [Reason.FIRST]
+    assert reasons(desk.until(101)) == [TellReason.FIRST]
 
 
 def test_the_end_is_told_in_silence_too_to_who_knows_the_beginning() -> None:
@@ -191,7 +191,7 @@ def test_the_end_is_told_in_silence_too_to_who_knows_the_beginning() -> None:
     desk.until(10)
     desk.silence(Matcher("workspace", "acme"), from_s=10)
     desk.see(alert(RESOLVED, 2))
-    assert reasons(desk.until(100)) == [Reason.RESOLVED]
+    assert reasons(desk.until(100)) == [TellReason.RESOLVED]
 
 
 def test_a_sites_outage_speaks_for_its_devices_until_it_is_over() -> None:
@@ -202,7 +202,7 @@ def test_a_sites_outage_speaks_for_its_devices_until_it_is_over() -> None:
     assert sorted(map(str, told)) == ["site:plant/1", "x"]
     desk.see(silent("site:plant/1", "plant", metric="site_silence", state=RESOLVED, sequence=2))
     told = [(one.reason, event.device_id) for one in desk.until(200) for event in one.events]
-    assert told == [(Reason.FIRST, "cam-1"), (Reason.FIRST, "site:plant/1")]
+    assert told == [(TellReason.FIRST, "cam-1"), (TellReason.FIRST, "site:plant/1")]
 
 
 def test_a_lag_of_our_own_speaks_for_all_silences() -> None:
@@ -221,12 +221,12 @@ def test_a_rules_limit_is_kept_and_what_was_withheld_is_summed_up() -> None:
     desk = Desk(rule(max_per_hour=2))
     desk.see(*(alert(model_id=f"m/{i}") for i in range(6)))
     first = desk.until(HOUR_S - 60)
-    assert reasons(first) == [Reason.FIRST, Reason.FIRST]
+    assert reasons(first) == [TellReason.FIRST, TellReason.FIRST]
     assert first[1].note == "Rule low-confidence has reached its limit of 2 per hour: it is silent for a while."
     later = desk.until(HOUR_S + 60)
-    assert reasons(later) == [Reason.FIRST, Reason.FIRST]
+    assert reasons(later) == [TellReason.FIRST, TellReason.FIRST]
     assert later[0].note.startswith("4 notifications of rule low-confidence withheld within the last")
-    assert reasons(desk.until(2 * HOUR_S + 120)) == [Reason.FIRST, Reason.FIRST]
+    assert reasons(desk.until(2 * HOUR_S + 120)) == [TellReason.FIRST, TellReason.FIRST]
 
 
 def test_what_was_withheld_and_has_ended_is_summed_up_by_itself() -> None:
@@ -234,21 +234,21 @@ def test_what_was_withheld_and_has_ended_is_summed_up_by_itself() -> None:
     desk.see(alert(model_id="m/1"), alert(model_id="m/2"))
     assert len(desk.until(10)) == 1
     desk.see(alert(RESOLVED, 2, model_id="m/1"), alert(RESOLVED, 2, model_id="m/2"))
-    assert reasons(desk.until(100)) == [Reason.RESOLVED]
+    assert reasons(desk.until(100)) == [TellReason.RESOLVED]
     [summary] = desk.until(2 * HOUR_S)
-    assert (summary.reason, summary.recipient, summary.events) == (Reason.WITHHELD, ANN, ())
+    assert (summary.reason, summary.recipient, summary.events) == (TellReason.WITHHELD, ANN, ())
 
 
 def test_many_alerts_at_once_are_a_few_messages_and_one_about_the_rest() -> None:
     desk = Desk(policy=NotifierPolicy(storm_max=3, events_max=10))
     desk.see(*(alert(model_id=f"m/{i}") for i in range(50)))
     sent = desk.until(30)
-    assert reasons(sent) == [Reason.FIRST] * 3 + [Reason.STORM]
+    assert reasons(sent) == [TellReason.FIRST] * 3 + [TellReason.STORM]
     assert (len(sent[-1].events), sent[-1].left_out) == (10, 37)
     assert sent[-1].note.startswith("47 alerts at once")
     desk.see(*(alert(RESOLVED, 2, model_id=f"m/{i}") for i in range(50)))
     ends = desk.until(300)
-    assert reasons(ends) == [Reason.RESOLVED] * 4
+    assert reasons(ends) == [TellReason.RESOLVED] * 4
     assert sum(len(one.events) + one.left_out for one in ends) == 50
     assert desk.notifier.snapshot().groups == []
 
@@ -260,8 +260,8 @@ def test_an_open_incident_gets_its_news_in_a_storm_too() -> None:
     desk.see(*(alert(model_id=f"m/{i}") for i in range(1, 5)))
     desk.see(alert(FIRING, 2, model_id="m/0", severity=Severity.CRITICAL))
     assert [(one.group, one.reason) for one in desk.until(20)] == [
-        ("model acme m/0", Reason.WORSE),
-        ("storm", Reason.STORM),
+        ("model acme m/0", TellReason.WORSE),
+        ("storm", TellReason.STORM),
     ]
     desk.see(*(alert(RESOLVED, 3, model_id=f"m/{i}") for i in range(5)))
     assert [one.group for one in desk.until(100)] == ["model acme m/0", "storm"]
@@ -419,7 +419,7 @@ def test_an_alert_that_ends_and_begins_again_between_two_turns_has_both_told() -
     desk.see(alert(RESOLVED, 2), alert(episode=again))
     [one] = desk.until(100)
     assert [(event.episode, event.state) for event in one.events] == [(T0, RESOLVED), (again, FIRING)]
-    assert one.reason is Reason.FIRST
+    assert one.reason is TellReason.FIRST
     desk.see(alert(RESOLVED, 2, episode=again))
     [end] = desk.until(200)
     assert [(event.episode, event.state) for event in end.events] == [(again, RESOLVED)]

@@ -16,7 +16,7 @@ from pipeline.cli import up
 from pipeline.config import Settings
 from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.ourselves import OurLimits
-from pipeline.core.alerting.standstill import Progress
+from pipeline.core.alerting.standstill import RoleProgress
 from pipeline.core.condition import WATCHDOG, Condition
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER
 from pipeline.edge import metrics, metrics_reference
@@ -193,7 +193,7 @@ def samples(name: str) -> list[Any]:
 
 def our_own_alerts() -> set[str]:
     """Metrics of the alerts that inferwatch raises about itself."""
-    limits, nothing = OurLimits(), Progress(0, 0, ())
+    limits, nothing = OurLimits(), RoleProgress(0, 0, ())
     said = {
         "alive": [ourselves.alive(0)],
         "gap": [ourselves.gap(0, 0, 0, {})],

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.notifying.labels import alertmanager_labels
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind, kind_of, mail_addresses, redacted
 from pipeline.edge.notification.mail import mail
 from pipeline.edge.notification.pagerduty import DEDUP_KEY_LENGTH_MAX, dedup_key, event_body
@@ -21,7 +21,7 @@ def notification(*events: AlertEvent, **fields: Any) -> Notification:
         "recipient": "mailto:ann@example.com",
         "group": "model acme helmets/3",
         "events": events or (alert(),),
-        "reason": Reason.FIRST,
+        "reason": TellReason.FIRST,
         "idempotency_key": "k",
         "at_ms": T0,
     }
@@ -33,7 +33,7 @@ def test_the_subject_says_how_bad_what_and_how_many_more() -> None:
     both = notification(alert(), silent("cam-1"), left_out=3)
     assert subject(both) == "[CRITICAL] confidence of helmets/3 is 0.61, below 0.75 (+4 more)"
     assert subject(notification(alert(AlertState.RESOLVED))).startswith("[RESOLVED] confidence")
-    assert subject(notification(events=(), reason=Reason.WITHHELD, group="limit r")) == (
+    assert subject(notification(events=(), reason=TellReason.WITHHELD, group="limit r")) == (
         "[INFERWATCH] summary of what was withheld: limit r"
     )
 

@@ -17,7 +17,6 @@ from pipeline.core.alerting.refusals import Refusals, RefusalsState
 from pipeline.core.alerting.unjudged import Unjudged
 from pipeline.core.condition import Condition, Subject
 from pipeline.core.detection.detector import AutomaticDetector, DetectionState, WindowRows
-from pipeline.core.detection.finding import Finding
 from pipeline.core.detection.signals import Channel
 from pipeline.core.isolation import Failures
 from pipeline.core.ledger.chain import Chain, Verdict
@@ -200,8 +199,8 @@ class ModelWatch:
             if not item.is_fed and item.first_ms < end_ms:
                 item.is_fed = True
                 self._rules.observe(item.rows.models, item.rows.classes)
-        found = [finding.condition() for finding in self._observe_window(end_ms - WINDOW_MS, through_ms)]
         events: list[AlertEvent] = []
+        found = self._observe_window(end_ms - WINDOW_MS, through_ms)
         for condition in self._rules.tick(end_ms, self._life.follows) + found + self._about_ourselves(end_ms):
             events += self._life.observe(condition)
         return events + self.unjudged.tick(end_ms) + self._life.tick(end_ms)
@@ -214,7 +213,7 @@ class ModelWatch:
             first_ms = max(first_ms, min(starts, default=through_ms) + WINDOW_MS - HOLE_MS)
         return range(first_ms, through_ms + 1, WINDOW_MS)
 
-    def _observe_window(self, start_ms: int, through_ms: int) -> list[Finding]:
+    def _observe_window(self, start_ms: int, through_ms: int) -> list[Condition]:
         if self._detector is None:
             return []
         masked = {
@@ -222,7 +221,8 @@ class ModelWatch:
             for subject, state in self._life.states()
             if subject.kind is AlertKind.RULE and subject.model_id and state is not AlertState.PENDING
         }
-        return self._detector.observe(start_ms, [item.rows for item in self._pending], masked, through_ms)
+        findings = self._detector.observe(start_ms, [item.rows for item in self._pending], masked, through_ms)
+        return [finding.condition() for finding in findings]
 
     def _about_ourselves(self, end_ms: int) -> list[Condition]:
         said: list[Condition] = []

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.alerting.standstill import Progress
+from pipeline.core.alerting.standstill import RoleProgress
 from pipeline.core.condition import WATCHDOG, Condition, Subject
-from pipeline.core.isolation import Failed
+from pipeline.core.isolation import NotJudged
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER
 from schemas.alert import AlertKind, Severity
 from schemas.topics import AGGREGATES, EVENTS
@@ -59,7 +59,7 @@ def gap_over(partition: int, at_ms: int) -> Condition:
     return _of_partition(partition, CHAIN_GAP, at_ms, False, Severity.CRITICAL, "no windows are missing any more")
 
 
-def not_judged(topic: str, partition: int, at_ms: int, failed: Sequence[Failed]) -> Condition:
+def not_judged(topic: str, partition: int, at_ms: int, failed: Sequence[NotJudged]) -> Condition:
     """Something could not be judged. It begins anew, and nothing else is concerned; nobody would miss it otherwise."""
     breached, text = bool(failed), "everything is judged again"
     if failed:
@@ -112,7 +112,7 @@ def refusals(end_ms: int, read: int, refused: Mapping[str, int], limits: OurLimi
     )
 
 
-def standstill(role: str, at_ms: int, progress: Progress, limits: OurLimits) -> Condition:
+def standstill(role: str, at_ms: int, progress: RoleProgress, limits: OurLimits) -> Condition:
     """Whether a role gets on."""
     waiting = progress.waiting
     stuck = [one for one in waiting if at_ms - one.since_ms >= limits.standstill_ms]

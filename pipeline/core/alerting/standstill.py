@@ -21,7 +21,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class RoleProgress:
     """One role at one moment."""
 
     partitions: int
@@ -46,7 +46,7 @@ class Standstill:
         self._forget_ms = forget_ms
         self._state = StandstillState()
 
-    def observe(self, at_ms: int, standings: Iterable[Standing]) -> Progress:
+    def observe(self, at_ms: int, standings: Iterable[Standing]) -> RoleProgress:
         """Where the role stands in each of its partitions."""
         state = self._state
         if at_ms - state.asked_ms > self._forget_ms:
@@ -66,7 +66,7 @@ class Standstill:
                 waiting.append(Waiting(name, since_ms, one.lag, one.problem.value if one.problem else ""))
             state.at[name] = taken, since_ms if one.lag else None
         waiting.sort(key=lambda one: (one.since_ms, one.partition))
-        return Progress(len(state.at), state.moved_ms, tuple(waiting))
+        return RoleProgress(len(state.at), state.moved_ms, tuple(waiting))
 
     def snapshot(self) -> StandstillState:
         """What to save."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pipeline.core.alerting import ourselves
 from pipeline.core.alerting.life_cycle import LifeCycle
 from pipeline.core.condition import Subject
-from pipeline.core.isolation import Failed, Failures, Judged
+from pipeline.core.isolation import Failures, Judged, NotJudged
 from schemas.alert import AlertEvent, AlertKind
 
 TOLD_MS = 600_000  # a failure is a moment; its alert is there for a person to see
@@ -18,7 +18,7 @@ class Unjudged:
     def __init__(self, topic: str, partition: int, failures: Failures, life: LifeCycle) -> None:
         """Those noted in `failures` become steps of alerts in `life`."""
         self._topic, self._partition, self._failures, self._life = topic, partition, failures, life
-        self._told: list[Failed] = []
+        self._told: list[NotJudged] = []
         self.since_ms: int | None = None  # of the last one, while its alert is open; to be saved
 
     def tick(self, at_ms: int) -> list[AlertEvent]:
@@ -35,13 +35,13 @@ class Unjudged:
             self.since_ms = self.since_ms if failed else None
         return steps
 
-    def take(self) -> list[Failed]:
+    def take(self) -> list[NotJudged]:
         """Those since the last time, to be counted and logged."""
         taken, self._told = self._told, []
         return taken
 
 
-def _subjects_of(failed: Failed) -> Callable[[Subject], bool]:
+def _subjects_of(failed: NotJudged) -> Callable[[Subject], bool]:
     """What is open of a key that begins anew, and would never end."""
     kind = _BEGUN_ANEW.get(failed.what)
     whose = failed.workspace, failed.name

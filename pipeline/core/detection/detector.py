@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from pipeline.core.detection import bank, ladder
-from pipeline.core.detection.finding import Deviation, Finding
+from pipeline.core.detection.anomaly import Anomaly, Deviation
 from pipeline.core.detection.judgement import Judgement
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, WINDOWS_PER_HOUR
 from pipeline.core.detection.seats import Model, Seats, SeatsState
@@ -93,7 +93,7 @@ class AutomaticDetector:
 
     def observe(
         self, start_ms: int, records: Sequence[WindowRows], masked: Collection[Model] = (), through_ms: int = 0
-    ) -> list[Finding]:
+    ) -> list[Anomaly]:
         """The window that starts at `start_ms` is complete; its rows are somewhere in `records`.
 
         So are those of all windows that end by `through_ms`: they come next, and may be read already.
@@ -125,7 +125,7 @@ class AutomaticDetector:
         if new:
             self._judgement.add(len(new))
 
-    def advance(self, index: int, window: Signals, masked: Bools) -> list[Finding]:
+    def advance(self, index: int, window: Signals, masked: Bools) -> list[Anomaly]:
         """One window of all models watched, by column: signals of this one, or of those that come next as well."""
         assert self._next_index is None or index >= self._next_index
         self._next_index = index + 1
@@ -165,7 +165,7 @@ class AutomaticDetector:
             self._seats.restore((workspace, model_id), seats)
         self._judgement.take(state.arrays)
 
-    def _fill(self, index: int) -> list[Finding]:
+    def _fill(self, index: int) -> list[Anomaly]:
         """Windows that nobody had anything to say in are complete as well."""
         if self._next_index is None:
             return []
@@ -213,12 +213,12 @@ class AutomaticDetector:
     def _column_numbers(self, models: Sequence[Model]) -> Ints:
         return np.array([self._columns[model] for model in models], np.int64)
 
-    def _named(self, column: int, found: Deviation) -> Finding:
+    def _named(self, column: int, found: Deviation) -> Anomaly:
         model = self._models[column]
         class_name = None
         if found.signal >= Signal.CLASS:
             class_name = [*self._seats.names(model), ""][found.signal - Signal.CLASS]
-        return Finding.of(model, class_name, found)
+        return Anomaly.of(model, class_name, found)
 
     def _review_seats(self) -> None:
         for model in self._seats.to_review:
@@ -230,7 +230,7 @@ class AutomaticDetector:
             if change is not None:
                 self._judgement.seat(column, *change)
 
-    def _forget(self, index: int) -> list[Finding]:
+    def _forget(self, index: int) -> list[Anomaly]:
         gone = self._judgement.quiet_for(FORGOTTEN_WINDOWS)
         if not len(gone):
             return []

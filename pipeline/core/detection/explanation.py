@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.core.detection import bank, ladder
+from pipeline.core.detection.anomaly import Deviation, hours_between, natural
 from pipeline.core.detection.baseline import Residuals
-from pipeline.core.detection.finding import Deviation, hours_between, natural
 from pipeline.core.detection.recovery import Recovery, statistics
 from pipeline.core.detection.scoring import BANK, FAMILIES
 from pipeline.core.detection.signals import GAUSSIANS, SIGNALS_OF_CHANNEL, Channel, Signals

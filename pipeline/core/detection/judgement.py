@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.detection import bank, ladder, tail
+from pipeline.core.detection.anomaly import Deviation
 from pipeline.core.detection.bank import Bank
 from pipeline.core.detection.baseline import Baseline, Residuals
 from pipeline.core.detection.explanation import Scene, accuse, explain, lost, unwatched
-from pipeline.core.detection.finding import Deviation
 from pipeline.core.detection.ladder import Ladder
 from pipeline.core.detection.moment import WINDOWS_PER_HOUR, Moment
 from pipeline.core.detection.recovery import Recovery

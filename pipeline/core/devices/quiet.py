@@ -7,7 +7,8 @@ from pipeline.core.devices.device import Device, HeartbeatPolicy
 from pipeline.core.devices.sites import Site
 from schemas.alert import AlertKind, Severity
 
-SILENCE, SITE_SILENCE, CLOCK = "silence_s", "site_silence", "clock_skew_s"  # the metrics
+SILENCE, SITE_SHARE, CLOCK = "silence_s", "site_share", "clock_skew_s"  # the metrics
+SITE_SILENCE = "site_silence"  # of the alert that all partitions' shares are joined to
 _FOR_EVER_MS = 366 * 86_400_000
 
 
@@ -18,7 +19,7 @@ def suspected(device: Device, partition: int, at_ms: int) -> Condition:
 
 def lost(device: Device, partition: int, at_ms: int) -> Condition:
     """Firing, unless the whole site is out."""
-    outage = site_subject(device, partition).fingerprint if device.in_outage else None
+    outage = site_subject(device.workspace, device.site).fingerprint if device.in_outage else None
     return _silent(device, partition, at_ms, Severity.CRITICAL, 0, outage)
 
 
@@ -47,21 +48,33 @@ def retired(device: Device, partition: int, at_ms: int) -> Condition:
     )
 
 
-def site_subject(device: Device, partition: int) -> Subject:
-    """A site as one partition sees it: each has a share of its devices, and speaks of them only."""
-    name = f"site:{device.site}/{partition}"[:256]
-    return Subject(AlertKind.HEARTBEAT, device.workspace, SITE_SILENCE, device_id=name)
+def site_subject(workspace: str, site: str) -> Subject:
+    """A site as a whole; "" if the whole workspace is the site."""
+    return Subject(AlertKind.HEARTBEAT, workspace, SITE_SILENCE, device_id=f"site:{site}"[:256])
+
+
+def site_text(workspace: str, site: str, silent: int, watched: int) -> str:
+    """What is said of a site that went."""
+    count = f"{silent:,} of {watched:,} devices"
+    return f"{count} of {site_name(workspace, site)} fell silent together: the site, its network or its gateway"
+
+
+def site_name(workspace: str, site: str) -> str:
+    """As people say it."""
+    return f"site {site}" if site else f"workspace {workspace}"
 
 
 def site_out(device: Device, site: Site, partition: int, at_ms: int) -> Condition:
-    """Most devices of a site went together."""
-    text = f"{_silent_of(site)} devices of {_where(device)} fell silent together: the site, its network or its gateway"
+    """Most devices of a site went together, as far as this partition has them: its share of an outage."""
+    text = site_text(device.workspace, device.site, site.suspects + site.joined, site.watched)
     return _of_site(device, site, partition, at_ms, True, text)
 
 
 def site_back(device: Device, site: Site, partition: int, at_ms: int) -> Condition:
     """Most of them are heard again."""
-    text = f"{_where(device)} is back after {words(at_ms - site.out_since_ms)}; still silent: {_silent_of(site)}"
+    still = f"{site.suspects + site.joined} of {site.watched}"
+    where = site_name(device.workspace, device.site)
+    text = f"{where} is back after {words(at_ms - site.out_since_ms)}; still silent: {still}"
     return _of_site(device, site, partition, at_ms, False, text)
 
 
@@ -108,17 +121,10 @@ def words(ms: int) -> str:
     raise AssertionError("a minute is a minute")
 
 
-def _where(device: Device) -> str:
-    return f"site {device.site}" if device.site else f"workspace {device.workspace}"
-
-
-def _silent_of(site: Site) -> str:
-    return f"{site.suspects + site.joined} of {site.watched}"
-
-
 def _of_site(device: Device, site: Site, partition: int, at_ms: int, breached: bool, summary: str) -> Condition:
+    share = f"site:{device.site}/{partition}"[:256]
     return Condition(
-        subject=site_subject(device, partition),
+        subject=Subject(AlertKind.HEARTBEAT, device.workspace, SITE_SHARE, device_id=share),
         at_ms=at_ms,
         breached=breached,
         value=float(site.suspects + site.joined),
@@ -127,7 +133,12 @@ def _of_site(device: Device, site: Site, partition: int, at_ms: int, breached: b
         severity=Severity.CRITICAL,
         summary=summary,
         labels=_labels(device, partition),
-        evidence={"devices_silent": site.suspects + site.joined, "devices_watched": site.watched},
+        evidence={
+            "devices_silent": site.suspects + site.joined,
+            "devices_watched": site.watched,
+            "beat_ms": device.beat_ms,
+        },
+        suppressed_by=site_subject(device.workspace, device.site).fingerprint if breached else None,
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from pipeline.core.alerting.model_watch import ModelWatch
+from pipeline.core.alerting.ourselves import NOT_JUDGED
 from pipeline.core.detection.detector import WindowRows
 from schemas.aggregate import ClassColumns, ModelColumns
 from schemas.alert import AlertEvent, AlertKind
@@ -26,4 +27,5 @@ class Replay:
     def observe(self, through_ms: int, models: ModelColumns, classes: ClassColumns) -> list[AlertEvent]:
         """More windows, in the order of time; all that end by `through_ms` are complete then."""
         told = self._watch.observe_history(through_ms, WindowRows(models, classes))
-        return [event for event in told if event.kind is not AlertKind.PIPELINE]  # about ourselves, and now
+        # Of ourselves only that something could not be judged: the rest is about now.
+        return [event for event in told if event.kind is not AlertKind.PIPELINE or event.metric == NOT_JUDGED]

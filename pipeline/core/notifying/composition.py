@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from pipeline.core.notifying.episodes import Episodes
 from pipeline.core.notifying.groups import STORM, AlertGroup
-from pipeline.core.notifying.notification import Notification, Reason, idempotency_key, strongest
+from pipeline.core.notifying.notification import Notification, TellReason, idempotency_key, strongest
 
 
 def composed(
-    group: AlertGroup, episodes: Episodes, reasons: Mapping[str, Reason], note: str, now_ms: int, events_max: int
+    group: AlertGroup, episodes: Episodes, reasons: Mapping[str, TellReason], note: str, now_ms: int, events_max: int
 ) -> Notification:
     """The message for these reasons, by episode; from now on the recipient knows what it says."""
     # The end of what has begun anew comes before the beginning: who knows alerts by name hears both in order.
@@ -16,8 +16,8 @@ def composed(
     rest = [key for key, told in group.members.items() if key not in reasons and told.is_open]
     listed = (new + rest)[:events_max]
     reason = strongest(reasons.values())
-    if group.cause == STORM and reason in (Reason.FIRST, Reason.WORSE):
-        reason = Reason.STORM
+    if group.cause == STORM and reason in (TellReason.FIRST, TellReason.WORSE):
+        reason = TellReason.STORM
         note = f"{len(new)} alerts at once: they are in one message. {note}".rstrip()
     told_before = [[episodes[key].id, reasons[key].value, group.members[key].count] for key in sorted(new)]
     for key in new:

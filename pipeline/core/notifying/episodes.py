@@ -9,7 +9,7 @@ from enum import Enum
 import msgspec
 
 from pipeline.core.notifying.routing import is_inhibited, is_source
-from schemas.alert import AlertEvent, AlertState
+from schemas.alert import SUMMARY_LENGTH_MAX, AlertEvent, AlertState
 
 KEEP_RESOLVED_MS = 86_400_000  # so long is a repetition of an old step recognised
 
@@ -120,5 +120,5 @@ def _ended(event: AlertEvent, at_ms: int, summary: str) -> AlertEvent:
         previous_state=event.state,
         sequence=event.sequence + 1,
         at_ms=at_ms,
-        summary=summary,
+        summary=summary[:SUMMARY_LENGTH_MAX],
     )

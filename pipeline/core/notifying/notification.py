@@ -10,7 +10,7 @@ import msgspec
 from schemas.alert import AlertEvent, AlertState, Severity
 
 
-class Reason(Enum):
+class TellReason(Enum):
     """Why somebody is told. In this order the strongest of a group speaks for it."""
 
     FIRST = "first notification"
@@ -24,7 +24,7 @@ class Reason(Enum):
     TEST = "test message"
 
 
-_STRENGTH = list(Reason)
+_STRENGTH = list(TellReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Notification:
     recipient: str = field(repr=False)  # may hold a secret
     group: str  # what its alerts have in common
     events: tuple[AlertEvent, ...]  # what is new first, then what else is open in the group
-    reason: Reason
+    reason: TellReason
     idempotency_key: str
     at_ms: int
     left_out: int = 0  # more alerts than a message holds
@@ -73,26 +73,26 @@ class Told(msgspec.Struct):
 
 def reason_to_notify(
     event: AlertEvent, told: Told, now_ms: int, repeat_ms: int, *, quiet: bool, acknowledged: bool
-) -> Reason | None:
+) -> TellReason | None:
     """Why to tell of an alert as it stands; None: no reason. `quiet`: silenced, or another alert says it.
 
     People hear of an end if and only if they heard of the beginning, silence or not.
     """
     acknowledged = acknowledged or event.state is AlertState.ACKNOWLEDGED
     if event.state is AlertState.RESOLVED:
-        return Reason.RESOLVED if told.is_open else None
+        return TellReason.RESOLVED if told.is_open else None
     if quiet or event.state not in (AlertState.FIRING, AlertState.ACKNOWLEDGED):
         return None
     if not told.is_open:
-        return None if acknowledged else Reason.FIRST
+        return None if acknowledged else TellReason.FIRST
     if event.severity.rank > told.rank:
-        return Reason.WORSE
+        return TellReason.WORSE
     if acknowledged:
-        return None if told.acknowledged else Reason.ACKNOWLEDGED
-    return Reason.REPEAT if now_ms - told.at_ms >= repeat_ms else None
+        return None if told.acknowledged else TellReason.ACKNOWLEDGED
+    return TellReason.REPEAT if now_ms - told.at_ms >= repeat_ms else None
 
 
-def strongest(reasons: Iterable[Reason]) -> Reason:
+def strongest(reasons: Iterable[TellReason]) -> TellReason:
     """The one that speaks for all."""
     return min(reasons, key=_STRENGTH.index)
 

@@ -20,7 +20,7 @@ from pipeline.core.notifying.groups import STORM, AlertGroup, Groups
 from pipeline.core.notifying.labels import alertmanager_labels
 from pipeline.core.notifying.limits import AllowancesState, Storms, StormsState
 from pipeline.core.notifying.muting import Silences
-from pipeline.core.notifying.notification import Notification, Reason, reason_to_notify
+from pipeline.core.notifying.notification import Notification, TellReason, reason_to_notify
 from pipeline.core.notifying.outbox import Outbox
 from pipeline.core.notifying.policy import NotifierPolicy
 from pipeline.core.notifying.resend import Resend, ResendState
@@ -69,16 +69,17 @@ class Notifier:
             self._lost[Lost.SILENCE] += 1
         self._stirred = True
 
-    def observe(self, event: AlertEvent, now_ms: int) -> None:
-        """A record of inference.alerts."""
+    def observe(self, event: AlertEvent, now_ms: int) -> list[AlertEvent]:
+        """A record of inference.alerts: the steps of it that are news."""
         before = self._episodes.newest(event.fingerprint)
-        for step in self._episodes.observe(event):
+        for step in (news := self._episodes.observe(event)):
             self._take(step, now_ms)
         if before is not None and not self._groups.has(before):
             self._episodes.dropped(before)
         for key, too_early in self._episodes.forget_old(now_ms):
             self._lost[Lost.ALERT] += too_early
             self._groups.forget(key)
+        return news
 
     def tick(self, now_ms: int) -> list[Notification]:
         """What to send now."""
@@ -99,8 +100,8 @@ class Notifier:
 
     def take_lost(self) -> Mapping[Lost, int]:
         """What nobody was told of since the last time, for memory is bounded."""
-        lost, self._lost = self._lost, Counter()
-        return +lost
+        lost, self._lost = +self._lost, Counter()
+        return lost
 
     def snapshot(self) -> NotifierState:
         """What to save together with the offsets that it explains. Rules and silences are in their topics."""
@@ -143,7 +144,7 @@ class Notifier:
         if self._groups.drop(group, key):
             self._episodes.dropped(key)
 
-    def _reasons(self, group: AlertGroup, now_ms: int) -> dict[str, Reason]:
+    def _reasons(self, group: AlertGroup, now_ms: int) -> dict[str, TellReason]:
         """Why to tell of whom; who has ended unknown is dropped."""
         reasons = {}
         for key, told in list(group.members.items()):
@@ -151,7 +152,7 @@ class Notifier:
             quiet, taken = self._quiet(event, now_ms), self._silences.acknowledgement(event) is not None
             repeat_ms = self._policy.repeat_of(event)
             reason = reason_to_notify(event, told, now_ms, repeat_ms, quiet=quiet, acknowledged=taken)
-            if reason is Reason.ACKNOWLEDGED:
+            if reason is TellReason.ACKNOWLEDGED:
                 told.acknowledged = True
                 if not group.recipient.startswith(PAGERDUTY_PREFIX):
                     continue  # people see it where they look; only an incident elsewhere must be moved
@@ -171,7 +172,7 @@ class Notifier:
         if reasons:
             out.append(self._put(composed(group, self._episodes, reasons, note, now_ms, self._policy.events_max)))
             group.last_ms = now_ms
-        for key in [key for key, reason in reasons.items() if reason is Reason.RESOLVED]:
+        for key in [key for key, reason in reasons.items() if reason is TellReason.RESOLVED]:
             self._drop(group, key)
         self._plan(group, now_ms)
         return out

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from pipeline.core.notifying.notification import Notification, Reason, idempotency_key
+from pipeline.core.notifying.notification import Notification, TellReason, idempotency_key
 from pipeline.core.notifying.routing import ALERTMANAGER
 from schemas.alert import AlertEvent, AlertState
 
@@ -58,7 +58,7 @@ class Resend:
         events, out = self._due(now_ms, quiet), []
         for i in range(0, len(events), self._events_max):
             key, part = idempotency_key(ALERTMANAGER, now_ms, i), tuple(events[i : i + self._events_max])
-            out.append(Notification(ALERTMANAGER, ALERTMANAGER, part, Reason.RESENT, key, now_ms))
+            out.append(Notification(ALERTMANAGER, ALERTMANAGER, part, TellReason.RESENT, key, now_ms))
             self._under_way[key] = [event.fingerprint for event in part]
         while len(self._under_way) > _UNDER_WAY_MAX:
             del self._under_way[next(iter(self._under_way))]

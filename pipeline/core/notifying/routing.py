@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.condition import WATCHDOG
+from pipeline.core.devices.quiet import SITE_SILENCE
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rule import Rule
 
 ALERTMANAGER = "alertmanager"
 # Pipeline alerts that say that our own input is not to be trusted: a silence may be ours then.
 INPUT_METRICS = frozenset({"input_lag_s", "chain_gap", "topic_silence"})
-SILENCE_METRICS = frozenset({"silence_s", "site_silence", "inference_count", "inference_rate", "traffic"})
+SILENCE_METRICS = frozenset({"silence_s", SITE_SILENCE, "inference_count", "inference_rate", "traffic"})
 _COMMA = re.compile(r",|%2C", re.IGNORECASE)
 OPEN = (AlertState.FIRING, AlertState.ACKNOWLEDGED, AlertState.RECOVERING, AlertState.NO_DATA)
 
@@ -90,7 +91,7 @@ def is_source(event: AlertEvent) -> bool:
         return False
     if event.kind is AlertKind.PIPELINE:
         return event.metric in INPUT_METRICS
-    return event.kind is AlertKind.HEARTBEAT and event.metric == "site_silence"
+    return event.kind is AlertKind.HEARTBEAT and event.metric == SITE_SILENCE
 
 
 def inhibits(source: AlertEvent, target: AlertEvent) -> bool:

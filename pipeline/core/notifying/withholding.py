@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pipeline.core.notifying.episodes import Episodes
 from pipeline.core.notifying.groups import AlertGroup
 from pipeline.core.notifying.limits import Allowances, AllowancesState
-from pipeline.core.notifying.notification import Notification, Reason, idempotency_key
+from pipeline.core.notifying.notification import Notification, TellReason, idempotency_key
 from pipeline.core.notifying.routing import Routing
 from schemas.alert import AlertEvent
 
@@ -18,12 +18,12 @@ class Limits:
         self._routing, self._episodes = routing, episodes
         self._allowances = Allowances()
 
-    def withhold(self, group: AlertGroup, reasons: dict[str, Reason], now_ms: int) -> str:
+    def withhold(self, group: AlertGroup, reasons: dict[str, TellReason], now_ms: int) -> str:
         """Takes out of `reasons` what the limits do not allow; what is to be said of them."""
         rules: dict[str, list[str]] = {}
         for key, reason in reasons.items():
             rule_id = self._episodes[key].rule_id
-            if rule_id is not None and reason in (Reason.FIRST, Reason.WORSE, Reason.REPEAT):
+            if rule_id is not None and reason in (TellReason.FIRST, TellReason.WORSE, TellReason.REPEAT):
                 rules.setdefault(rule_id, []).append(key)
         notes = []
         for rule_id, keys in rules.items():
@@ -46,7 +46,7 @@ class Limits:
         """What was withheld, once the limit allows to say so."""
         for rule_id, recipient, since_ms, text in self._allowances.summaries(now_ms):
             key = idempotency_key(recipient, rule_id, "withheld", since_ms)
-            yield Notification(recipient, f"limit {rule_id}", (), Reason.WITHHELD, key, now_ms, note=text)
+            yield Notification(recipient, f"limit {rule_id}", (), TellReason.WITHHELD, key, now_ms, note=text)
 
     def snapshot(self) -> AllowancesState:
         """All of it."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind, kind_of, redacted
 from pipeline.edge import metrics
 from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
@@ -91,7 +91,7 @@ class Delivery:
     async def _deliver(self, notification: Notification, free_s: float) -> tuple[Outcome, float]:
         """What became of it, and when the other side wants to hear of us again."""
         patience = self._patience
-        resent = notification.reason is Reason.RESENT
+        resent = notification.reason is TellReason.RESENT
         give_up_s = time.monotonic() + (patience.resent_give_up_s if resent else patience.give_up_s)
         wait_s = patience.wait_s_first
         outcome: Outcome = Failed(True, "it asked to be left alone for longer than is tried")

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from uuid import uuid4
 
 from pipeline.config import Settings
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind, kind_of
 from pipeline.edge import clock
 from pipeline.edge.notification.delivery import ATTEMPT_S, attempt
@@ -32,7 +32,7 @@ async def rehearse(settings: Settings, recipients: Iterable[str]) -> dict[str, O
 def _message(recipient: str) -> Notification:
     now_ms = clock.now_ms()
     events = (_over(now_ms),) if kind_of(recipient) in _MACHINES else ()
-    return Notification(recipient, "inferwatch", events, Reason.TEST, uuid4().hex, now_ms, note=_NOTE)
+    return Notification(recipient, "inferwatch", events, TellReason.TEST, uuid4().hex, now_ms, note=_NOTE)
 
 
 def _over(now_ms: int) -> AlertEvent:

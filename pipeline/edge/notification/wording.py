@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.notifying.labels import alertmanager_labels
-from pipeline.core.notifying.notification import Notification, Reason
+from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.words import shown
 from schemas.alert import AlertEvent, AlertState
 
@@ -111,7 +111,7 @@ def details(event: AlertEvent) -> dict[str, Any]:
 
 def emphasis(notification: Notification) -> str:
     """critical, warning, info, or resolved."""
-    if notification.reason is Reason.WITHHELD:
+    if notification.reason is TellReason.WITHHELD:
         return "info"
     return notification.severity.value if notification.is_open else "resolved"
 

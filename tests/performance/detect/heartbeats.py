@@ -18,7 +18,7 @@ from rich.console import Console
 from pipeline.core.condition import Condition
 from pipeline.core.devices.device import HeartbeatPolicy
 from pipeline.core.devices.heartbeats import TICK_DEVICE_PREFIX, TICK_WORKSPACE, HeartbeatMonitor
-from pipeline.core.devices.quiet import CLOCK, SITE_SILENCE
+from pipeline.core.devices.quiet import CLOCK, SITE_SHARE
 from schemas.alert import Severity
 from schemas.heartbeat import Heartbeat
 from tests.performance.figures import Figure, table
@@ -137,12 +137,13 @@ class Score:
         stage = f"{subject.fingerprint} {condition.severity.value}"
         if not condition.breached:
             self.open = {one for one in self.open if not one.startswith(subject.fingerprint)}
+        if subject.metric == SITE_SHARE and condition.breached and stage not in self.open:
+            self.open.add(stage)
+            self.site_alerts += 1
         if not condition.breached or condition.suppressed_by or stage in self.open:
             return
         self.open.add(stage)
-        if subject.metric == SITE_SILENCE:
-            self.site_alerts += 1
-        elif subject.metric == CLOCK:
+        if subject.metric == CLOCK:
             self.clocks.add(subject.device_id or "")
         elif condition.severity is not Severity.CRITICAL:
             self.suspicions += 1

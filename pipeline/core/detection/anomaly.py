@@ -44,7 +44,7 @@ class Deviation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finding(Deviation):
+class Anomaly(Deviation):
     """Of which model, and in a channel of classes of which class."""
 
     workspace: str
@@ -52,7 +52,7 @@ class Finding(Deviation):
     class_name: str | None  # '' = all classes but those watched by name
 
     @classmethod
-    def of(cls, model: tuple[str, str], class_name: str | None, deviation: Deviation) -> "Finding":
+    def of(cls, model: tuple[str, str], class_name: str | None, deviation: Deviation) -> "Anomaly":
         """What was found in the model's column."""
         known = {field.name: getattr(deviation, field.name) for field in fields(deviation)}
         return cls(workspace=model[0], model_id=model[1], class_name=class_name, **known)
