@@ -31,10 +31,11 @@ from tests.simulation.worker import Bug, Place
 
 START_MS = 1_795_373_680_000
 WINDOW_MS = 10_000
-MODELS = ("a", "b/1", "b/2")
+MODELS = ("a", "b/1")
 BEAT_S = 2.0
+FETCH_S = 4.0
 END_S = 400.0  # so long may it take from calm to the end
-SETTLE_S = 15.0
+SETTLE_S = 10.0
 RECIPIENTS = ("https://hook.example/one", "mailto:on-call@example.org")
 RULE = Rule(
     rule_id="sure",
@@ -54,6 +55,7 @@ def _settings(storm_max: int, watchdog: str) -> Settings:
         {
             "poll_ms": 1500,
             "standstill_s": 20,
+            "heartbeat_page_beats": 5,
             "group_interval_s": 10,
             "storm_max": storm_max,
             "notify_recipients": " ".join(RECIPIENTS),
@@ -101,7 +103,18 @@ class Alerting:
         roles = ("detector", "notifier", "aggregator", "recorder")
         self._committed = {role: CommittedOffsets(bug.fencing) for role in roles}
         nobody = ClickHouse(luck, tokens_max=1)
-        place = Place(self.settings, luck, self.clock, self.logs, self._committed, nobody, self.people, bug)
+        place = Place(
+            self.settings,
+            luck,
+            self.clock,
+            self.logs,
+            self._committed,
+            nobody,
+            self.people,
+            bug,
+            rng.random() < 0.7,
+            FETCH_S,
+        )
         self.detectors = Group("detector", place, lambda: [*self.aggregates, *self.heartbeats])
         self.notifiers = Group("notifier", place, lambda: [self.silences])
         self.groups = (self.detectors, self.notifiers)
@@ -123,11 +136,11 @@ class Alerting:
             await group.rebalance([])
         playing = [luck.spawn(run) for run in (self._close_windows(), self._get_on())]
         playing += [luck.spawn(self._beat(number)) for number in range(2)]
-        pace_s = rng.choice((4, 8, 16))
+        pace_s = rng.choice((5, 8, 12))
         disturbing = [luck.spawn(group.disturb(pace_s)) for group in self.groups]
         if self.people_speak:
             disturbing.append(luck.spawn(self._speak()))
-        await pass_s(rng.choice((60, 90, 120)))
+        await pass_s(rng.choice((30, 45, 60)))
         luck.stormy = False
         luck.tell("calm")
         await asyncio.gather(*disturbing)
@@ -152,10 +165,12 @@ class Alerting:
         await self._until(lambda: check.is_open(self, "a") and not check.unheard(self))
         self._bad = {}
         await self._until(lambda: not check.open_alerts(self) and not check.unfinished(self))
+        ends = {tp: self.logs[tp].end for tp in (*self.aggregates, *self.heartbeats)}
+        await self._until(lambda: self.detectors.has_read(ends))  # who begins anew has history to read first
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():
-            await pass_s(3)
+            await pass_s(2)
 
     # -- what happens
 
@@ -163,9 +178,9 @@ class Alerting:
         """Each source closes its windows, one after another; sometimes a cut is sent again."""
         rng = self.luck.rng
         while True:
-            await pass_s(rng.choice((1.0, 2.0, 3.0)))
-            count = rng.choice((1, 1, 1, 2, 3))
-            if self.luck.stormy and rng.random() < 0.15:
+            await pass_s(rng.choice((1.5, 3.0, 4.5)))
+            count = rng.choice((1, 1, 2)) if self.luck.stormy else 2
+            if self.luck.stormy and rng.random() < 0.3:
                 self._bad[rng.choice(MODELS)] = rng.choice((2, 7, 9))
             for source in sorted(self._chain, key=lambda _: rng.random()):
                 cut = list(self._cut(source, count))
@@ -194,7 +209,7 @@ class Alerting:
             await pass_s(BEAT_S)
             silent_beats -= 1
             if self.luck.stormy and silent_beats < -12 and rng.random() < 0.1:
-                silent_beats = rng.choice((3, 16))
+                silent_beats = rng.choice((3, 9))
             if silent_beats <= 0 or not self.luck.stormy:
                 beat = heartbeat(
                     device_id=device, workspace="w", sent_at_ms=self.clock.now_ms(), interval_ms=int(BEAT_S * 1000)
@@ -205,15 +220,16 @@ class Alerting:
         """The other roles commit what they have done; the recorder stands still at times."""
         rng = self.luck.rng
         while True:
-            for tp, log in self.logs.items():
+            for tp in (*self.aggregates, *self.heartbeats, *self.alerts):
+                log = self.logs[tp]
                 name = RecorderName(log.end, log.end, self.clock.now_ms())
                 self._committed["recorder"].offsets[tp] = OffsetAndMetadata(log.end, name.metadata())
             for tp in self.events:
                 done = AggregatorName.begin(0)
                 self._committed["aggregator"].offsets[tp] = OffsetAndMetadata(0, done.metadata())
-            await pass_s(2.0)
+            await pass_s(4.0)
             if self.luck.strikes(0.03, "standstill"):
-                await pass_s(rng.choice((10, 40)))
+                await pass_s(rng.choice((10, 30)))
 
     # -- people
 
@@ -225,7 +241,7 @@ class Alerting:
         rng = self.luck.rng
         acts = (self._change_rule, self._change_rule, self._delete_rule, self._silence, self._acknowledge)
         while self.luck.stormy:
-            await pass_s(rng.expovariate(1 / 12))
+            await pass_s(rng.expovariate(1 / 8))
             rng.choice(acts)()
 
     def _change_rule(self) -> None:
