@@ -1,7 +1,7 @@
-"""What a detector and a notifier save, commit and tell: in this order, so that a crash repeats and never contradicts.
+"""What a detector and a notifier save, commit and tell, so that a crash or a zombie repeats and never contradicts.
 
-A commit comes first, always: it is refused if somebody else is active by now. It carries the offset that was read to,
-and where the newest snapshot lies.
+A commit comes first, always: it is refused if somebody else is active by now. It carries the offset up to which was
+told, and where the newest snapshot lies.
 """
 
 from collections.abc import Callable, Sequence
@@ -52,22 +52,34 @@ class Checkpoint:
         """Made by `Checkpoints.of`."""
         self._snapshots, self._output, self._alerts, self._metrics = snapshots, output, alerts, metrics
         self._partition, self._key = partition, key
+        self._told_until = 0
 
-    async def load(self, kind: type[S]) -> tuple[int | None, S | None]:
-        """(the offset that was committed, the newest snapshot of this layout), as far as there are any."""
+    async def load(self, kind: type[S]) -> tuple[int, S | None]:
+        """(up to where those before us have told, the newest snapshot of this layout or None)."""
         committed = await self._partition.committed()
         if committed is None:
-            return None, await self._snapshots.load(self._key, kind)
-        return committed.offset, await self._snapshots.load(self._key, kind, committed.metadata)
+            return 0, await self._snapshots.load(self._key, kind)
+        _, end = await self._partition.ends()
+        self._told_until = min(committed.offset, end)  # a log that was made anew is shorter
+        return self._told_until, await self._snapshots.load(self._key, kind, committed.metadata)
 
     async def commit(self) -> None:
-        """How far we have read. Raises FencedError if the partition is another's by now."""
-        await self._partition.commit(self._partition.next_offset, self._snapshots.note(self._key))
+        """How far has been told. Raises FencedError if the partition is another's by now.
+
+        After a restart from an old snapshot that is further than we have read: it must not be forgotten.
+        """
+        self._told_until = max(self._told_until, self._partition.next_offset)
+        await self._partition.commit(self._told_until, self._snapshots.note(self._key))
 
     async def save(self, state: Callable[[], msgspec.Struct]) -> None:
-        """Commits, then saves what `state` says then. Raises FencedError."""
+        """Commits, saves what `state` says then, and commits that it is saved. Raises FencedError.
+
+        Whoever takes over after that goes on from here. Without the second commit one who is frozen on the way to its
+        snapshot would tell what follows from it while another goes on from the one before.
+        """
         await self.commit()
         await self._snapshots.save(self._key, state(), self._partition.alive)
+        await self.commit()
 
     async def tell(self, events: Sequence[AlertEvent]) -> None:
         """Returns when inference.alerts has them. Whoever tells has committed or saved what they follow from."""

@@ -170,7 +170,7 @@ class Detector:
         await self.rules.ready.wait()
         await self.silences.ready.wait()
         checkpoint = self._checkpoints.of(partition, key)
-        committed, state = await checkpoint.load(kind)
+        told_before, state = await checkpoint.load(kind)
         first, end = await partition.ends()
         start, told_until, news = first, 0, News(end, self._clock.now_ms() - RECENT_MS)
         if state is not None:
@@ -179,7 +179,7 @@ class Detector:
             partition.done_time_ms = state.done_time_ms
             if first <= state.next_offset <= end:
                 start = state.next_offset
-                told_until = 0 if committed is None else min(committed, end)
+                told_until = told_before
             else:  # the chain knows whether windows are missing, and that is an alert
                 log.warning("log_was_cut_or_made_anew", topic=partition.topic, partition=partition.tp.partition)
         partition.seek(start)

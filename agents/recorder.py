@@ -131,6 +131,8 @@ class Recorder:
             await partition.wait(self._idle_s)
             taken += await partition.take(self._settings.cut_rows_max, until=name.to_offset)
         old = self._clock.now_ms() - name.named_at_ms > TOKENS_KEPT_MS
+        # Named anew, perhaps, long after its rows were first put in.
+        old = old or name.from_offset < state.verify_below
         attempt = Attempt.AGAIN_OLD if old else Attempt.AGAIN
         await self._record(partition, state, join(taken), attempt, name)
         self._metrics.CUTS_REDONE.labels(partition.topic).inc()

@@ -31,7 +31,7 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("critical"))
     started_s, seen, violations = time.monotonic(), Counter[str](), 0
-    bug, tell = BUGS[given.scene].get(given.bug), partial(console.print, markup=False)
+    bug, tell = BUGS.get(given.scene, {}).get(given.bug), partial(console.print, markup=False)
     seeds = range(given.first, given.first + given.seeds)
     for seed in track(seeds, "seeds", console=Console(stderr=True), disable=given.trace):
         try:

@@ -1,7 +1,7 @@
 """A role's workers and what happens to them: crashes, zombies, take-overs, joins and leaves in order."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from aiokafka.structs import TopicPartition
 
@@ -23,13 +23,18 @@ class Group:
         self._rebalancing = asyncio.Lock()
 
     def _hire(self) -> Worker:
-        self._hired.append(Worker(f"{self._role}-{len(self._hired)}", self._role, self._place))
+        self._hired.append(Worker(f"{self._role}-{len(self._hired)}", self._role, self._place, self._lose))
         return self._hired[-1]
 
     def check(self) -> None:
         """That none has met what it does not understand; zombies too."""
         for worker in self._hired:
             worker.check()
+
+    def has_read(self, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether its members have come so far."""
+        found = {tp: one.next_offset for m in self.members for tp, one in m.partitions.partitions.items()}
+        return all(found.get(tp, 0) >= end for tp, end in ends.items())
 
     def kill(self) -> None:
         """All at once."""
@@ -38,10 +43,21 @@ class Group:
                 worker.kill()
         self.members, self.state.members = [], set()
 
+    def _lose(self, worker: Worker) -> None:
+        """It stands still or is dead, and is still a member: that is noticed later."""
+
+        async def notice() -> None:
+            await self._luck.pause(4)
+            if worker in self.members:
+                await self._replace(worker)
+
+        self._luck.spawn(notice())
+
     async def disturb(self, pace_s: float) -> None:
         """Until the storm is over, one misfortune after another."""
         rng = self._luck.rng
-        acts = (self.crash, self.crash, self.freeze, self.freeze, self.join, self.leave, self.shake)
+        freezes = (self.freeze, self.freeze) if self._place.freezes else ()
+        acts = (self.crash, self.crash, *freezes, self.join, self.leave, self.shake)
         while True:
             await pass_s(rng.expovariate(1 / pace_s))
             if not self._luck.stormy:
@@ -52,7 +68,8 @@ class Group:
         """A worker is killed; the group notices later."""
         self._luck.note("crash")
         worker = self._luck.rng.choice(self.members)
-        worker.kill()
+        if worker.alive:
+            worker.kill()
         await self._luck.pause(5)
         await self._replace(worker)
 
@@ -131,4 +148,5 @@ class Group:
         async with self._rebalancing:
             await asyncio.gather(*(m.revoke() for m in self.members))
             for worker in self.members:
-                worker.kill()
+                if worker.alive:
+                    worker.kill()

@@ -44,7 +44,7 @@ class Way:
         """Tries once."""
         luck = self._luck
         hear = partial(self._hear, notification)
-        if luck.strikes(0.08, "message_lost"):
+        if luck.strikes(0.2, "message_lost"):
             await luck.request(self._sender, lambda: None)
             return Failed(True, "lost")
         if luck.strikes(0.04, "message_late"):
@@ -52,7 +52,7 @@ class Way:
             await luck.request(self._sender, lambda: None)
             return Failed(True, "no answer in time")
         await luck.request(self._sender, hear)
-        if luck.strikes(0.08, "message_answer_lost"):
+        if luck.strikes(0.15, "message_answer_lost"):
             return Failed(True, "no answer in time")
         return Sent()
 

@@ -33,7 +33,8 @@ T = TypeVar("T")
 BOUNDS = Bounds(pending_events=3, names=6)
 PART_BYTES = 2000
 IDLE_S = 4.0
-TURN_S = 1.5
+TURN_S = 2.5
+HERE = 0.002  # of all requests are where a worker crashes, or freezes
 
 
 async def directly(batch: Callable[[], T], /) -> T:
@@ -113,15 +114,19 @@ class Place:
     clickhouse: ClickHouse
     people: People
     bug: Bug
+    freezes: bool = True  # whether workers do
+    fetch_s: float = 2.0  # at most between two fetches of a worker
 
 
 class Worker:
     """It may be frozen, and killed, at any await that leads to the world."""
 
-    def __init__(self, name: str, role: str, place: Place) -> None:
+    def __init__(self, name: str, role: str, place: Place, lost: "Callable[[Worker], None]") -> None:
+        """`lost` is told when it ends or freezes in the middle of something."""
         luck, settings = place.luck, place.settings
         self.name, self._luck, self._group = name, luck, place.groups[role]
-        self.alive = True
+        self.alive, self._fetch_s = True, place.fetch_s
+        self._freezes, self._lost = place.freezes, lost
         self._frozen_until_s = 0.0
         self._tasks: list[asyncio.Task[Any]] = []
         self._assigned: list[Partition] = []
@@ -150,7 +155,13 @@ class Worker:
     # -- what can happen to it
 
     async def gate(self) -> None:
-        """Waits while it is frozen."""
+        """Before and after each request. Waits while it is frozen, which may begin here; so may its end."""
+        if self._luck.strikes(HERE, "crash_here"):
+            self.kill()
+            self._lost(self)
+        elif self._freezes and not self.is_frozen and self._luck.strikes(HERE, "freeze_here"):
+            self.freeze(10 * self._luck.rng.random())
+            self._lost(self)
         while (left_s := self._frozen_until_s - now_s()) > 0:
             await pass_s(left_s)
 
@@ -210,7 +221,7 @@ class Worker:
 
     async def _fetch_forever(self) -> None:
         while True:
-            await self._luck.pause(2.0)
+            await self._luck.pause(self._fetch_s)
             await self.gate()
             self.check()
             for tp, partition in list(self.partitions.partitions.items()):

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
+from tests.simulation.alerting import Alerting
 from tests.simulation.counting import Counting
 from tests.simulation.loop import VirtualLoop
 from tests.simulation.luck import Luck
@@ -17,7 +18,7 @@ class Scene(Protocol):
         """From the first record to the count. Raises ViolationError."""
 
 
-SCENES: Mapping[str, Callable[[Luck, Bug], Scene]] = {"counting": Counting}
+SCENES: Mapping[str, Callable[[Luck, Bug], Scene]] = {"counting": Counting, "alerting": Alerting}
 
 
 def run(scene: str, seed: int, trace: Callable[[str], None] | None = None, bug: Bug | None = None) -> Counter[str]:
