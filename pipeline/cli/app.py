@@ -20,6 +20,7 @@ from pipeline.cli import (
     topics,
     up,
 )
+from pipeline.cli.terminal import lines, prepare
 from pipeline.config import ConfigError
 from pipeline.core.ledger.names import ForeignMetadataError
 from pipeline.edge.kafka.client import GroupInUseError, KafkaUnavailable
@@ -80,6 +81,7 @@ app.add_typer(dead_letters.app, name="dead-letters")
 
 def run() -> None:
     """Runs a verb and ends the process."""
+    prepare()
     # What they would say is in our own line already, or is not for a person.
     for library in ("clickhouse_connect", "aiokafka"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -87,5 +89,7 @@ def run() -> None:
         app()
     except tuple(_EXIT_CODES) as error:
         code = next(code for kind, code in _EXIT_CODES.items() if isinstance(error, kind))
-        Console(stderr=True).print(f"inferwatch: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        Console(stderr=True).print(
+            f"inferwatch: {lines(str(error))}", style="red", markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(code)

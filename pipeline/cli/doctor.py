@@ -6,9 +6,9 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from pipeline import config
+from pipeline.cli.terminal import escape
 from pipeline.config import ConfigError
 from pipeline.edge.operator.doctor import Line, examine
 

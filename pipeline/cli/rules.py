@@ -8,12 +8,12 @@ import msgspec
 import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline import config
 from pipeline.cli import history
 from pipeline.cli.detect import From, Input, To
+from pipeline.cli.terminal import escape
 from pipeline.core.notifying.recipients import named
 from pipeline.core.notifying.routing import each_address
 from pipeline.core.rules.wording import quantity
@@ -46,7 +46,7 @@ def list_(
         Console().print(_table(sound) if sound else "No rules.")
     for key, rule in found.items():
         if isinstance(rule, Rejected):
-            typer.echo(f"{key}: not a rule: {rule.reason.value} {rule.field}".rstrip(), err=True)
+            typer.echo(f"{shown(key)}: not a rule: {rule.reason.value} {shown(rule.field)}".rstrip(), err=True)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from pipeline.core.history.picture import Episode, episodes, measuring_rule, poi
 from pipeline.core.rules.watched import REFERENCE_S
 from pipeline.core.span import Span
 from pipeline.core.windows.log_clock import WINDOW_MS
+from pipeline.core.words import shown
 from pipeline.edge.operator.history import History, Only
 from schemas.alert import AlertEvent, AlertState
 from schemas.rule import Metric, Rule
 
 PLOTS_MAX = 200
+_TITLE_WIDTH = 120  # characters; matplotlib's own wrapping would read $ as a formula
 _COLOURS = {
     AlertState.PENDING: "#f2c14e",
     AlertState.FIRING: "#d1495b",
@@ -75,7 +78,7 @@ def _draw(episode: Episode, history: History, span: Span, rules: dict[str, Rule]
             named.add(state)
     axes.set_xlim(*_times([from_ms, to_ms]))
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
-    axes.set_title(event.summary.replace("$", r"\$"), fontsize=10, wrap=True)
+    axes.set_title("\n".join(wrap(shown(event.summary), _TITLE_WIDTH)), fontsize=10, parse_math=False)
     axes.legend(loc="best", fontsize=8)
     path = directory / _name(event)
     figure.savefig(path, dpi=110)
