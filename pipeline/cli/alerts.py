@@ -10,18 +10,18 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.duration import seconds
 from pipeline.cli.history import state_text
 from pipeline.cli.running import Here, verb
 from pipeline.cli.signals import when_asked_to_end
+from pipeline.cli.terminal import escape
 from pipeline.config import Settings
 from pipeline.core.alerting.told import Alerts, NoSuchAlertError
 from pipeline.core.condition import WATCHDOG
 from pipeline.core.notifying.muting import mistakes, preview
-from pipeline.core.words import duration, iso
+from pipeline.core.words import duration, iso, shown
 from pipeline.edge.clock import now_ms
 from pipeline.edge.operator import alerts as edge
 from schemas import silence as silence_schema
@@ -89,7 +89,7 @@ async def ack(
     if step.state not in _ACKNOWLEDGEABLE:
         raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}: there is nothing to acknowledge")
     said = await _say(here.settings, step, "taken", author, comment)
-    typer.echo(f"{step.fingerprint}: acknowledged by {said.author}: {step.summary}")
+    typer.echo(f"{step.fingerprint}: acknowledged by {said.author}: {shown(step.summary)}")
 
 
 @app.command()
@@ -106,7 +106,7 @@ async def accept(
         why = "is resolved" if step.state is AlertState.RESOLVED else f"comes from a {step.kind.value}"
         raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to learn")
     said = await _say(here.settings, step, "normal", author, comment)
-    typer.echo(f"{step.fingerprint}: {said.author} says that this is normal: {step.summary}")
+    typer.echo(f"{step.fingerprint}: {said.author} says that this is normal: {shown(step.summary)}")
 
 
 @app.command()
@@ -130,7 +130,7 @@ async def resolve(
         raise NoSuchAlertError(
             f"{step.fingerprint}: no detector has ended it within {_RESOLVED_S:.0f} s; if none runs, the next one will"
         )
-    typer.echo(f"{step.fingerprint}: resolved by {said.author}: {step.summary}")
+    typer.echo(f"{step.fingerprint}: resolved by {said.author}: {shown(step.summary)}")
 
 
 @app.command()

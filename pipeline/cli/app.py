@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from pipeline.cli.terminal import lines, prepare
+
 
 class Verb(NamedTuple):
     """Where a verb is, and its line in the list of all."""
@@ -125,6 +127,7 @@ def _several() -> None:
 
 def run() -> None:
     """Runs a verb and ends the process."""
+    prepare()
     # What they would say is in our own line already, or is not for a person.
     for library in ("clickhouse_connect", "aiokafka"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -136,7 +139,8 @@ def run() -> None:
             raise
         from rich.console import Console
 
-        Console(stderr=True).print(f"inferwatch: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        text = f"inferwatch: {lines(str(error))}"
+        Console(stderr=True).print(text, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(code)
 
 

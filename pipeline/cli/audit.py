@@ -7,11 +7,11 @@ import msgspec
 import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.duration import seconds
 from pipeline.cli.running import Here, verb
+from pipeline.cli.terminal import escape
 from pipeline.core.audit import FINDINGS_MAX, Report
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms

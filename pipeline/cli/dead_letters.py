@@ -6,12 +6,12 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.cli.duration import seconds
 from pipeline.cli.running import Here, verb
+from pipeline.cli.terminal import escape, lines
 from pipeline.config import Settings
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
@@ -98,7 +98,7 @@ async def show(
     ):
         console.print(f"[bold]{name:>7}[/]  {escape(value)}", highlight=False)
     console.print()
-    console.print(_readable(letter), markup=False, highlight=False, soft_wrap=True)
+    console.print(lines(_readable(letter)), markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()

@@ -7,10 +7,10 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from pipeline.cli.data_dir import DataDir, settings_for_verb
 from pipeline.cli.running import run
+from pipeline.cli.terminal import escape
 from pipeline.config import ConfigError
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.local import EmbeddedError

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from pipeline.cli.moment import moment_s
 from pipeline.cli.running import Here
+from pipeline.cli.terminal import escape
 from pipeline.core.history.replay import AT_ONCE_S, Replay, asks_confidence_bins
 from pipeline.core.span import Span
 from pipeline.core.windows.log_clock import WINDOW_MS
-from pipeline.core.words import duration, iso
+from pipeline.core.words import duration, iso, shown
 from pipeline.edge.clock import now_ms
 from pipeline.edge.operator.history import ClickHouseHistory, History
 from pipeline.edge.operator.parquet import ParquetHistory
@@ -166,7 +166,7 @@ def firings(run: Run) -> list[str]:
             first = next(step for step in steps if _begins_to_fire(step))
             over = steps[-1].state is AlertState.RESOLVED
             lasted = duration((steps[-1].at_ms - first.at_ms) // 1000) if over else "to the end"
-            out.append(f"  {iso(first.at_ms)} for {lasted}: {first.summary}")
+            out.append(f"  {iso(first.at_ms)} for {lasted}: {shown(first.summary)}")
     return out
 
 

@@ -7,12 +7,12 @@ import msgspec
 import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli import history
 from pipeline.cli.detect import From, Input, To
 from pipeline.cli.running import Here, verb
+from pipeline.cli.terminal import escape
 from pipeline.config import Settings
 from pipeline.core.notifying.recipients import named
 from pipeline.core.notifying.routing import each_address
@@ -48,7 +48,7 @@ async def list_(
         Console().print(_table(sound) if sound else "No rules.")
     for key, rule in found.items():
         if isinstance(rule, Rejected):
-            typer.echo(f"{key}: not a rule: {rule.reason.value} {rule.field}".rstrip(), err=True)
+            typer.echo(f"{shown(key)}: not a rule: {rule.reason.value} {shown(rule.field)}".rstrip(), err=True)
 
 
 @app.command()

@@ -7,11 +7,11 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from pipeline.cli.moment import moment_s
 from pipeline.cli.running import Here, verb
+from pipeline.cli.terminal import escape
 from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.group.standings import accept_gap as accept

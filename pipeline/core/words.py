@@ -2,13 +2,13 @@
 
 from unicodedata import category
 
-import numpy as np
-
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 def iso(time_ms: int) -> str:
     """A time for people: 2026-11-24T15:00:10Z, with milliseconds only if there are any."""
+    import numpy as np  # dear to import, and the command line borrows from here before it knows what is asked
+
     seconds, rest = divmod(time_ms, 1000)
     return f"{np.datetime64(time_ms, 'ms') if rest else np.datetime64(seconds, 's')}Z"
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
@@ -167,3 +170,21 @@ def test_there_is_no_dead_letter_where_there_is_none(command: Command) -> None:
 def cut_log(settings: Settings, topic: str, before: int) -> None:
     """Partition 0 begins at `before`, as retention would have it."""
     asyncio.run(seeding.delete_records(settings, TopicPartition(settings.topic(topic), 0), before))
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii"])
+def test_a_terminal_that_has_no_letter_for_something_ends_no_list(
+    world: Settings, client: Client, encoding: str
+) -> None:
+    refuse(world, client, ["каска 安全帽 \x1b[2J".encode()])
+    environ = os.environ | to_environ(world) | {"PYTHONIOENCODING": encoding}
+    ran = subprocess.run(
+        [sys.executable, "-m", "agents.main", "dead-letters", "list"],
+        env=environ,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert b"\\u5b89" in ran.stdout
+    assert b"\x1b[2J" not in ran.stdout

@@ -6,15 +6,19 @@ import re
 from email import message_from_bytes, policy
 from email.header import decode_header, make_header
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 from unicodedata import category
 from urllib.parse import parse_qs
 
+import msgspec
 import orjson
 import pytest
 import requests
 
 from pipeline.core.notifying.notification import Notification, TellReason
+from pipeline.core.span import Span
+from pipeline.core.words import shown
 from pipeline.edge.notification.chat import Chat
 from pipeline.edge.notification.mail import mail
 from pipeline.edge.notification.outcome import Sent
@@ -22,6 +26,8 @@ from pipeline.edge.notification.pagerduty import event_body
 from pipeline.edge.notification.targets import Targets
 from pipeline.edge.notification.webhook import webhook_body
 from pipeline.edge.notification.wording import html, subject
+from pipeline.edge.operator import plots
+from schemas.alert import AlertState
 from tests.alerts import T0, alert
 from tests.names import NAMES
 
@@ -156,3 +162,26 @@ def test_in_a_chat_nobody_is_called_and_nothing_is_linked_by_a_name(
         assert SYNTAX.search(tags) is None
     if recipient.startswith("discord"):
         assert all(json.loads(post.body or "")["allowed_mentions"] == {"parse": []} for post in posts)
+
+
+@names
+def test_a_pictures_title_is_text_and_no_formula(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = pytest.importorskip("matplotlib.figure").Figure
+    titles: list[str] = []
+    monkeypatch.setattr(plots, "_points", lambda *_: [(T0, 0.5), (T0 + 10_000, 0.6)])
+    monkeypatch.setattr(figure, "savefig", lambda self, path, **_: titles.append(drawn(self, path)))
+
+    def drawn(self: Any, path: Path) -> str:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+        FigureCanvasAgg(self).draw()  # here a formula would be read
+        assert path.parent == tmp_path
+        title = self.axes[0].title
+        return str(title.get_text()) if title._preprocess_math(title.get_text()) == (title.get_text(), False) else "?"
+
+    event = named(name).events[0]
+    history: Any = None
+    span = Span(T0 // 1000 - 600, T0 // 1000 + 600)
+    ended = msgspec.structs.replace(event, state=AlertState.RESOLVED, sequence=2, at_ms=event.at_ms + 1000)
+    assert len(plots.draw([event, ended], history, span, [], tmp_path)) == 1
+    assert ["".join(title.split()) for title in titles] == ["".join(shown(event.summary).split())]

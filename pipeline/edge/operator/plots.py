@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from pipeline.core.history.picture import Curve, Episode, episodes, measuring_ru
 from pipeline.core.rules.watched import REFERENCE_S
 from pipeline.core.span import Span
 from pipeline.core.windows.log_clock import WINDOW_MS
+from pipeline.core.words import shown
 from pipeline.edge.operator.history import History
 from pipeline.edge.store.queries.history import Only
 from schemas.alert import AlertEvent, AlertState
 from schemas.rule import Metric, Rule
 
 PLOTS_MAX = 200
+_TITLE_WIDTH = 120  # characters; matplotlib's own wrapping would read $ as a formula
 _COLOURS = {
     AlertState.PENDING: "#f2c14e",
     AlertState.FIRING: "#d1495b",
@@ -77,7 +80,7 @@ async def _draw(episode: Episode, history: History, span: Span, rules: dict[str,
             named.add(state)
     axes.set_xlim(*_times([from_ms, to_ms]))
     axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(axes.xaxis.get_major_locator()))  # type: ignore[no-untyped-call]
-    axes.set_title(event.summary.replace("$", r"\$"), fontsize=10, wrap=True)
+    axes.set_title("\n".join(wrap(shown(event.summary), _TITLE_WIDTH)), fontsize=10, parse_math=False)
     axes.legend(loc="best", fontsize=8)
     path = directory / _name(event)
     figure.savefig(path, dpi=110)
