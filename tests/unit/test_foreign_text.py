@@ -168,7 +168,11 @@ def test_in_a_chat_nobody_is_called_and_nothing_is_linked_by_a_name(
 def test_a_pictures_title_is_text_and_no_formula(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     figure = pytest.importorskip("matplotlib.figure").Figure
     titles: list[str] = []
-    monkeypatch.setattr(plots, "_points", lambda *_: [(T0, 0.5), (T0 + 10_000, 0.6)])
+
+    async def points(*_: Any) -> list[tuple[int, float]]:
+        return [(T0, 0.5), (T0 + 10_000, 0.6)]
+
+    monkeypatch.setattr(plots, "_points", points)
     monkeypatch.setattr(figure, "savefig", lambda self, path, **_: titles.append(drawn(self, path)))
 
     def drawn(self: Any, path: Path) -> str:
@@ -183,5 +187,5 @@ def test_a_pictures_title_is_text_and_no_formula(name: str, tmp_path: Path, monk
     history: Any = None
     span = Span(T0 // 1000 - 600, T0 // 1000 + 600)
     ended = msgspec.structs.replace(event, state=AlertState.RESOLVED, sequence=2, at_ms=event.at_ms + 1000)
-    assert len(plots.draw([event, ended], history, span, [], tmp_path)) == 1
+    assert len(asyncio.run(plots.draw([event, ended], history, span, [], tmp_path))) == 1
     assert ["".join(title.split()) for title in titles] == ["".join(shown(event.summary).split())]
