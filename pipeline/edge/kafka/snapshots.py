@@ -62,11 +62,11 @@ class SnapshotTopic:
         return f"{_NOTE}{self._places.get(key, '')}"
 
     async def save(self, key: str, state: msgspec.Struct, alive: Callable[[], None]) -> None:
-        """Returns when the broker has it. Until then nobody may change the state: a thread packs it."""
+        """Returns when the broker has it. What is saved is the state at the moment of the call."""
         loop = asyncio.get_running_loop()
         started = loop.time()
         serial = self._serials.get(key, 0)
-        packed = await asyncio.to_thread(_packed, state)
+        packed = await asyncio.to_thread(_packed, encode(state))
         chunks = [packed[i : i + self._part_bytes] for i in range(0, len(packed), self._part_bytes)]
         partition = (await self._partition(key)).partition
         records = []
@@ -137,8 +137,8 @@ def _part(value: bytes | None) -> _Part | None:
         return None
 
 
-def _packed(state: msgspec.Struct) -> bytes:
-    return bytes(cramjam.zstd.compress(encode(state), level=1))
+def _packed(encoded: bytes) -> bytes:
+    return bytes(cramjam.zstd.compress(encoded, level=1))
 
 
 def _unpacked(kind: type[S], packed: bytes) -> S | NoSnapshot:
