@@ -9,7 +9,9 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
+import msgspec
 from aiokafka.structs import OffsetAndMetadata
+from msgspec.structs import replace as changed
 
 from agents.aggregator import Aggregator
 from agents.checkpoint import Checkpoint
@@ -239,14 +241,14 @@ def keeps(change: Callable[[Checkpoint], None], role: str) -> Bug:
     return one(role, employ)
 
 
-def loads(change: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> Callable[[Checkpoint], None]:
+def loads(change: Callable[[int, Any], Any]) -> Callable[[Checkpoint], None]:
     """What is loaded is not what was saved."""
 
     def alter(checkpoint: Checkpoint) -> None:
         load = checkpoint.load
 
-        async def altered() -> tuple[int, dict[str, Any] | None]:
-            told_until, state = await load()
+        async def altered(kind: type[Any]) -> tuple[int, Any]:
+            told_until, state = await load(kind)
             return told_until, None if state is None else change(told_until, state)
 
         checkpoint.load = altered  # type: ignore[method-assign]
@@ -254,23 +256,28 @@ def loads(change: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> Cal
     return alter
 
 
-def _skips(told_until: int, state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "next_offset": max(told_until, state["next_offset"])}
+def _skips(told_until: int, state: Any) -> Any:
+    return changed(state, next_offset=max(told_until, state.next_offset))
 
 
-def _drops_untold(_: int, state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "news": {**state["news"], "untold": []}}
+def _drops_untold(_: int, state: Any) -> Any:
+    return changed(state, news=changed(state.news, untold=[]))
 
 
-def _drops_outbox(_: int, state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "notifier": {**state["notifier"], "outbox": []}}
+def _drops_outbox(_: int, state: Any) -> Any:
+    return changed(state, notifier=changed(state.notifier, outbox=[]))
+
+
+def _renames_outbox(_: int, state: Any) -> Any:
+    outbox = [replace(one, idempotency_key=f"{one.idempotency_key[:-1]}x") for one in state.notifier.outbox]
+    return changed(state, notifier=changed(state.notifier, outbox=outbox))
 
 
 def _saves_late(checkpoint: Checkpoint) -> None:
     """The snapshot is made by another turn, after what follows from it was told."""
     save = checkpoint.save
 
-    async def later(state: Callable[[], dict[str, Any]]) -> None:
+    async def later(state: Callable[[], msgspec.Struct]) -> None:
         held = getattr(checkpoint, "held", None)
         kept = state()
         checkpoint.held = lambda: kept  # type: ignore[attr-defined]
@@ -280,12 +287,13 @@ def _saves_late(checkpoint: Checkpoint) -> None:
     checkpoint.save = later  # type: ignore[method-assign]
 
 
-def _saves_and_tells(checkpoint: Checkpoint) -> None:
-    """A save is not committed: as it was before the simulation found what is wrong with that."""
+def _saves_unasked(checkpoint: Checkpoint) -> None:
+    """Whoever saves does not ask whether the partition is still its own."""
 
-    async def once(state: Callable[[], dict[str, Any]]) -> None:
-        await checkpoint.commit()
+    async def once(state: Callable[[], msgspec.Struct]) -> None:
         await checkpoint._snapshots.save(checkpoint._key, state(), checkpoint._partition.alive)
+        with suppress(FencedError):
+            await checkpoint.commit()
 
     checkpoint.save = once  # type: ignore[method-assign]
 
@@ -314,16 +322,6 @@ class Muddled(NotifierWork):
         await desk.checkpoint.save(desk.state)
 
 
-class NewKeys(NotifierWork):
-    """What is sent again has another key."""
-
-    async def _restore(self, partition: Partition) -> Any:
-        desk = await super()._restore(partition)
-        again = desk.notifier._again
-        desk.notifier._again = [replace(one, idempotency_key=f"{one.idempotency_key[:-1]}x") for one in again]
-        return desk
-
-
 def told_by(kind: type[NotifierWork]) -> Bug:
     """Another notifier."""
     return one("notifier", lambda settings, world: notifying(settings, kind(settings, world, TURN_S)))
@@ -349,12 +347,12 @@ BUGS: Mapping[str, Mapping[str, Bug]] = {
         "detector_goes_on_where_it_has_told": keeps(loads(_skips), "detector"),
         "detector_drops_what_it_had_not_told": keeps(loads(_drops_untold), "detector"),
         "detector_saves_late": keeps(_saves_late, "detector"),
-        "detector_does_not_commit_its_save": keeps(_saves_and_tells, "detector"),
+        "detector_saves_what_is_not_its_own": keeps(_saves_unasked, "detector"),
         "detector_commits_less_than_was_told": keeps(_goes_back, "detector"),
         "alerts_are_not_fenced": Bug(fencing=False, committer=Anyones),
         "notifier_forgets_its_outbox": keeps(loads(_drops_outbox), "notifier"),
         "notifier_forgets_what_it_told": keeps(loads(lambda *_: None), "notifier"),
         "notifier_saves_after_it_told": told_by(Muddled),
-        "sent_again_under_another_key": told_by(NewKeys),
+        "sent_again_under_another_key": keeps(loads(_renames_outbox), "notifier"),
     },
 }
