@@ -96,16 +96,17 @@ class CommittedOffsets:
         for tp, offset in offsets.items():
             self._order.setdefault((tp, member, offset), len(self._order))
 
-    def commit(
-        self, member: Member, offsets: Mapping[TopicPartition, OffsetAndMetadata]
-    ) -> type[errors.KafkaError] | None:
+    def commit(self, member: Member, offsets: Mapping[TopicPartition, OffsetAndMetadata]) -> type[Exception] | None:
         """Takes the names, or says why not."""
+        refused: type[Exception] | None = None
         generation, member_id = member
         if self.fencing and not (member == NOBODY and not self.members):
             if member_id not in self.members:
-                return errors.UnknownMemberIdError
-            if generation != self.generation:
-                return errors.IllegalGenerationError
+                refused = errors.UnknownMemberIdError
+            elif generation != self.generation:
+                refused = errors.IllegalGenerationError
+        if refused is not None:
+            return refused
         for tp, offset in offsets.items():
             place = self._order[tp, member, offset]
             if place >= self._newest.get(tp, -1):
