@@ -21,8 +21,9 @@ from pipeline.edge.kafka.group.partitions import Partitions, Work
 from pipeline.edge.store.inserts import Writer
 from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, SILENCES
 from tests.simulation.clickhouse import ClickHouse
+from tests.simulation.clients import Client
 from tests.simulation.counts import Counts
-from tests.simulation.kafka import NOBODY, Client, CommittedOffsets, Consumer, Log, Member
+from tests.simulation.kafka import NOBODY, CommittedOffsets, Consumer, Log, Member
 from tests.simulation.loop import Clock, now_s, pass_s
 from tests.simulation.luck import Luck, ViolationError
 from tests.simulation.people import People
