@@ -34,6 +34,7 @@ WINDOW_MS = 10_000
 MODELS = ("a", "b/1")
 BEAT_S = 2.0
 FETCH_S = 4.0
+HERE = 0.006
 END_S = 400.0  # so long may it take from calm to the end
 SETTLE_S = 10.0
 RECIPIENTS = ("https://hook.example/one", "mailto:on-call@example.org")
@@ -56,6 +57,7 @@ def _settings(storm_max: int, watchdog: str) -> Settings:
             "poll_ms": 1500,
             "standstill_s": 20,
             "heartbeat_page_beats": 5,
+            "group_wait_s": 2,
             "group_interval_s": 10,
             "storm_max": storm_max,
             "notify_recipients": " ".join(RECIPIENTS),
@@ -113,6 +115,7 @@ class Alerting:
             self.people,
             bug,
             rng.random() < 0.7,
+            HERE,
             FETCH_S,
         )
         self.detectors = Group("detector", place, lambda: [*self.aggregates, *self.heartbeats])
@@ -120,7 +123,7 @@ class Alerting:
         self.groups = (self.detectors, self.notifiers)
         self.people_speak = rng.random() < 0.5
         self.first_rule = replace(RULE, hold_s=rng.choice((0, 20)), keep_firing_s=rng.choice((0, 20)))
-        self._bad: dict[str, int] = {}  # models, and for how many windows they are still bad
+        self._bad = {rng.choice(MODELS): 8}  # models, and for how many windows they are still bad
         self._chain = {tp.partition: (0, 0, START_MS, 0) for tp in self.events}
 
     def _topic(self, topic: Topic, partitions: int) -> list[TopicPartition]:
@@ -179,7 +182,7 @@ class Alerting:
         rng = self.luck.rng
         while True:
             await pass_s(rng.choice((1.5, 3.0, 4.5)))
-            count = rng.choice((1, 1, 2)) if self.luck.stormy else 2
+            count = rng.choice((1, 2, 2)) if self.luck.stormy else 2
             if self.luck.stormy and rng.random() < 0.3:
                 self._bad[rng.choice(MODELS)] = rng.choice((2, 7, 9))
             for source in sorted(self._chain, key=lambda _: rng.random()):

@@ -12,7 +12,7 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
-from pipeline.core.notifying.notification import Reason
+from pipeline.core.notifying.notification import TellReason
 from pipeline.core.rows.tables import Records
 from schemas import aggregate, alert
 from schemas.aggregate import AggregateRecord
@@ -216,7 +216,7 @@ def _keys(scene: "Alerting") -> None:
         content = sent.recipient, sent.group, sent.reason, sent.events
         if contents.setdefault(sent.idempotency_key, content) != content:
             raise ViolationError(f"key {sent.idempotency_key} had another content before: {content}")
-        if sent.reason is Reason.FIRST:
+        if sent.reason is TellReason.FIRST:
             keys.setdefault((sent.recipient, sent.events[0].id), set()).add(sent.idempotency_key)
     twice = [what for what, found in keys.items() if len(found) > 1]
     if twice and not (scene.luck.counts["freeze"] or scene.luck.counts["freeze_here"]):

@@ -3,75 +3,32 @@
 A bug is another `Bug`: roles that are employed otherwise, with a partition or a store that lies. Nothing is patched.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
 
 from aiokafka.structs import OffsetAndMetadata
 
 from agents.aggregator import Aggregator
-from agents.checkpoint import Checkpoint
-from agents.detector import Detector
-from agents.notifier import NotifierWork
 from agents.recorder import Recorder, Route
 from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName, RecorderName
 from pipeline.core.rows.tables import TableRows
 from pipeline.core.rows.windows import record_aggregates
-from pipeline.edge.kafka.group.commits import Committer, FencedError
-from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.store.inserts import Attempt, Writer
 from schemas.topics import AGGREGATES, EVENTS
-from tests.simulation.loop import pass_s
+from tests.simulation.alert_bugs import ALERT_BUGS
+from tests.simulation.lies import Anyones, Over, one, works_on
 from tests.simulation.worker import (
     BOUNDS,
     IDLE_S,
     PART_BYTES,
     ROLES,
-    TURN_S,
     Bug,
-    Employ,
     Job,
     directly,
-    notifying,
-    watching,
 )
-
-
-class Over:
-    """A partition, but for what a bug changes."""
-
-    def __init__(self, partition: Partition) -> None:
-        object.__setattr__(self, "_partition", partition)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._partition, name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(self._partition, name, value)
-
-
-def works_on(employ: Employ, over: type[Over]) -> Employ:
-    """The role, with partitions that are not what they seem."""
-
-    def employ_so(settings: Settings, world: World) -> Job:
-        job = employ(settings, world)
-
-        def lying(work: Any) -> Any:
-            return lambda partition: work(cast(Partition, over(partition)))
-
-        return Job({topic: lying(work) for topic, work in job.work.items()}, job.background)
-
-    return employ_so
-
-
-def one(role: str, employ: Employ) -> Bug:
-    """A bug of one role."""
-    return Bug({**ROLES, role: employ})
-
 
 # -- names
 
@@ -118,28 +75,6 @@ class LowIsHigh(Over):
     async def commit(self, offset: int, metadata: str) -> None:
         """At the end of what was read."""
         await self._partition.commit(AggregatorName.parse(offset, metadata).to_offset, metadata)
-
-
-class _Anyone(tuple[Any, ...]):
-    """A member that equals every other."""
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-    def __ne__(self, other: object) -> bool:
-        return False
-
-    def __hash__(self) -> int:
-        return 0
-
-
-class Anyones(Committer):
-    """Commits for whoever asks."""
-
-    @property
-    def member(self) -> Any:
-        """Anybody."""
-        return _Anyone(super().member)
 
 
 def names_are_not_fenced() -> Bug:
@@ -200,136 +135,7 @@ def chain_is_not_checked() -> Bug:
     return one("recorder", employ)
 
 
-# -- alerts
-
-
-class Forgets(Over):
-    """How far was told is not known after a restart: what people say now is taken in at once."""
-
-    async def committed(self) -> OffsetAndMetadata | None:
-        """Nothing was told."""
-        at = await self._partition.committed()
-        return None if at is None else OffsetAndMetadata(0, at.metadata)
-
-
-class Unfenced(Over):
-    """Whoever is refused goes on."""
-
-    async def commit(self, offset: int, metadata: str) -> None:
-        """No matter."""
-        with suppress(FencedError):
-            await self._partition.commit(offset, metadata)
-
-
-def keeps(change: Callable[[Checkpoint], None], role: str) -> Bug:
-    """A detector or a notifier with checkpoints that were changed."""
-
-    def employ(settings: Settings, world: World) -> Job:
-        worker = Detector(settings, world, directly) if role == "detector" else NotifierWork(settings, world, TURN_S)
-        make = worker._checkpoints.of
-
-        def of(partition: Partition, key: str) -> Checkpoint:
-            checkpoint = make(partition, key)
-            change(checkpoint)
-            return checkpoint
-
-        worker._checkpoints.of = of  # type: ignore[method-assign]
-        return watching(settings, worker) if isinstance(worker, Detector) else notifying(settings, worker)
-
-    return one(role, employ)
-
-
-def loads(change: Callable[[int, dict[str, Any]], dict[str, Any] | None]) -> Callable[[Checkpoint], None]:
-    """What is loaded is not what was saved."""
-
-    def alter(checkpoint: Checkpoint) -> None:
-        load = checkpoint.load
-
-        async def altered() -> tuple[int, dict[str, Any] | None]:
-            told_until, state = await load()
-            return told_until, None if state is None else change(told_until, state)
-
-        checkpoint.load = altered  # type: ignore[method-assign]
-
-    return alter
-
-
-def _skips(told_until: int, state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "next_offset": max(told_until, state["next_offset"])}
-
-
-def _drops_untold(_: int, state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "news": {**state["news"], "untold": []}}
-
-
-def _drops_outbox(_: int, state: dict[str, Any]) -> dict[str, Any]:
-    return {**state, "notifier": {**state["notifier"], "outbox": []}}
-
-
-def _saves_late(checkpoint: Checkpoint) -> None:
-    """The snapshot is made by another turn, after what follows from it was told."""
-    save = checkpoint.save
-
-    async def later(state: Callable[[], dict[str, Any]]) -> None:
-        held = getattr(checkpoint, "held", None)
-        kept = state()
-        checkpoint.held = lambda: kept  # type: ignore[attr-defined]
-        if held is not None:
-            await save(held)
-
-    checkpoint.save = later  # type: ignore[method-assign]
-
-
-def _saves_and_tells(checkpoint: Checkpoint) -> None:
-    """A save is not committed: as it was before the simulation found what is wrong with that."""
-
-    async def once(state: Callable[[], dict[str, Any]]) -> None:
-        await checkpoint.commit()
-        await checkpoint._snapshots.save(checkpoint._key, state(), checkpoint._partition.alive)
-
-    checkpoint.save = once  # type: ignore[method-assign]
-
-
-def _goes_back(checkpoint: Checkpoint) -> None:
-    """After a restart from an old snapshot the offset is committed as read: as it was, too."""
-
-    async def commit() -> None:
-        await checkpoint._partition.commit(
-            checkpoint._partition.next_offset, checkpoint._snapshots.note(checkpoint._key)
-        )
-
-    checkpoint.commit = commit  # type: ignore[method-assign]
-
-
-class Muddled(NotifierWork):
-    """Tells, then saves what is in the outbox."""
-
-    async def _save(self, desk: Any) -> None:
-        desk.changed, desk.saved_at = False, self._clock.monotonic()
-        saving = asyncio.create_task(self._save_later(desk))
-        saving.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-    async def _save_later(self, desk: Any) -> None:
-        await pass_s(10.0)
-        await desk.checkpoint.save(desk.state)
-
-
-class NewKeys(NotifierWork):
-    """What is sent again has another key."""
-
-    async def _restore(self, partition: Partition) -> Any:
-        desk = await super()._restore(partition)
-        again = desk.notifier._again
-        desk.notifier._again = [replace(one, idempotency_key=f"{one.idempotency_key[:-1]}x") for one in again]
-        return desk
-
-
-def told_by(kind: type[NotifierWork]) -> Bug:
-    """Another notifier."""
-    return one("notifier", lambda settings, world: notifying(settings, kind(settings, world, TURN_S)))
-
-
-AGGREGATOR, RECORDER, DETECTOR = ROLES["aggregator"], ROLES["recorder"], ROLES["detector"]
+AGGREGATOR, RECORDER = ROLES["aggregator"], ROLES["recorder"]
 # By the scene that must see it.
 BUGS: Mapping[str, Mapping[str, Bug]] = {
     "counting": {
@@ -344,17 +150,5 @@ BUGS: Mapping[str, Mapping[str, Bug]] = {
         "forgotten_tokens_are_trusted": stores(Trusting),
         "chain_is_not_checked": chain_is_not_checked(),
     },
-    "alerting": {
-        "what_people_say_is_taken_in_at_once": one("detector", works_on(DETECTOR, Forgets)),
-        "detector_goes_on_where_it_has_told": keeps(loads(_skips), "detector"),
-        "detector_drops_what_it_had_not_told": keeps(loads(_drops_untold), "detector"),
-        "detector_saves_late": keeps(_saves_late, "detector"),
-        "detector_does_not_commit_its_save": keeps(_saves_and_tells, "detector"),
-        "detector_commits_less_than_was_told": keeps(_goes_back, "detector"),
-        "alerts_are_not_fenced": Bug(fencing=False, committer=Anyones),
-        "notifier_forgets_its_outbox": keeps(loads(_drops_outbox), "notifier"),
-        "notifier_forgets_what_it_told": keeps(loads(lambda *_: None), "notifier"),
-        "notifier_saves_after_it_told": told_by(Muddled),
-        "sent_again_under_another_key": told_by(NewKeys),
-    },
+    "alerting": ALERT_BUGS,
 }

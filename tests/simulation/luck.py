@@ -59,7 +59,7 @@ class Luck:
     async def request(self, sender: Sender, effect: Callable[[], Answer]) -> Answer:
         """There and back. Once it is sent, the effect comes, whatever becomes of the sender."""
         await sender.gate()
-        answer = await asyncio.shield(self.spawn(self._carry(effect)))
+        answer: Answer = await asyncio.shield(self.spawn(self._carry(effect)))
         await sender.gate()
         return answer
 

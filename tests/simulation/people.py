@@ -8,8 +8,10 @@ from functools import partial
 from pipeline.core.notifying.notification import Notification
 from pipeline.core.notifying.recipients import RecipientKind
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
-from tests.simulation.loop import now_s
+from tests.simulation.loop import now_s, pass_s
 from tests.simulation.luck import Luck, Sender
+
+SLOW_S = (0.0, 0.0, 2.0, 6.0)  # until a receiver has taken a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class Way:
         """Tries once."""
         luck = self._luck
         hear = partial(self._hear, notification)
+        if luck.stormy:
+            await pass_s(luck.rng.choice(SLOW_S))
         if luck.strikes(0.2, "message_lost"):
             await luck.request(self._sender, lambda: None)
             return Failed(True, "lost")

@@ -21,8 +21,9 @@ from pipeline.edge.kafka.group.partitions import Partitions, Work
 from pipeline.edge.store.inserts import Writer
 from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, SILENCES
 from tests.simulation.clickhouse import ClickHouse
+from tests.simulation.clients import Client
 from tests.simulation.counts import Counts
-from tests.simulation.kafka import NOBODY, Client, CommittedOffsets, Consumer, Log, Member
+from tests.simulation.kafka import NOBODY, CommittedOffsets, Consumer, Log, Member
 from tests.simulation.loop import Clock, now_s, pass_s
 from tests.simulation.luck import Luck, ViolationError
 from tests.simulation.people import People
@@ -34,7 +35,6 @@ BOUNDS = Bounds(pending_events=3, names=6)
 PART_BYTES = 2000
 IDLE_S = 4.0
 TURN_S = 2.5
-HERE = 0.002  # of all requests are where a worker crashes, or freezes
 
 
 async def directly(batch: Callable[[], T], /) -> T:
@@ -115,6 +115,7 @@ class Place:
     people: People
     bug: Bug
     freezes: bool = True  # whether workers do
+    here: float = 0.002  # this share of all requests is where a worker crashes, or freezes
     fetch_s: float = 2.0  # at most between two fetches of a worker
 
 
@@ -126,7 +127,7 @@ class Worker:
         luck, settings = place.luck, place.settings
         self.name, self._luck, self._group = name, luck, place.groups[role]
         self.alive, self._fetch_s = True, place.fetch_s
-        self._freezes, self._lost = place.freezes, lost
+        self._freezes, self._here, self._lost = place.freezes, place.here, lost
         self._frozen_until_s = 0.0
         self._tasks: list[asyncio.Task[Any]] = []
         self._assigned: list[Partition] = []
@@ -156,10 +157,10 @@ class Worker:
 
     async def gate(self) -> None:
         """Before and after each request. Waits while it is frozen, which may begin here; so may its end."""
-        if self._luck.strikes(HERE, "crash_here"):
+        if self._luck.strikes(self._here, "crash_here"):
             self.kill()
             self._lost(self)
-        elif self._freezes and not self.is_frozen and self._luck.strikes(HERE, "freeze_here"):
+        elif self._freezes and not self.is_frozen and self._luck.strikes(self._here, "freeze_here"):
             self.freeze(10 * self._luck.rng.random())
             self._lost(self)
         while (left_s := self._frozen_until_s - now_s()) > 0:

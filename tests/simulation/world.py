@@ -1,5 +1,6 @@
 """One seed: a small world of some roles, a storm, then calm and the count. Nothing is patched: the world is given."""
 
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Protocol
@@ -24,6 +25,7 @@ SCENES: Mapping[str, Callable[[Luck, Bug], Scene]] = {"counting": Counting, "ale
 def run(scene: str, seed: int, trace: Callable[[str], None] | None = None, bug: Bug | None = None) -> Counter[str]:
     """One world. Raises ViolationError; what happened in it."""
     luck, loop = Luck(seed, trace), VirtualLoop()
+    random.seed(seed)  # the waits of who tries again
 
     async def live() -> None:
         await SCENES[scene](luck, bug or Bug()).run()

@@ -219,11 +219,11 @@ class Kafka:
 
     # -- the clients that are asked
 
-    async def _ask(self, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-        return await self._answer("admin", question)
+    def _ask(self, question: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> Awaitable[T]:
+        return self._answer("admin", question)
 
-    async def _look(self, question: Callable[[AIOKafkaConsumer], Awaitable[T]]) -> T:
-        return await self._answer("consumer", question)
+    def _look(self, question: Callable[[AIOKafkaConsumer], Awaitable[T]]) -> Awaitable[T]:
+        return self._answer("consumer", question)
 
     async def _answer(self, kind: Kind, question: Callable[[Any], Awaitable[T]]) -> T:
         """Asks; and once more, of a new client, if one that was open failed: its broker may have gone since."""
@@ -243,9 +243,8 @@ class Kafka:
         async with self._opening:
             if kind in self._clients:
                 return self._clients[kind], False
-            client = self._clients[kind] = (
-                self.consumer() if kind == "consumer" else AIOKafkaAdminClient(**self._options)
-            )
+            client = self.consumer() if kind == "consumer" else AIOKafkaAdminClient(**self._options)
+            self._clients[kind] = client
             await asyncio.wait_for(client.start(), ANSWER_S)
             return client, True
 
@@ -274,13 +273,10 @@ async def _coordinated(call: Callable[[], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """An admin client. Raises KafkaUnavailable when no broker answers in time."""
-    client = AIOKafkaAdminClient(**client_options(settings))
-    try:
-        with answering(settings.kafka_bootstrap):
-            await asyncio.wait_for(client.start(), ANSWER_S)
+    async with Kafka(settings) as kafka:
+        with answering(kafka.where):
+            client, _ = await kafka._kept("admin")
         yield client
-    finally:
-        await client.close()
 
 
 # -- for one question

@@ -41,6 +41,11 @@ class _Head(msgspec.Struct, frozen=True, array_like=True):
     parts: int
     checksum: int  # of all parts together: parts of two snapshots do not mix
 
+    @property
+    def of(self) -> tuple[int, int]:
+        """Which snapshot."""
+        return self.serial, self.checksum
+
 
 @dataclass(frozen=True, slots=True)
 class _Part:
@@ -77,17 +82,23 @@ class SnapshotTopic:
         self._serials[key] = serial + 1
         if place >= 0:
             self._places[key] = place
+        else:  # the broker did not say: whoever loads must look through all
+            self._places.pop(key, None)
         metrics.SNAPSHOT_BYTES.inc(len(packed))
         metrics.SNAPSHOT_SECONDS.observe(loop.time() - started)
 
     async def load(self, key: str, kind: type[S], note: str = "") -> S | None:
-        """The newest whole snapshot; None: there is none, or none of this layout. `note`: as it was committed."""
+        """The snapshot that `note` (as it was committed) vouches for; else the newest whole one.
+
+        A newer one may be of somebody who lost the partition on the way to it: others have gone on without it.
+        None: there is none, or none of this layout.
+        """
         place = _place_in(note)
-        slots = await self._slots_from(key, place)
+        slots, vouched = await self._slots_from(key, place)
         if place is not None and not any(map(_whole, slots)):  # the topic was made anew
-            slots = await self._slots_from(key, None)
+            slots, vouched = await self._slots_from(key, None)
         whole = [found for parts in slots if (found := _whole(parts)) is not None]
-        serial, packed = max(whole, default=(1, b""))
+        serial, packed = _whole(vouched) or max(whole, default=(1, b""))
         # The next one goes into the other slot, whatever lies there now, and stands against all that is there.
         following = max((p.head.serial for parts in slots for p in parts.values()), default=0) + _HEAD_START
         self._serials[key] = following + (following % 2 == serial % 2)
@@ -101,9 +112,10 @@ class SnapshotTopic:
             return None
         return state
 
-    async def _slots_from(self, key: str, place: int | None) -> list[dict[int, _Part]]:
-        """The parts in each slot; of two in one place the one with the greater serial."""
+    async def _slots_from(self, key: str, place: int | None) -> tuple[list[dict[int, _Part]], dict[int, _Part]]:
+        """The parts in each slot, of two in one place the one with the greater serial; and what begins at `place`."""
         slots: dict[bytes, dict[int, _Part]] = {}
+        vouched: dict[int, _Part] = {}
         reader = Reader(self._log, {await self._partition(key): place})
         await reader.start()
         try:
@@ -115,9 +127,13 @@ class SnapshotTopic:
                         parts = slots.setdefault(slot, {})
                         known = parts.get(int(number), part)
                         parts[int(number)] = max(known, part, key=lambda p: (p.head.version, p.head.serial))
+                        if record.offset == place:
+                            vouched = {part.head.part: part}
+                        elif vouched and part.head.of == next(iter(vouched.values())).head.of:
+                            vouched.setdefault(part.head.part, part)
         finally:
             await reader.stop()
-        return list(slots.values())
+        return list(slots.values()), vouched
 
     async def _partition(self, key: str) -> TopicPartition:
         return TopicPartition(self._topic, crc32(key.encode()) % await self._output.partitions(self._topic))

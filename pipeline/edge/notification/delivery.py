@@ -8,7 +8,6 @@ outbox that is read again after a restart, and would end every worker in turn.
 
 import asyncio
 import random
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -81,7 +80,7 @@ class Delivery:
                 async with asyncio.timeout(self._patience.idle_s):
                     notification = await queue.get()
             except TimeoutError:
-                if queue.empty() and time.monotonic() >= free_s:  # nothing awaits between this and the end
+                if queue.empty() and _now_s() >= free_s:  # nothing awaits between this and the end
                     del self._queues[recipient], self._tasks[recipient]
                     return
                 continue
@@ -92,19 +91,19 @@ class Delivery:
         """What became of it, and when the other side wants to hear of us again."""
         patience = self._patience
         resent = notification.reason is TellReason.RESENT
-        give_up_s = time.monotonic() + (patience.resent_give_up_s if resent else patience.give_up_s)
+        give_up_s = _now_s() + (patience.resent_give_up_s if resent else patience.give_up_s)
         wait_s = patience.wait_s_first
         outcome: Outcome = Failed(True, "it asked to be left alone for longer than is tried")
         retry_s = free_s
         while retry_s <= give_up_s:
-            await asyncio.sleep(retry_s - time.monotonic())
+            await asyncio.sleep(retry_s - _now_s())
             outcome = await attempt(self._senders, notification, patience.attempt_s)
             if isinstance(outcome, Sent) or not outcome.recoverable:
                 break
             metrics.NOTIFICATION_RETRIES.labels(kind_of(notification.recipient).value).inc()
-            free_s = time.monotonic() + min(outcome.wait_s, patience.give_up_s)
+            free_s = _now_s() + min(outcome.wait_s, patience.give_up_s)
             # At random, so that not all come at once.
-            retry_s = max(free_s, time.monotonic() + wait_s * random.uniform(0.8, 1.2))  # noqa: S311
+            retry_s = max(free_s, _now_s() + wait_s * random.uniform(0.8, 1.2))  # noqa: S311
             wait_s = min(2 * wait_s, patience.wait_s_max)
         return outcome, free_s
 
@@ -149,3 +148,8 @@ def _raised(notification: Notification, error: BaseException) -> Failed:
     what = type(error).__name__
     log.error("sender_raised", recipient=redacted(notification.recipient), error=what, places=places[-4:])
     return Failed(False, f"it cannot be sent: {what}, a mistake of ours")
+
+
+def _now_s() -> float:
+    """The loop's time, which never goes back: in the simulation it is the small world's."""
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,26 @@
+"""A worker that stalls says where its task waits, however deep that is."""
+
+import asyncio
+
+from pipeline.edge.kafka.group.partitions import _stack
+
+
+async def outer() -> None:
+    await inner()
+
+
+async def inner() -> None:
+    await asyncio.sleep(60)
+
+
+def test_the_stack_of_a_waiting_task_goes_down_to_what_it_waits_for() -> None:
+    async def play() -> list[str]:
+        task = asyncio.create_task(outer())
+        await asyncio.sleep(0)
+        try:
+            return _stack(task)
+        finally:
+            task.cancel()
+
+    assert [line.split(" ")[0] for line in asyncio.run(play())] == ["outer", "inner", "sleep"]
+    assert _stack(None) == []
