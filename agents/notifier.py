@@ -6,7 +6,7 @@ what has one cause belongs in one message, whatever partition it lies in. Others
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import faust
 import msgspec
@@ -33,7 +33,7 @@ from pipeline.edge.notification.delivery import Delivery, Patience
 from pipeline.edge.notification.outcome import Outcome, Sent
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
-from schemas.rejection import Rejected
+from schemas.rejection import Reason, Rejected
 from schemas.silence import Acknowledgement
 from schemas.topics import ALERTS, RULES, SILENCES
 
@@ -95,7 +95,9 @@ class NotifierWork:
         self._read_s = read_s
         self._settings, self._world, self._clock = settings, world, world.clock
         self.output = Producer(world.log)
-        self.rules = FollowedTopic(world.log, settings.topic(RULES.name))
+        self._said: set[tuple[str, Reason]] = set()  # topics, and why records of theirs were refused
+        self._rules = settings.topic(RULES.name)
+        self.rules = FollowedTopic(world.log, self._rules)
         self._checkpoints = Checkpoints(settings, world, self.output)
         self._alerts = settings.topic(ALERTS.name)
 
@@ -121,7 +123,9 @@ class NotifierWork:
         now_ms = self._clock.now_ms()
         for record in await reader.read(self._read_s):
             event = alert.decode(record.value)
-            if isinstance(event, AlertEvent):  # else: the recorder keeps it as a dead letter
+            if isinstance(event, Rejected):  # the recorder keeps it as a dead letter
+                self._refused(self._alerts, record.key, event)
+            else:
                 for step in desk.notifier.observe(event, now_ms):
                     desk.outages.observe(step, now_ms)
             desk.offsets[record.partition] = record.offset + 1
@@ -135,6 +139,9 @@ class NotifierWork:
         for what, count in desk.notifier.take_lost().items():
             self._world.metrics.NOT_NOTIFIED.labels(what.value).inc(count)
             log.error("not_notified", what=what.value, count=count)
+        for failed in desk.notifier.failures.take():
+            self._world.metrics.NOT_JUDGED.labels(failed.what.name.lower()).inc()
+            log.error("not_judged", **asdict(failed) | {"what": failed.what.value})
         await self._tell_of_ourselves(desk, now_ms, all_was_read)
         if desk.changed and self._clock.monotonic() - desk.saved_at >= SAVE_S:
             await self._save(desk)
@@ -158,7 +165,9 @@ class NotifierWork:
                 value = None if raw is None else silence.decode(raw)
                 if isinstance(value, Acknowledgement):
                     desk.untold += desk.outages.hear(value, self._clock.now_ms())
-                if not isinstance(value, Rejected):
+                if isinstance(value, Rejected):
+                    self._refused(partition.topic, key, value)
+                else:
                     desk.notifier.observe_silence((key or b"").decode(errors="replace"), value)
 
     def _take_rules(self, desk: _Desk) -> None:
@@ -171,8 +180,18 @@ class NotifierWork:
         for rule_id, value in now.items():
             if desk.rules.get(rule_id) != value:
                 decoded = rule.decode(value)
+                if isinstance(decoded, Rejected):
+                    self._refused(self._rules, rule_id.encode(), decoded)
                 desk.notifier.observe_rule(rule_id, None if isinstance(decoded, Rejected) else decoded)
         desk.rules = now
+
+    def _refused(self, topic: str, key: bytes | None, why: Rejected) -> None:
+        """Counted, the first of its kind said, and the rest goes on."""
+        self._world.metrics.REFUSED.labels(topic, why.reason.value).inc()
+        if (topic, why.reason) not in self._said:
+            self._said.add((topic, why.reason))
+            shown = (key or b"").decode(errors="backslashreplace")
+            log.warning("refused", topic=topic, key=shown, reason=why.reason.value, field=why.field)
 
     async def _restore(self, partition: Partition) -> _Desk:
         await self.rules.ready.wait()

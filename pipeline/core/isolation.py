@@ -28,6 +28,7 @@ class Judged(Enum):
     RULE = "rule"  # of one model
     DEVICE = "device"
     DEVICE_BEYOND = "device beyond the limit"  # not watched at all
+    NOTICE = "notice"  # what somebody is to be told, or a rule or a silence that it goes by
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """One fact a line: JSON for machines, colours for a person at a terminal. No secret, no record, no local variable.
 
-A library that says the same again and again (aiokafka, while a broker is away: three lines every 0.1 s) is folded into
+What is said again and again while an engine is away (aiokafka: three lines every 0.1 s; our own retries) is folded into
 one line a minute for each kind of message, which says how many there were.
 """
 
 import logging
 import re
 import sys
+import time
 import traceback
-from collections.abc import MutableMapping
+from collections.abc import Hashable, MutableMapping
 from typing import Any, TextIO
 
 import structlog
@@ -20,31 +21,62 @@ FOLD_S = 60.0
 KINDS_MAX = 200  # the kinds heard longest ago are forgotten first
 VALUE_LENGTH_MAX = 2000
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_AGAIN = ("_retry", "_unreachable", "_unknown")
 # What differs between two messages of one kind.
 _VARIABLE = re.compile(r"\d+|'[^']*'|\"[^\"]*\"|<[^>]*>|\([^)]*\)|\{[^}]*\}")
 
 
+class Repeats:
+    """What was said of late: each kind once in FOLD_S. Its memory is bounded."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._said: dict[Hashable, tuple[float, int]] = {}  # when last, and how many since
+
+    def take(self, kind: Hashable, at_s: float) -> int | None:
+        """How many like it were kept back since the last; None: this one is, too."""
+        said_s, more = self._said.pop(kind, (float("-inf"), 0))
+        if at_s - said_s < FOLD_S:
+            self._said[kind] = said_s, more + 1
+            return None
+        self._said[kind] = at_s, 0
+        while len(self._said) > KINDS_MAX:
+            del self._said[next(iter(self._said))]
+        return more
+
+
 class Folded(logging.Filter):
-    """Lets one record of each kind through in FOLD_S."""
+    """Of libraries: lets one record of each kind through in FOLD_S."""
 
     def __init__(self) -> None:
         """Nothing was said yet."""
         super().__init__()
-        self._said: dict[tuple[str, int, str], tuple[float, int]] = {}  # when last, and how many since
+        self._repeats = Repeats()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is to be said; if so, with how many were not."""
-        kind = record.name, record.levelno, _VARIABLE.sub("#", str(record.msg))[:VALUE_LENGTH_MAX]
-        said_s, more = self._said.pop(kind, (float("-inf"), 0))
-        if record.created - said_s < FOLD_S:
-            self._said[kind] = said_s, more + 1
-            return False
-        self._said[kind] = record.created, 0
-        while len(self._said) > KINDS_MAX:
-            del self._said[next(iter(self._said))]
+        kind = record.name, record.levelno, _VARIABLE.sub("#", str(record.msg)[:VALUE_LENGTH_MAX])
+        more = self._repeats.take(kind, record.created)
         if more:
             record.msg, record.args = f"{record.getMessage()} (and {more} more like it since the last)", None
-        return True
+        return more is not None
+
+
+class FoldedRetries:
+    """Of our own: the same for what is tried again until it works, by event and topic or table."""
+
+    def __init__(self) -> None:
+        """Nothing was said yet."""
+        self._repeats = Repeats()
+
+    def __call__(self, _: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        """Drops it, or adds how many were dropped."""
+        if not str(line.get("event")).endswith(_AGAIN):
+            return line
+        more = self._repeats.take((line["event"], line.get("topic"), line.get("table")), time.monotonic())
+        if more is None:
+            raise structlog.DropEvent
+        return {**line, "more_like_it": more} if more else line
 
 
 def configure(settings: Settings, **bound: object) -> None:
@@ -64,7 +96,7 @@ def configure(settings: Settings, **bound: object) -> None:
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
-        processors=[*shared, *last],
+        processors=[FoldedRetries(), *shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -54,7 +54,7 @@ EVENT_TO_ROW_SECONDS = Histogram(
 
 ALERTS = Counter("inferwatch_alerts_total", "Steps of alerts that were told.", ["kind", "state"])
 NOT_JUDGED = Counter(
-    "inferwatch_not_judged_total", "Models, rules and devices that could not be judged and began anew.", ["what"]
+    "inferwatch_not_judged_total", "Models, rules, devices and notices that could not be judged.", ["what"]
 )
 NOTIFICATIONS = Counter(
     "inferwatch_notifications_total", "Notifications that were sent, or given up.", ["sender", "outcome"]

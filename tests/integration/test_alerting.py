@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from pipeline.config import Settings
+from pipeline.core.words import shown
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules, write_compacted
@@ -18,14 +21,16 @@ from pipeline.edge.kafka.publish import partition_of
 from schemas import alert, silence
 from schemas.alert import AlertEvent, AlertState
 from schemas.silence import Acknowledgement, Matcher, Silence, acknowledgement_id
-from schemas.topics import ALERTS, HEARTBEATS, SILENCES
+from schemas.topics import ALERTS, HEARTBEATS, RULES, SILENCES
 from tests.alerting import rule
+from tests.alerts import alert as any_alert
 from tests.integration.engines import Server
 from tests.integration.outside import connect
 from tests.integration.receivers import Post, post_office
 from tests.integration.test_produce import read_topic
 from tests.integration.windows import BAD, GOOD, Windows, target_of
 from tests.integration.workers import Fleet, WorkerUnderTest, eventually, fleet
+from tests.names import NAMES
 
 pytestmark = pytest.mark.integration
 
@@ -267,3 +272,33 @@ def test_a_silent_device_is_paged_and_its_alert_ends_when_it_beats_again(
     told = [(one.device_id, one.state.value) for one in steps(settings) if one.metric == "silence_s"]
     wanted = ["pending", "firing", "recovering", "resolved"]
     assert told in ([(lost, state) for state in wanted], [(lost, state) for state in wanted if state != "recovering"])
+
+
+def test_no_name_keeps_a_message_from_anybody_and_a_restart_finds_no_poison(
+    world: Settings, post: Post, tmp_path: Path
+) -> None:
+    settings = settings_of(world, post).model_copy(
+        update={"notify_recipients": SecretStr("mailto:oncall@example.org"), "storm_max": 1000}
+    )
+    at_ms = now_ms()
+    told = [
+        any_alert(model_id=name, summary=f"{name} is low", rule_id=None, episode=at_ms, at_ms=at_ms)
+        for name in NAMES.values()
+    ]
+    records = [OutRecord(one.fingerprint.encode(), alert.encode(one)) for one in told]
+    strange = [OutRecord(b"x", raw) for raw in (b"", b"\xff", b"{}", b"[" * 100_000)]
+    send(settings, ALERTS.name, [*records, *strange])
+    send(settings, SILENCES.name, [OutRecord(b"\xff", b"{"), OutRecord(b"x", b"[" * 100_000)])
+    send(settings, RULES.name, [OutRecord(b"\xff", b"{"), OutRecord(b"y", b"null")])
+    with fleet(settings, tmp_path) as workers:
+        [notifier] = start(workers, "notifier")
+        eventually(lambda: len(post.mails) >= len(told), 60, "all mails", lambda: mails(post, ""))
+        notifier.kill9()
+        [again] = start(workers, "notifier")
+        ended = any_alert(RESOLVED, 2, model_id="vests", summary="vests", rule_id=None, episode=at_ms, at_ms=at_ms)
+        begun = msgspec.structs.replace(ended, state=FIRING, sequence=1)
+        send(settings, ALERTS.name, [OutRecord(one.fingerprint.encode(), alert.encode(one)) for one in (begun,)])
+        eventually(lambda: mails(post, "vests"), 60, "the mail after the restart")
+        assert again.works()
+    subjects = {str(mail["Subject"]) for _, mail in post.mails}
+    assert {f"[WARNING] {shown(' '.join(one.summary.split()))}" for one in told if len(one.summary) < 180} <= subjects

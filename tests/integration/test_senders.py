@@ -21,9 +21,11 @@ from pipeline.edge.notification.delivery import Delivery, Patience
 from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
 from pipeline.edge.notification.senders import open_senders
 from pipeline.edge.notification.webhook import SIGNATURE_HEADER, signature
+from pipeline.edge.notification.wording import subject, text
 from schemas.alert import AlertEvent, AlertState, Severity
 from tests.alerts import T0, alert
 from tests.integration.receivers import Receiver, alertmanager, certificate, knows, post_office, receiver, true
+from tests.names import NAMES
 
 pytestmark = pytest.mark.integration
 
@@ -115,6 +117,24 @@ def test_without_a_mail_server_it_may_work_later() -> None:
     [outcome] = send(mail_settings(free_port(), smtp_security="plain"), notification("mailto:ann@example.com"))
     assert isinstance(outcome, Failed)
     assert outcome.recoverable
+
+
+def test_whatever_a_name_holds_the_mail_arrives_with_our_headers_alone() -> None:
+    with post_office() as post:
+        settings = mail_settings(post.port, smtp_security="plain")
+        named = [
+            notification("mailto:ann@example.com", alert(model_id=name, summary=f"{name} is low"))
+            for name in NAMES.values()
+        ]
+        assert send(settings, *named) == [Sent()] * len(named)
+    for (envelope, mail), one in zip(post.mails, named, strict=True):
+        assert envelope.rcpt_tos == ["ann@example.com"]
+        assert mail["Subject"] == subject(one)
+        ours = ["From", "To", "Subject", "Date", "Message-ID", "References", "Auto-Submitted"]
+        assert [name for name in mail.keys() if name != "X-Peer"] == [*ours, "MIME-Version", "Content-Type"]  # noqa: SIM118 - not unique
+        body = mail.get_body(("plain",))
+        assert body is not None
+        assert body.get_content().replace("\r\n", "\n") == text(one)
 
 
 def test_who_is_greylisted_has_the_mail_later_and_the_others_have_it_once() -> None:

@@ -5,6 +5,7 @@ import random
 from collections.abc import Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -77,6 +78,13 @@ def test_snapshots(world: Settings) -> None:
             await after.save("models/0", State(4), alive)  # fewer parts; the rest of an old one lies behind them
             assert await snapshots(world, output).load("models/0", State) == State(4)
             assert await snapshots(world, output).load("models/00", State) == large(9)
+            foreign = [(b"models/0:0:x", 1), (b"models/0:0", 1), (b"models/0:9:0", 10**18), (b"models/0:8:0", -1)]
+            heads = [msgspec.json.encode([2, 99, 0, parts, 0]) + b"\n" for _, parts in foreign]
+            topic = world.topic("inference.detector-state")
+            at = crc32(b"models/0") % await output.partitions(topic)
+            strange = [OutRecord(key, head, at) for (key, _), head in zip(foreign, heads, strict=True)]
+            await output.send(topic, strange, alive)  # what others put there is no snapshot, and ends no load
+            assert await snapshots(world, output).load("models/0", State) == State(4)
             upgraded = snapshots(world, output)  # of another layout it is no snapshot, and the next one stands
             assert await upgraded.load("models/0", Grown) is None
             await upgraded.save("models/0", Grown(5, [], 6), alive)

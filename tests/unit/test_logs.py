@@ -63,11 +63,33 @@ def test_another_message_another_level_and_another_library_are_said() -> None:
     assert not folded.filter(record(1, "one"))
 
 
+def test_our_own_retries_are_folded_by_topic_and_table_and_facts_are_not(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("pipeline.edge.logs.time.monotonic", lambda: clock[0])
+    logs.configure(Settings(log_format="json"))
+    log = structlog.get_logger()
+    for _ in range(5):
+        for table in ("inferences", "dead_letters"):
+            log.warning("insert_retry", table=table, token="t")
+        log.warning("fenced", topic="inference.events")
+    clock[0] += FOLD_S
+    log.warning("insert_retry", table="inferences", token="u")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["event"] for line in lines].count("fenced") == 5
+    assert [(line["table"], line.get("more_like_it")) for line in lines if line["event"] == "insert_retry"] == [
+        ("inferences", None),
+        ("dead_letters", None),
+        ("inferences", 4),
+    ]
+
+
 def test_the_memory_of_what_was_said_is_bounded() -> None:
     folded = Folded()
     for i in range(10 * KINDS_MAX):
         folded.filter(record(i / 1000, "kind " + "abcdefghij"[i % 10] * (i // 10)))
-    assert len(folded._said) <= KINDS_MAX
+    assert len(folded._repeats._said) <= KINDS_MAX
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -7,13 +7,18 @@ An event that is seen twice is told once. Of each episode a recipient hears begi
 stays in the outbox until it is confirmed: what was on its way when the process ended is sent again, with the same
 idempotency key. `now_ms` is the caller's clock, for all waits here are about people; what an alert is, and when it
 began, is the log's.
+
+All that comes in here is read again after a restart: what one record or one group raises is noted in `failures`, and
+the others are told. A group that failed is looked at again after its interval.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import ParamSpec, TypeVar
 
 import msgspec
 
+from pipeline.core.isolation import Failures, Judged, attempt
 from pipeline.core.notifying.composition import composed
 from pipeline.core.notifying.episodes import Episodes, Lost, key_of
 from pipeline.core.notifying.groups import STORM, AlertGroup, Groups
@@ -31,6 +36,8 @@ from schemas.rule import Rule
 from schemas.silence import Acknowledgement, Silence
 
 PAGERDUTY_PREFIX = "pagerduty:"
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class NotifierState(msgspec.Struct):
@@ -58,19 +65,23 @@ class Notifier:
         self._resend = Resend(alertmanager_labels, self._policy.events_max)
         self._stirred = False  # somebody may not be quiet any more
         self._lost: Counter[Lost] = Counter()
+        self.failures = Failures()
 
     def observe_rule(self, rule_id: str, rule: Rule | None) -> None:
         """A record of inference.rules."""
-        self._routing.observe(rule_id, rule)
+        self._alone("", f"rule {rule_id}", self._routing.observe, rule_id, rule)
 
     def observe_silence(self, key: str, value: Silence | Acknowledgement | None) -> None:
         """A record of inference.silences."""
-        if not self._silences.observe(key, value):
+        if self._alone("", f"silence {key}", self._silences.observe, key, value) is not True:
             self._lost[Lost.SILENCE] += 1
         self._stirred = True
 
     def observe(self, event: AlertEvent, now_ms: int) -> list[AlertEvent]:
         """A record of inference.alerts: the steps of it that are news."""
+        return self._alone(event.workspace, f"alert {event.id}", self._observe, event, now_ms) or []
+
+    def _observe(self, event: AlertEvent, now_ms: int) -> list[AlertEvent]:
         before = self._episodes.newest(event.fingerprint)
         for step in (news := self._episodes.observe(event)):
             self._take(step, now_ms)
@@ -88,10 +99,14 @@ class Notifier:
             self._stirred = False
             self._groups.wake(now_ms)
         for group in self._groups.due(now_ms):
-            out += self._tell(group, now_ms)
-        for summary in self._limits.summaries(now_ms):
+            told = self._alone("", f"group {group.cause}", self._tell, group, now_ms)
+            if told is None:
+                self._groups.schedule(group, now_ms + self._policy.group_interval_ms)
+            out += told or []
+        for summary in self._alone("", "limits", lambda: list(self._limits.summaries(now_ms))) or []:
             out.append(self._put(summary))
-        return out + self._resend.tick(now_ms, lambda event: self._quiet(event, now_ms))
+        again = self._alone("", ALERTMANAGER, self._resend.tick, now_ms, lambda event: self._quiet(event, now_ms))
+        return out + (again or [])
 
     def confirm(self, key: str, *, delivered: bool = True) -> None:
         """The notification was delivered, or given up: it is done with."""
@@ -123,6 +138,14 @@ class Notifier:
         self._outbox.restore(state.outbox)
         self._resend.restore(state.resend)
 
+    def _alone(self, workspace: str, name: str, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What it gives; None: it failed, and that is noted."""
+        outcome = attempt(call, *args, **kwargs)
+        if isinstance(outcome, Exception):
+            self.failures.add(Judged.NOTICE, workspace, name, outcome)
+            return None
+        return outcome
+
     def _take(self, event: AlertEvent, now_ms: int) -> None:
         """A step that is news."""
         if event.state is AlertState.RESOLVED:
@@ -138,6 +161,10 @@ class Notifier:
         self._groups.news(key, event.severity.rank, now_ms)
 
     def _quiet(self, event: AlertEvent, now_ms: int) -> bool:
+        """Whether nobody is to hear of it. Where that cannot be said, they hear."""
+        return bool(self._alone(event.workspace, f"alert {event.id}", self._is_quiet, event, now_ms))
+
+    def _is_quiet(self, event: AlertEvent, now_ms: int) -> bool:
         return self._episodes.is_inhibited(event) or self._silences.muting(event, now_ms) is not None
 
     def _drop(self, group: AlertGroup, key: str) -> None:

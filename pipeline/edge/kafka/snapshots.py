@@ -123,7 +123,7 @@ class SnapshotTopic:
                 for record in await reader.read(0.5):
                     slot, _, number = (record.key or b"").rpartition(b":")
                     part = _part(record.value) if slot.rpartition(b":")[0] == key.encode() else None
-                    if part is not None:
+                    if part is not None and number.isdigit():
                         parts = slots.setdefault(slot, {})
                         known = parts.get(int(number), part)
                         parts[int(number)] = max(known, part, key=lambda p: (p.head.version, p.head.serial))
@@ -169,5 +169,7 @@ def _whole(parts: dict[int, _Part]) -> tuple[int, bytes] | None:
     if 0 not in parts or parts[0].head.version != VERSION:
         return None
     head = parts[0].head
+    if not 0 < head.parts <= len(parts):
+        return None
     packed = b"".join(parts[i].chunk for i in range(head.parts) if i in parts)
     return (head.serial, packed) if crc32(packed) == head.checksum else None

@@ -56,7 +56,7 @@ class Chat:
 
     async def send(self, notification: Notification) -> Outcome:
         """Sends it once, to those of its channels that do not have it yet."""
-        if why := mistake(notification.recipient):
+        if why := await asyncio.to_thread(mistake, notification.recipient):  # the first one loads apprise's plugins
             return Failed(False, why)
         outcome = await asyncio.to_thread(self._notify, notification, self._progress.of(notification))
         if isinstance(outcome, Sent) or not outcome.recoverable:

@@ -10,18 +10,20 @@ import asyncio
 import random
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
 
 from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind, kind_of, redacted
+from pipeline.core.words import shown
 from pipeline.edge import metrics
 from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
 
 log = structlog.get_logger()
 
+_REASON_LENGTH_MAX = 500
 Senders = Mapping[RecipientKind, Sender]
 ATTEMPT_S = 30.0
 Done = Callable[[Notification, Outcome], None]
@@ -110,6 +112,7 @@ class Delivery:
     def _finish(self, notification: Notification, outcome: Outcome) -> None:
         kind = kind_of(notification.recipient).value
         if isinstance(outcome, Failed):
+            outcome = replace(outcome, reason=shown(outcome.reason)[:_REASON_LENGTH_MAX])  # it becomes an alert
             log.error(
                 "notification_failed",
                 recipient=redacted(notification.recipient),
