@@ -13,6 +13,7 @@ from pipeline.core.ledger.names import RecorderName
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.operator.doctor import Line, examine
+from pipeline.edge.store.migrations import known_migrations
 from schemas.topics import AGGREGATES, EVENTS, METADATA
 from tests.integration import seeding
 from tests.integration.outside import connect, kafka_says
@@ -72,7 +73,8 @@ def test_a_database_without_tables_is_told(world: Settings) -> None:
 
 def test_missing_migrations_are_told(world: Settings) -> None:
     client = connect(world, "admin")
-    client.command("ALTER TABLE schema_migrations DELETE WHERE version = 10", settings={"mutations_sync": 2})
+    last = known_migrations()[-1].version
+    client.command(f"ALTER TABLE schema_migrations DELETE WHERE version = {last}", settings={"mutations_sync": 2})
     client.close()
     assert "inferwatch migrate" in examined(world)["tables"].text
 

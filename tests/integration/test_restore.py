@@ -85,7 +85,7 @@ def test_what_clickhouse_could_not_read_is_told_and_comes_back_seed_23(
         assert len(rows) == len(damaged)
         clickhouse.kill9()
         for _, path in rows:  # as a full disk leaves them
-            for file in (clickhouse.directory / path).iterdir():
+            for file in filter(Path.is_file, (clickhouse.directory / path).rglob("*")):
                 os.truncate(file, 0)
         clickhouse.start()
 
