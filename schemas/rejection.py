@@ -62,7 +62,7 @@ def decode_or_reject(
             raw.decode()  # msgspec does not look into what it skips or keeps raw; who reads it later must
         return decoder(raw)
     except msgspec.ValidationError as error:
-        return _classify(str(error))
+        return classify(str(error))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return Rejected(Reason.NOT_JSON, "")
 
@@ -80,7 +80,7 @@ def _nested_too_deep(raw: bytes) -> bool:
     return max(accumulate(_STEP[bracket] for bracket in brackets), default=0) > NESTING_MAX
 
 
-def _classify(message: str) -> Rejected:
+def classify(message: str) -> Rejected:
     """msgspec says in words what was wrong; tests/unit/test_rejection.py holds it to these words."""
     at = _PATH.search(message)
     path = at.group(1) if at else ""

@@ -7,7 +7,7 @@ import msgspec
 
 from pipeline.core.condition import Condition, Subject
 from schemas import aggregate
-from schemas.aggregate import ClassColumns, ModelColumns
+from schemas.aggregate import Rows
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rule import Rule
 from tests import builders
@@ -32,9 +32,7 @@ def rule(**fields: Any) -> Rule:
     return msgspec.convert(whole | fields, Rule)
 
 
-def rows(
-    models: Sequence[dict[str, Any]] = (), classes: Sequence[dict[str, Any]] = ()
-) -> tuple[ModelColumns, ClassColumns]:
+def rows(models: Sequence[dict[str, Any]] = (), classes: Sequence[dict[str, Any]] = ()) -> tuple[Rows, Rows]:
     """Rows of windows, as they come from inference.aggregates; what is not said of a row is 0."""
     record = aggregate.decode(
         builders.aggregate(
@@ -45,7 +43,7 @@ def rows(
     return record.models, record.classes
 
 
-_NAMES = ("window_start_s", "workspace", "model_id", "device_id", "class_name")
+_NAMES = ("window_start_s", "workspace", "model_id", "device_id", "class")
 _EMPTY_MODEL: dict[str, Any] = {
     name: {} if isinstance(value, dict) else 0 for name, value in builders.MODEL_ROW.items() if name not in _NAMES
 }

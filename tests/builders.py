@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import orjson
 
 from pipeline.core.rows.tables import Records
+from schemas.aggregate import AggregateRecord, Histogram, Rows, encode
 from schemas.event import TimeLimits
+from schemas.windows import CLASSES, MODELS, Summary, WindowTable
 
 START_MS = 1_795_373_680_000  # the start of a window; broker timestamps begin here
 LIMITS = TimeLimits()
@@ -66,13 +69,13 @@ def records(
     )
 
 
-def histogram_column(*rows: dict[int, int]) -> dict[str, list[int]]:
+def histograms(*rows: dict[int, int]) -> Histogram:
     """A histogram a row, as schemas.aggregate has it."""
-    return {
-        "sizes": [len(row) for row in rows],
-        "keys": [key for row in rows for key in row],
-        "counts": [count for row in rows for count in row.values()],
-    }
+    return (
+        np.array([len(row) for row in rows], np.int64),
+        np.array([key for row in rows for key in row], np.int64),
+        np.array([count for row in rows for count in row.values()], np.int64),
+    )
 
 
 MODEL_ROW = {
@@ -98,7 +101,7 @@ CLASS_ROW = {
     "window_start_s": START_MS // 1000,
     "workspace": "acme",
     "model_id": "helmets/3",
-    "class_name": "person",
+    "class": "person",
     "detection_count": 6,
     "inference_count": 4,
     "confidence_ppm_sum": 3_000_000,
@@ -108,12 +111,21 @@ CLASS_ROW = {
 }
 
 
-def _columns(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    whole = [row | changes for changes in rows]
-    return {
-        name: histogram_column(*(r[name] for r in whole)) if isinstance(value, dict) else [r[name] for r in whole]
-        for name, value in row.items()
-    }
+def window_rows(table: WindowTable, rows: Sequence[dict[str, Any]]) -> Rows:
+    """Rows of a table. Each says what differs from MODEL_ROW, from CLASS_ROW."""
+    whole = [(MODEL_ROW if table is MODELS else CLASS_ROW) | row for row in rows]
+    numbers = {}
+    for column in table.columns:
+        if column.summary is not Summary.HISTOGRAM:
+            values = [row[column.name] for row in whole]
+            parts = [[value >> 32, value & 0xFFFFFFFF] for value in values] if column.is_wide else values
+            numbers[column.name] = np.array(parts, np.int64).reshape(len(rows), *((2,) if column.is_wide else ()))
+    return Rows(
+        np.array([row["window_start_s"] for row in whole], np.int64),
+        {name: [row[name] for row in whole] for name in table.keys},
+        numbers,
+        {name: histograms(*(row[name] for row in whole)) for name in table.named(Summary.HISTOGRAM)},
+    )
 
 
 def aggregate(
@@ -123,21 +135,11 @@ def aggregate(
     source: int = 0,
     models: Sequence[dict[str, Any]] = ({},),
     classes: Sequence[dict[str, Any]] = ({},),
-    version: int = 1,
 ) -> bytes:
     """A link of the chain. Each of `models` and `classes` is a row: what differs from MODEL_ROW, from CLASS_ROW."""
-    return orjson.dumps(
-        {
-            "version": version,
-            "source": source,
-            "start": list(start),
-            "end": list(end),
-            "cut": [start[1], start[1], start[2], end[1], end[2], 1, end[0]],
-            "low": end[1],
-            "models": _columns(MODEL_ROW, models),
-            "classes": _columns(CLASS_ROW, classes),
-        }
-    )
+    cut = [start[1], start[1], start[2], end[1], end[2], 1, end[0]]
+    rows = window_rows(MODELS, models), window_rows(CLASSES, classes)
+    return encode(AggregateRecord(source, list(start), list(end), cut, end[1], *rows))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def model_rows(
             }
         )
     rows = [
-        {"window_start_s": start_ms // 1000, "model_id": model_id, "class_name": name, "detection_count": count}
+        {"window_start_s": start_ms // 1000, "model_id": model_id, "class": name, "detection_count": count}
         for name, count in sorted(classes.items())
     ]
     return models, rows

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from functools import cache
 from math import ceil, log
@@ -103,27 +103,34 @@ def merged(records: Iterable[AggregateRecord]) -> Rows:
     """What a reader of inference.aggregates has after these records."""
     rows: Rows = {}
     for record in records:
-        _merge_columns(rows, "model", record.models, "device_id")
-        _merge_columns(rows, "class", record.classes, "class_name")
+        for table, found in (("model", record.models), ("class", record.classes)):
+            for key, row in plain_rows(found):
+                _merge_row(rows.setdefault((table, *key), new_row(table)), row)
     return rows
 
 
-def _merge_columns(rows: Rows, table: str, columns: Any, last_key: str) -> None:
-    at = {"confidence_histogram": 0, "latency_histogram": 0}
-    for i, window_start_s in enumerate(columns.window_start_s):
-        key = table, window_start_s, columns.workspace[i], columns.model_id[i], getattr(columns, last_key)[i]
-        row = rows.setdefault(key, new_row(table))
-        for name, value in row.items():
-            column = getattr(columns, name)
-            if isinstance(value, Counter):
-                start, end = at[name], at[name] + column.sizes[i]
-                assert all(count > 0 for count in column.counts[start:end])
-                value.update(dict(zip(column.keys[start:end], column.counts[start:end], strict=True)))
-                at[name] = end
-            elif not name.endswith(("_min", "_max")):
-                row[name] += column[i]
-            elif (columns.latency_count if name.startswith("latency") else columns.detection_count)[i]:
-                pick = min if name.endswith("_min") else max
-                row[name] = column[i] if value is None else pick(value, column[i])
-            else:
-                assert column[i] == 0  # says nothing, but the bytes must not vary
+def plain_rows(rows: Any) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """(key, column -> value) of each row; the histograms as counters."""
+    ends = {name: sizes.cumsum() for name, (sizes, _, _) in rows.histograms.items()}
+    for i, window_start_s in enumerate(rows.window_start_s.tolist()):
+        row: dict[str, Any] = {}
+        for name, column in rows.numbers.items():
+            row[name] = int(column[i]) if column.ndim == 1 else (int(column[i, 0]) << 32) + int(column[i, 1])
+        for name, (sizes, keys, counts) in rows.histograms.items():
+            entries = slice(ends[name][i] - sizes[i], ends[name][i])
+            assert (counts[entries] > 0).all()
+            row[name] = Counter(dict(zip(keys[entries].tolist(), counts[entries].tolist(), strict=True)))
+            assert len(row[name]) == sizes[i]
+        yield (window_start_s, *(texts[i] for texts in rows.texts.values())), row
+
+
+def _merge_row(into: dict[str, Any], row: dict[str, Any]) -> None:
+    assert into.keys() == row.keys()
+    for name, value in row.items():
+        if not name.endswith(("_min", "_max")):
+            into[name] += value
+        elif row["latency_count" if name.startswith("latency") else "detection_count"]:
+            pick = min if name.endswith("_min") else max
+            into[name] = value if into[name] is None else pick(value, into[name])
+        else:
+            assert value == 0  # says nothing, but the bytes must not vary

@@ -91,8 +91,8 @@ class Run:
         task, shown = progress.add_task(iso(self.span.start * 1000), total=len(self.span)), 0.0
         only = replace(self.only, confidence_bins=asks_confidence_bins(self.rules))
         async for through_ms, models, classes in self.history.windows(self.span, only, AT_ONCE_S):
-            self.rows += len(models.window_start_s) + len(classes.window_start_s)
-            self._models.update(zip(models.workspace, models.model_id, strict=True))
+            self.rows += len(models) + len(classes)
+            self._models.update(zip(models.texts["workspace"], models.texts["model_id"], strict=True))
             if time.monotonic() - shown > 0.2:
                 shown = time.monotonic()
                 at_s = through_ms // 1000

@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
+_SQUARES_MAX = 1 << 22  # so many squares of up to 1e12, and what was carried, fit into 63 bits
 _DENSE_MAX = 1 << 16  # a dense table up to this size is cheaper than sorting, however few the values
 
 
@@ -46,10 +47,25 @@ def dense_groups(codes: Ints) -> tuple[Ints, Ints]:
 
 
 def group_sum(groups: Ints, values: Ints, size: int) -> Ints:
-    """Sum of the values of each group, exact: shape (size,)."""
-    out = np.zeros(size, np.int64)
+    """Sum of the values of each group, exact: shape (size,); of wide numbers (size, 2)."""
+    out = np.zeros((size, *values.shape[1:]), np.int64)
     np.add.at(out, groups, values)
+    return out if out.ndim == 1 else carried(out)
+
+
+def group_squares(groups: Ints, values: Ints, size: int) -> Ints:
+    """Sum of the squares of each group's values, as wide numbers: (size, 2). Values are <= 1,000,000."""
+    out = np.zeros((size, 2), np.int64)
+    for start in range(0, len(values), _SQUARES_MAX):
+        part = values[start : start + _SQUARES_MAX]
+        out[:, 1] += group_sum(groups[start : start + _SQUARES_MAX], part * part, size)
+        out = carried(out)
     return out
+
+
+def carried(wide: Ints) -> Ints:
+    """The same wide numbers, [..., 0] << 32 | [..., 1], with the second below 1 << 32."""
+    return np.stack([wide[:, 0] + (wide[:, 1] >> 32), wide[:, 1] & 0xFFFFFFFF], axis=1)
 
 
 def group_min(groups: Ints, values: Ints, size: int) -> Ints:
@@ -76,10 +92,3 @@ def distinct_per_group(groups: Ints, owners: Ints, size: int) -> Ints:
     first = np.ones(len(order), bool)
     first[1:] = (group[1:] != group[:-1]) | (owner[1:] != owner[:-1])
     return np.bincount(group[first], minlength=size)
-
-
-def ragged_entries(sizes: Ints, rows: Ints) -> Ints:
-    """Where the entries of these rows are, in this order, if row i has the next sizes[i] of all entries."""
-    taken = sizes[rows]
-    starts = (np.cumsum(sizes) - sizes)[rows]
-    return np.repeat(starts - (np.cumsum(taken) - taken), taken) + np.arange(taken.sum())

@@ -5,23 +5,23 @@ drawn from a pool, so that a machine beside the worker can make them at the pace
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from zlib import crc32
 
 import numpy as np
-import orjson
 
+from pipeline.core.columns import Ragged, take
 from pipeline.core.tally import Ints
 from pipeline.core.windows.histogram import latency_buckets
 from pipeline.core.windows.log_clock import WINDOW_MS
-from pipeline.core.windows.publication import Ragged, Table, take
 from pipeline.edge.kafka.producer import OutRecord
-from schemas import aggregate
+from schemas.aggregate import AggregateRecord, Rows, encode, with_all
 from schemas.topics import AGGREGATES, EVENTS
+from schemas.windows import CLASSES, MODELS, WindowTable
 
 POOL = 512  # different windows of a model
 INFERENCES = 10  # in a window, on average
-CLASSES = ("person", "helmet", "vest", "forklift", "box")
+CLASS_NAMES = ("person", "helmet", "vest", "forklift", "box")
 SHARES = (0.4, 0.25, 0.2, 0.1, 0.05)
 WORKSPACE = "acme"
 
@@ -55,17 +55,10 @@ class ManyModels:
         end_ms = self.next_end_ms
         for share in self._shares:
             drawn = self._rng.integers(0, POOL, len(share.names))
-            record = {
-                "version": aggregate.VERSION,
-                "source": share.source,
-                "start": [0, self._count, end_ms - WINDOW_MS if self._count else 0, 0],
-                "end": [0, self._count + 1, end_ms, 0],
-                "cut": [0] * 7,
-                "low": 0,
-                "models": _named(take(self._models, drawn), share.names, end_ms),
-                "classes": _named(take(self._classes, _class_rows(drawn)), share.names, end_ms),
-            }
-            value = orjson.dumps(record, option=orjson.OPT_SERIALIZE_NUMPY)
+            start, end = [0, self._count, end_ms - WINDOW_MS if self._count else 0, 0], [0, self._count + 1, end_ms, 0]
+            models = _named(take(self._models, drawn), share.names, end_ms)
+            classes = _named(take(self._classes, _class_rows(drawn)), share.names, end_ms)
+            value = encode(AggregateRecord(share.source, start, end, [0] * 7, 0, models, classes))
             yield OutRecord(str(share.source).encode(), value, share.target)
         self._count += 1
 
@@ -80,29 +73,20 @@ def _shares(names: list[str]) -> Iterator[_Share]:
 
 def _class_rows(drawn: Ints) -> Ints:
     """The rows of all classes of the drawn windows."""
-    rows: Ints = (drawn[:, None] * len(CLASSES) + np.arange(len(CLASSES))).ravel()
+    rows: Ints = (drawn[:, None] * len(CLASS_NAMES) + np.arange(len(CLASS_NAMES))).ravel()
     return rows
 
 
-def _named(table: Table, names: list[str], end_ms: int) -> dict[str, object]:
-    """As a record has it, with the names of these models."""
-    count = len(table["inference_count"]) if isinstance(table["inference_count"], np.ndarray) else 0
-    each = count // len(names) if names else 0
-    plain: dict[str, object] = {
-        name: {"sizes": column.sizes, "keys": column.keys, "counts": column.counts}
-        if isinstance(column, Ragged)
-        else column
-        for name, column in table.items()
-    }
-    plain["model_id"] = [name for name in names for _ in range(each)]
-    plain["workspace"] = [WORKSPACE] * count
-    plain["window_start_s"] = [(end_ms - WINDOW_MS) // 1000] * count
-    if "class_name" not in plain:
-        plain["device_id"] = [f"cam-{name}" for name in names]
-    return plain
+def _named(rows: Rows, names: list[str], end_ms: int) -> Rows:
+    """The same of these models, in this window."""
+    each = len(rows) // len(names) if names else 0
+    texts = {**rows.texts, "workspace": [WORKSPACE] * len(rows), "model_id": [n for n in names for _ in range(each)]}
+    if "class" not in texts:
+        texts["device_id"] = [f"cam-{name}" for name in names]
+    return replace(rows, window_start_s=np.full(len(rows), (end_ms - WINDOW_MS) // 1000), texts=texts)
 
 
-def _pool(rng: np.random.Generator) -> tuple[Table, Table]:
+def _pool(rng: np.random.Generator) -> tuple[Rows, Rows]:
     """(rows of model_windows, rows of class_windows, all classes of each of the former)."""
     inferences = np.maximum(rng.poisson(INFERENCES, POOL), 1)
     detections = rng.poisson(3.6 * inferences[:, None] * np.array(SHARES))
@@ -113,28 +97,30 @@ def _pool(rng: np.random.Generator) -> tuple[Table, Table]:
     ]
     of_model = [np.concatenate(row) for row in ppms]
     of_class = [one for row in ppms for one in row]
-    models: Table = {
-        "inference_count": inferences,
-        "error_count": (rng.random(POOL) < 0.02).astype(np.int64),
-        "empty_count": np.minimum(rng.poisson(0.3, POOL), inferences),
-        "detection_count": detections.sum(axis=1),
-        "latency_count": inferences,
-        **_spread("latency_us", latencies),
-        "latency_histogram": _ragged([latency_buckets(one) for one in latencies]),
-        **_spread("confidence_ppm", of_model),
-        "confidence_histogram": _ragged([one // 10_000 for one in of_model]),
-    }
-    classes: Table = {
-        "class_name": list(CLASSES) * POOL,
-        "inference_count": np.minimum(detections, inferences[:, None]).ravel(),
-        "detection_count": detections.ravel(),
-        **_spread("confidence_ppm", of_class),
-        "confidence_histogram": _ragged([one // 10_000 for one in of_class]),
-    }
-    return models, classes
+    models = _rows(MODELS, {}, detections.sum(axis=1), inferences, latencies, of_model)
+    models.numbers["error_count"][:] = rng.random(POOL) < 0.02
+    models.numbers["empty_count"][:] = np.minimum(rng.poisson(0.3, POOL), inferences)
+    seen = np.minimum(detections, inferences[:, None]).ravel()
+    return models, _rows(CLASSES, {"class": list(CLASS_NAMES) * POOL}, detections.ravel(), seen, [], of_class)
 
 
-def _spread(name: str, values: list[Ints]) -> Table:
+def _rows(
+    table: WindowTable,
+    texts: dict[str, list[str]],
+    detections: Ints,
+    inferences: Ints,
+    latencies: list[Ints],
+    confidences: list[Ints],
+) -> Rows:
+    numbers = {"detection_count": detections, "inference_count": inferences, **_spread("confidence_ppm", confidences)}
+    histograms = {"confidence_histogram": _ragged([one // 10_000 for one in confidences])}
+    if latencies:
+        numbers |= {"latency_count": inferences, **_spread("latency_us", latencies)}
+        histograms["latency_histogram"] = _ragged([latency_buckets(one) for one in latencies])
+    return with_all(table, Rows(np.zeros(len(detections), np.int64), texts, numbers, histograms))
+
+
+def _spread(name: str, values: list[Ints]) -> dict[str, Ints]:
     return {
         f"{name}_sum": np.array([int(one.sum()) for one in values], np.int64),
         f"{name}_min": np.array([one.min() if len(one) else 0 for one in values], np.int64),

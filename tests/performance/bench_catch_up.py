@@ -159,7 +159,7 @@ async def _check_aggregates(settings: Settings, events: int) -> float:
                     if verdict is Verdict.GAP:
                         raise VoidRunError("there is a gap in the chain of aggregates")
                     if verdict is Verdict.ACCEPTED:
-                        found += sum(value.models.inference_count)
+                        found += int(value.models.numbers["inference_count"].sum())
                         times_ms.append(record.timestamp)
                 if records[-1].offset + 1 >= ends[tp][1]:
                     left.discard(tp)

@@ -69,7 +69,7 @@ def _aggregate(batches: list[Records]) -> int:
         is_last = number == len(batches) - 1
         through_ms = closed_through(batch.times_ms[-1] + is_last * 2 * WINDOW_MS, LATENESS_MS)
         if through_ms > machine.closed_ms and (cut := machine.cut(through_ms, TARGETS)):
-            count += sum(int(models.inference_count.sum()) for _, models, _ in cut.windows)
+            count += sum(int(models.numbers["inference_count"].sum()) for _, models, _ in cut.windows)
             for _ in publication_records(cut, 0):
                 pass
     return count

@@ -3,7 +3,6 @@
 The rows are held against an independent recount, and a cut that is made again against its own bytes.
 """
 
-import json
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from pipeline.core.windows import aggregation, publication
 from pipeline.core.windows.aggregation import Cut, PartitionAggregator
 from pipeline.core.windows.publication import records
 from schemas import aggregate
-from schemas.aggregate import AggregateRecord
+from schemas.aggregate import AggregateRecord, encode
 from tests.builders import FAR_MS, LIMITS, START_MS, LogRecord, random_log
 from tests.recount import accepted, merged, recount, window_s
 
@@ -30,7 +29,7 @@ Log = list[LogRecord]
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """What happens rarely happens often: names are forgotten, windows folded early, cuts taken in parts."""
     monkeypatch.setattr(aggregation, "_NAMES_MAX", 4)
-    monkeypatch.setattr(aggregation, "_PENDING_EVENTS_MAX", 3)
+    monkeypatch.setattr(aggregation, "_PENDING_MAX", 3)
     monkeypatch.setattr(publication, "_PART_BYTES", 1200)
 
 
@@ -176,13 +175,13 @@ def test_a_cut_made_again_is_the_same_bytes(seed: int, monkeypatch: pytest.Monke
         assert unnamed(earlier) == unnamed(first), "from the start: other names, other numbers"
         with monkeypatch.context() as patch:
             patch.setattr(aggregation, "_NAMES_MAX", rng.choice((0, 4)))
-            patch.setattr(aggregation, "_PENDING_EVENTS_MAX", rng.choice((1, 3)))
+            patch.setattr(aggregation, "_PENDING_MAX", rng.choice((1, 3)))
             assert redone(log, name, rng) == first, "by another size of what is kept"
 
 
 def unnamed(sent: list[tuple[int, bytes]]) -> list[tuple[int, dict[str, object]]]:
     """The records without the name of their cut, which says where reading began."""
-    return [(target, {**json.loads(record), "cut": None}) for target, record in sent]
+    return [(target, encode(replace(decoded(record), cut=[0] * 7))) for target, record in sent]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -194,7 +193,7 @@ def test_cuts_are_the_same_bytes_whatever_is_kept_in_memory(seed: int, monkeypat
 
     usual = sent()
     monkeypatch.setattr(aggregation, "_NAMES_MAX", 3)
-    monkeypatch.setattr(aggregation, "_PENDING_EVENTS_MAX", 2)
+    monkeypatch.setattr(aggregation, "_PENDING_MAX", 2)
     assert sent() == usual
 
 

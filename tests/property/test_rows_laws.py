@@ -12,15 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.core import tally
-from pipeline.core.windows.fold import (
-    ClassRows,
-    EventColumns,
-    ModelRows,
-    concatenate,
-    fold,
-    merge_classes,
-    merge_models,
-)
+from pipeline.core.windows.fold import EventColumns, Folded, concatenate, fold, merge
+from schemas.windows import CLASSES, MODELS
 from tests import recount
 
 
@@ -59,10 +52,12 @@ def columns(some: list[Event]) -> EventColumns:
     return EventColumns(*(np.array(values, np.int64) for values in lists))
 
 
-def plain(rows: ModelRows | ClassRows) -> Any:
+def plain(rows: Folded) -> Any:
     """Every array as a list: equal if and only if the rows are, in the same order."""
 
     def lists(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: lists(inner) for name, inner in value.items()}
         return value.tolist() if isinstance(value, np.ndarray) else [lists(inner) for inner in value]
 
     return lists(astuple(rows))
@@ -81,26 +76,30 @@ def spread(values: list[int], bucket_of: Any) -> tuple[Any, ...]:
     return len(values), sum(values), min(values, default=0), max(values, default=0), buckets
 
 
-def spreads(found: Any) -> Iterator[tuple[Any, ...]]:
+def spreads(found: Folded, name: str, value: str, count: str) -> Iterator[tuple[Any, ...]]:
     """The same of the fold's rows."""
-    h = found.histogram
-    entries = list(zip(h.row.tolist(), h.key.tolist(), h.count.tolist(), strict=True))
+    h = found.histograms[f"{name}_histogram"]
+    entries = list(zip(h.row.tolist(), h.keys.tolist(), h.counts.tolist(), strict=True))
     assert entries == sorted(entries)
-    for row in range(len(found.count)):
+    columns = [found.numbers[column] for column in (count, f"{value}_sum", f"{value}_min", f"{value}_max")]
+    for row in range(len(found.key)):
         buckets = tuple((key, count) for at, key, count in entries if at == row)
-        yield *(int(c[row]) for c in (found.count, found.sum, found.min, found.max)), buckets
+        yield *(int(column[row]) for column in columns), buckets
+
+
+LATENCY, CONFIDENCE = ("latency", "latency_us", "latency_count"), ("confidence", "confidence_ppm", "detection_count")
 
 
 @given(some_events)
 def test_rows_of_models_are_those_of_counting_one_by_one(some: list[Event]) -> None:
     models, _ = fold(columns(some))
-    assert models.series.tolist() == sorted({event.series for event in some})
-    latency, confidence = spreads(models.latency), spreads(models.confidence)
-    for row, series in enumerate(models.series.tolist()):
+    assert models.key.tolist() == sorted({event.series for event in some})
+    latency, confidence = spreads(models, *LATENCY), spreads(models, *CONFIDENCE)
+    for row, series in enumerate(models.key.tolist()):
         mine = [event for event in some if event.series == series]
-        assert models.inference_count[row] == len(mine)
-        assert models.error_count[row] == sum(event.failed for event in mine)
-        assert models.empty_count[row] == sum(not event.detections for event in mine)
+        assert models.numbers["inference_count"][row] == len(mine)
+        assert models.numbers["error_count"][row] == sum(event.failed for event in mine)
+        assert models.numbers["empty_count"][row] == sum(not event.detections for event in mine)
         known = [event.latency_us for event in mine if event.latency_us is not None]
         assert next(latency) == spread(known, recount.latency_bucket)
         assert next(confidence) == spread([c for e in mine for _, c in e.detections], lambda ppm: ppm // 10_000)
@@ -111,9 +110,9 @@ def test_rows_of_classes_are_those_of_counting_one_by_one(some: list[Event]) -> 
     _, classes = fold(columns(some))
     keys = sorted({(event.series // 2, class_id) for event in some for class_id, _ in event.detections})
     assert [(key >> 32, key & 0xFFFFFFFF) for key in classes.key.tolist()] == keys
-    for row, (found, (model, class_id)) in enumerate(zip(spreads(classes.confidence), keys, strict=True)):
+    for row, (found, (model, class_id)) in enumerate(zip(spreads(classes, *CONFIDENCE), keys, strict=True)):
         mine = [[c for n, c in e.detections if n == class_id] for e in some if e.series // 2 == model]
-        assert classes.inference_count[row] == sum(map(bool, mine))
+        assert classes.numbers["inference_count"][row] == sum(map(bool, mine))
         assert found == spread([c for confidences in mine for c in confidences], lambda ppm: ppm // 10_000)
 
 
@@ -122,8 +121,8 @@ def test_rows_of_classes_are_those_of_counting_one_by_one(some: list[Event]) -> 
 def test_rows_of_parts_merge_into_the_rows_of_the_whole(some: list[Event], data: st.DataObject) -> None:
     folded = [fold(part) for part in parts(some, data)]
     models, classes = fold(columns(some))
-    assert plain(merge_models([m for m, _ in folded])) == plain(models)
-    assert plain(merge_classes([c for _, c in folded])) == plain(classes)
+    assert plain(merge(MODELS, [m for m, _ in folded])) == plain(models)
+    assert plain(merge(CLASSES, [c for _, c in folded])) == plain(classes)
 
 
 @quick
@@ -146,11 +145,11 @@ def test_the_order_of_events_does_not_show(some: list[Event], random: Any) -> No
 @given(some_events, some_events, some_events)
 def test_merging_goes_in_any_order(a: list[Event], b: list[Event], c: list[Event]) -> None:
     (models_a, classes_a), (models_b, classes_b), (models_c, classes_c) = (fold(columns(some)) for some in (a, b, c))
-    assert plain(merge_models([models_c, merge_models([models_a, models_b])])) == plain(
-        merge_models([models_a, models_b, models_c])
+    assert plain(merge(MODELS, [models_c, merge(MODELS, [models_a, models_b])])) == plain(
+        merge(MODELS, [models_a, models_b, models_c])
     )
-    assert plain(merge_classes([classes_b, merge_classes([classes_c, classes_a])])) == plain(
-        merge_classes([classes_a, classes_b, classes_c])
+    assert plain(merge(CLASSES, [classes_b, merge(CLASSES, [classes_c, classes_a])])) == plain(
+        merge(CLASSES, [classes_a, classes_b, classes_c])
     )
 
 
@@ -161,7 +160,7 @@ def test_sorting_counts_as_a_table_does(a: list[Event], b: list[Event]) -> None:
 
     def rows() -> list[Any]:
         (models_a, classes_a), (models_b, classes_b) = fold(columns(a)), fold(columns(b))
-        return [plain(merge_models([models_a, models_b])), plain(merge_classes([classes_a, classes_b]))]
+        return [plain(merge(MODELS, [models_a, models_b])), plain(merge(CLASSES, [classes_a, classes_b]))]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tally, "_DENSE_MAX", 1 << 30)

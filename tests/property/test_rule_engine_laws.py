@@ -41,7 +41,7 @@ models = st.fixed_dictionaries(
 classes = st.fixed_dictionaries(
     {
         "model_id": st.sampled_from(["helmets/3", "helmets/4", "boots/1"]),
-        "class_name": st.sampled_from(["person", "car", "hat"]),
+        "class": st.sampled_from(["person", "car", "hat"]),
         "detection_count": st.integers(1, 3),
         "inference_count": st.integers(1, 2),
         "confidence_ppm_sum": st.integers(1, 1_000_000),

@@ -64,7 +64,7 @@ def letter_of(found: Condition) -> str:
 
 GOOD, BAD = ([detections(0.9)], []), ([detections(0.2)], [])
 FAST, SLOW = ([latencies(10)], []), ([latencies(100)], [])
-PERSON, CAR = {"class_name": "person"}, {"class_name": "car"}
+PERSON, CAR = {"class": "person"}, {"class": "car"}
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class Story:
 
     def _draw(self, cut: Cut) -> str:
         drawn = [
-            f"{chr(ord('a') + (start - START_MS) // WINDOW_MS)}{models.inference_count.sum()}"
+            f"{chr(ord('a') + (start - START_MS) // WINDOW_MS)}{models.numbers['inference_count'].sum()}"
             for start, models, _ in cut.windows
         ]
         return "".join(drawn) or "nothing"
@@ -162,5 +162,5 @@ def test_a_device_whose_clock_is_wrong_delays_and_hurries_nobody_else() -> None:
     clock.observe([START_MS + 12_000], create_time=False, now_ms=START_MS + 12_000)
     cut = machine.cut(closed_through(clock.time_ms(START_MS + 12_000, 0), LATENESS_MS), 1)
     assert cut is not None
-    by_window = {start - START_MS: int(models.inference_count.sum()) for start, models, _ in cut.windows}
+    by_window = {start - START_MS: int(models.numbers["inference_count"].sum()) for start, models, _ in cut.windows}
     assert by_window == {-3_600_000: 3, -3_590_000: 1, 0: 4}

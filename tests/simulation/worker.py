@@ -31,7 +31,7 @@ from tests.simulation.people import People
 T = TypeVar("T")
 
 # Limits so small that they are met; and waits so long that a run costs few turns of the loop.
-BOUNDS = Bounds(pending_events=3, names=6)
+BOUNDS = Bounds(pending=3, names=6)
 PART_BYTES = 2000
 IDLE_S = 4.0
 TURN_S = 2.5

@@ -12,14 +12,13 @@ def of(
     models: list[dict[str, object]], classes: list[dict[str, object]], seats: dict[str, int]
 ) -> tuple[object, object]:
     rows = window_rows(models, classes)
-    everything = np.arange(len(rows.models.model_id)), np.arange(len(rows.classes.model_id))
+    everything = np.arange(len(rows.models)), np.arange(len(rows.classes))
     return (
         ModelRows.of(rows.models, everything[0], np.zeros(len(everything[0]), np.int64)),
-        ClassRows.of(
-            rows.classes,
-            everything[1],
+        ClassRows(
             np.zeros(len(everything[1]), np.int64),
-            np.array([seats[name] for name in rows.classes.class_name]),
+            np.array([seats[name] for name in rows.classes.texts["class"]]),
+            rows.classes.numbers["detection_count"],
         ),
     )
 
@@ -39,7 +38,7 @@ def test_the_devices_of_a_model_are_one() -> None:
         sum(row["confidence_ppm_sum"] for row in models) / detections / 1e6
     )
     assert got.x[Signal.CLASS :, 0].sum() == detections
-    assert got.x[Signal.CLASS + 8, 0] == next(row["detection_count"] for row in classes if row["class_name"] == "dog")
+    assert got.x[Signal.CLASS + 8, 0] == next(row["detection_count"] for row in classes if row["class"] == "dog")
 
 
 def test_a_window_in_parts_is_the_window() -> None:

@@ -54,7 +54,7 @@ def windows(count: int, bad: range, seed: int = 1) -> list[tuple[list[Row], list
         ]
         person = int(rng.integers(60, 80))
         names = (("person", person), ("car", 120 - person))
-        classes = [{"window_start_s": at, "class_name": name, "detection_count": n} for name, n in names]
+        classes = [{"window_start_s": at, "class": name, "detection_count": n} for name, n in names]
         out.append((models, classes))
     return out
 
@@ -73,7 +73,7 @@ def write(directory: Path, history: Sequence[tuple[list[Row], list[Row]]]) -> No
                 items = [list(reversed(value.items())) for value in values]
                 columns[column] = pa.array(items, pa.map_(pa.int32(), pa.uint64()))
             else:
-                columns["class" if column == "class_name" else column] = values
+                columns[column] = values
         pq.write_table(pa.table(columns), directory / f"{name}.parquet")
 
 
@@ -116,7 +116,7 @@ def test_windows_come_in_order_and_time_goes_on_where_there_are_none(tmp_path: P
     write(tmp_path, made[:2] + made[-1:])
     history = ParquetHistory(tmp_path)
     found = read(history, Span(START_S, START_S + 10_020), Only("acme"))
-    assert [(end_ms // 1000 - START_S, len(models.workspace)) for end_ms, models, _ in found] == [
+    assert [(end_ms // 1000 - START_S, len(models)) for end_ms, models, _ in found] == [
         (10, 2),
         (20, 2),
         (3620, 0),
@@ -124,23 +124,22 @@ def test_windows_come_in_order_and_time_goes_on_where_there_are_none(tmp_path: P
         (10_000, 2),
         (10_020, 0),
     ]
-    assert found[0][1].device_id == ["cam-2", "cam-1"]
-    assert list(found[0][1].latency_histogram.keys) == [220, 231, 220, 231]
-    assert found[0][2].class_name == ["car", "person"]
-    assert [len(m.workspace) for _, m, _ in read(history, Span(START_S, START_S + 20), Only("other"))] == [0]
+    assert found[0][1].texts["device_id"] == ["cam-2", "cam-1"]
+    assert list(found[0][1].histograms["latency_histogram"][1]) == [220, 231, 220, 231]
+    assert found[0][2].texts["class"] == ["car", "person"]
+    assert [len(m) for _, m, _ in read(history, Span(START_S, START_S + 20), Only("other"))] == [0]
 
 
 def test_bins_of_confidence_are_left_out_where_nobody_looks_at_them(tmp_path: Path) -> None:
     write(tmp_path, windows(2, bad=range(0)))
     only = Only("acme", confidence_bins=False)
     (_, models, classes), *_ = read(ParquetHistory(tmp_path), Span(START_S, START_S + 20), only)
-    assert sum(models.latency_histogram.sizes) == len(models.latency_histogram.keys) > 0
-    for left_out, rows in (
-        (models.confidence_histogram, models.workspace),
-        (classes.confidence_histogram, classes.workspace),
-    ):
-        assert list(left_out.sizes) == [0] * len(rows)
-        assert not len(left_out.keys)
+    sizes, keys, _ = models.histograms["latency_histogram"]
+    assert sizes.sum() == len(keys) > 0
+    for rows in (models, classes):
+        sizes, keys, counts = rows.histograms["confidence_histogram"]
+        assert sizes.tolist() == [0] * len(rows)
+        assert len(keys) == len(counts) == 0
 
 
 @pytest.mark.slow

@@ -1,9 +1,8 @@
 """What the detector says of inferwatch itself: refused records, and roles that stand still."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-import msgspec
 import pytest
 
 from pipeline.core.alerting.device_watch import DeviceWatch
@@ -52,7 +51,7 @@ class Cuts:
         self.number += 1
         record = aggregate.decode(builders.aggregate(start, end, models=(), classes=()))
         assert isinstance(record, AggregateRecord)
-        return msgspec.structs.replace(record, read_count=read, refused=dict(refused))
+        return replace(record, read_count=read, refused=dict(refused))
 
     def restart(self) -> None:
         """From what was saved."""

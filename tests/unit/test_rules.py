@@ -128,7 +128,7 @@ def test_the_classes_that_changed_most_are_named() -> None:
     machine = engine(rule(metric="class_distance", threshold=0.1))
     for i in range(20):
         person = 90 if i < 14 else 10
-        counts = [{"class_name": "person", "detection_count": person}, {"class_name": "car", "detection_count": 10}]
+        counts = [{"class": "person", "detection_count": person}, {"class": "car", "detection_count": 10}]
         start = {"window_start_s": START_S + i * 10}
         machine.observe(*rows([start], [start | count for count in counts]))
     found = after(machine, 200)[-1]

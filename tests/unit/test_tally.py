@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline.core import tally
+from pipeline.core.columns import entries_of
 from pipeline.core.tally import (
     Ints,
     count_pairs,
@@ -14,8 +15,8 @@ from pipeline.core.tally import (
     distinct_per_group,
     group_max,
     group_min,
+    group_squares,
     group_sum,
-    ragged_entries,
 )
 
 
@@ -110,4 +111,21 @@ def test_entries_of_rows_are_where_slices_would_find_them(rows: tuple[int, ...])
     sizes, flat = [2, 0, 3, 1], list(range(6))
     starts = [0, 2, 2, 5]
     expected = [entry for row in rows for entry in flat[starts[row] : starts[row] + sizes[row]]]
-    assert ragged_entries(ints(*sizes), ints(*rows)).tolist() == expected
+    assert entries_of(ints(*sizes), ints(*rows)).tolist() == expected
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1 << 22])
+def test_squares_are_exact_beyond_64_bits(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "_SQUARES_MAX", limit)
+    values = np.array([1_000_000, 999_999, 0, 7, 1_000_000, 3], np.int64)
+    groups = np.array([0, 0, 2, 2, 0, 0], np.int64)
+    found = group_squares(groups, values, 3)
+    assert wide(found) == [2 * 10**12 + 999_999**2 + 9, 0, 49]
+    # What a day of a busy model comes to: rows of which each holds all that fits into one.
+    much = np.array([[(1 << 62) >> 32, 0xFFFFFFFF]] * 1000, np.int64)
+    assert wide(group_sum(np.zeros(1000, np.int64), much, 1)) == [1000 * ((1 << 62) + 0xFFFFFFFF)]
+
+
+def wide(numbers: Ints) -> list[int]:
+    assert (numbers[:, 1] >> 32 == 0).all()
+    return [(high << 32) + low for high, low in numbers.tolist()]

@@ -49,7 +49,8 @@ class _Pending:
     @property
     def starts_s(self) -> list[int]:
         """Starts of their windows."""
-        return self.rows.models.window_start_s + self.rows.classes.window_start_s
+        starts = self.rows.models.window_start_s, self.rows.classes.window_start_s
+        return [start for one in starts for start in one.tolist()]
 
 
 class ModelState(msgspec.Struct):
@@ -169,14 +170,14 @@ class ModelWatch:
         # A part of a cut says nothing about what is complete: more of it is to come.
         self._through[record.source] = self._through.get(record.source, 0) if end.part else end.through_ms
         self._refusals.add(record.end[2], record.read_count, record.refused)
-        if record.models.window_start_s or record.classes.window_start_s:
+        if len(record.models) or len(record.classes):
             self._pending.append(_Pending(WindowRows(record.models, record.classes)))
         return verdict, events + self._note_lag() + self._judge()
 
     def observe_history(self, through_ms: int, rows: WindowRows) -> list[AlertEvent]:
         """Windows long past, in the order of time, without a chain: all are complete that end by `through_ms`."""
         self._through = dict.fromkeys(range(self._sources), through_ms)
-        if rows.models.window_start_s or rows.classes.window_start_s:
+        if len(rows.models) or len(rows.classes):
             self._pending.append(_Pending(rows))
             self._judged_ms = self._judged_ms or self._pending[0].first_ms
         return self._judge()
@@ -284,7 +285,7 @@ class ModelWatch:
         self._sources, self._through = state.sources, state.through
         self._judged_ms, self._gap_ms, self._heard_ms = state.judged_ms, state.gap_ms, state.heard_ms
         self._log_ms, self._behind_ms = state.log_ms, state.behind_ms
-        self._pending = [_Pending(rows, is_fed) for rows, is_fed in state.pending]
+        self._pending = [_Pending(rows.whole(), is_fed) for rows, is_fed in state.pending]
         self.unjudged.since_ms = state.unjudged_ms
         self._refusals.restore(state.refusals)
         self._rules.restore(state.rules)

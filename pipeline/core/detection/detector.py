@@ -31,7 +31,8 @@ from pipeline.core.detection.signals import (
 from pipeline.core.detection.state import Arrays, Bools, Ints
 from pipeline.core.isolation import Failures, Judged
 from pipeline.core.windows.log_clock import WINDOW_MS
-from schemas.aggregate import ClassColumns, ModelColumns
+from schemas.aggregate import Rows, with_all
+from schemas.windows import CLASSES, MODELS
 
 FORGOTTEN_WINDOWS = 7 * WINDOWS_PER_DAY  # a model without an inference for a week is gone
 FIRST_SAY_WINDOWS = int(min(bank.NEED.min(), ladder.NEED.min()))  # until then nothing is said of a new model
@@ -42,8 +43,12 @@ FILLED_WINDOWS_MAX = WINDOWS_PER_HOUR  # empty windows that are made up for a ju
 class WindowRows:
     """The rows of one window in one record, whatever else is in it."""
 
-    models: ModelColumns
-    classes: ClassColumns
+    models: Rows
+    classes: Rows
+
+    def whole(self) -> "WindowRows":
+        """With every column: what was saved before there was one lacks it."""
+        return WindowRows(with_all(MODELS, self.models), with_all(CLASSES, self.classes))
 
 
 class DetectionState(msgspec.Struct):
@@ -180,7 +185,7 @@ class AutomaticDetector:
             return 1
         for record in records:
             for columns in (record.models, record.classes):
-                if not self._columns.keys() >= set(zip(columns.workspace, columns.model_id, strict=True)):
+                if not self._columns.keys() >= set(zip(*_owners(columns), strict=True)):
                     return 1
         return min(end, (index // WINDOWS_PER_HOUR + 1) * WINDOWS_PER_HOUR) - index
 
@@ -202,11 +207,11 @@ class AutomaticDetector:
                 models.append(ModelRows.of(record.models, model_rows, model_windows * size + columns))
             if len(class_rows):
                 owners = _named_rows(record.classes, class_rows)
-                names = [record.classes.class_name[row] for row in class_rows.tolist()]
-                counts = [record.classes.detection_count[row] for row in class_rows.tolist()]
-                seats = np.array(self._seats.find(owners, names, counts, young_models), np.int64)
+                texts, detections = record.classes.texts["class"], record.classes.numbers["detection_count"][class_rows]
+                names = [texts[row] for row in class_rows.tolist()]
+                seats = np.array(self._seats.find(owners, names, detections.tolist(), young_models), np.int64)
                 places = class_windows * size + self._column_numbers(owners)
-                classes.append(ClassRows.of(record.classes, class_rows, places, seats))
+                classes.append(ClassRows(places, seats, detections))
         found = signals(models, classes, count * size)
         return Signals(found.x.reshape(SIGNALS, count, size), found.n.reshape(SIGNALS, count, size))
 
@@ -260,12 +265,17 @@ class _Ahead:
         return Signals(self.signals.x[:, place:], self.signals.n[:, place:])
 
 
-def _places(starts: Sequence[int], index: int, count: int) -> tuple[Ints, Ints]:
+def _owners(rows: Rows) -> tuple[Sequence[str], Sequence[str]]:
+    return rows.texts["workspace"], rows.texts["model_id"]
+
+
+def _places(starts: Ints, index: int, count: int) -> tuple[Ints, Ints]:
     """Rows of the windows from `index` on, and which of these each is of."""
-    of_window = np.array(starts, np.int64) // (WINDOW_MS // 1000) - index
+    of_window = starts // (WINDOW_MS // 1000) - index
     rows = np.flatnonzero((of_window >= 0) & (of_window < count))
     return rows, of_window[rows]
 
 
-def _named_rows(columns: ModelColumns | ClassColumns, rows: Ints) -> list[Model]:
-    return [(columns.workspace[row], columns.model_id[row]) for row in rows.tolist()]
+def _named_rows(columns: Rows, rows: Ints) -> list[Model]:
+    workspaces, models = _owners(columns)
+    return [(workspaces[row], models[row]) for row in rows.tolist()]

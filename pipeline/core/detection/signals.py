@@ -11,10 +11,11 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.core.columns import Ragged, joined
 from pipeline.core.detection.state import Floats, Ints
 from pipeline.core.tally import group_sum
 from pipeline.core.windows.histogram import GAMMA, LATENCY_BOUNDS, ZERO_BUCKET
-from schemas.aggregate import ClassColumns, ModelColumns
+from schemas.aggregate import Rows
 
 _KEYS_MAX = len(LATENCY_BOUNDS)
 _GAMMA_LOG = np.log(GAMMA)
@@ -74,22 +75,14 @@ class ModelRows:
     """Rows of model_windows of one window: one for each device. `model` is the column of the row's model."""
 
     model: Ints
-    counts: dict[str, Ints]
-    sizes: Ints  # of the latency histograms, end to end
-    keys: Ints
-    weights: Ints
+    numbers: dict[str, Ints]
+    latency: Ragged
 
     @classmethod
-    def of(cls, columns: ModelColumns, rows: Ints, model: Ints) -> "ModelRows":
-        """The rows `rows` of the columns of a record."""
-        counts = {name: np.array(getattr(columns, name), np.int64)[rows] for name in _SUMMED}
-        sizes = np.array(columns.latency_histogram.sizes, np.int64)
-        chosen = np.zeros(len(sizes), np.bool_)
-        chosen[rows] = True
-        inside = np.repeat(chosen, sizes)
-        keys = np.array(columns.latency_histogram.keys, np.int64)[inside]
-        weights = np.array(columns.latency_histogram.counts, np.int64)[inside]
-        return cls(model, counts, sizes[rows], keys, weights)
+    def of(cls, rows: Rows, chosen: Ints, model: Ints) -> "ModelRows":
+        """Those of `rows` that are `chosen`."""
+        numbers = {name: rows.numbers[name][chosen] for name in _SUMMED}
+        return cls(model, numbers, Ragged(*rows.histograms["latency_histogram"]).take(chosen))
 
 
 _SUMMED = ("inference_count", "error_count", "empty_count", "detection_count", "latency_count", "confidence_ppm_sum")
@@ -103,11 +96,6 @@ class ClassRows:
     seat: Ints
     detection_count: Ints
 
-    @classmethod
-    def of(cls, columns: ClassColumns, rows: Ints, model: Ints, seat: Ints) -> "ClassRows":
-        """The rows `rows` of the columns of a record."""
-        return cls(model, seat, np.array(columns.detection_count, np.int64)[rows])
-
 
 def signals(models: Sequence[ModelRows], classes: Sequence[ClassRows], size: int) -> Signals:
     """The signals of `size` models from all the rows of a window. Rows of one model add up."""
@@ -115,7 +103,7 @@ def signals(models: Sequence[ModelRows], classes: Sequence[ClassRows], size: int
     x, n = out.x, out.n
     total = dict.fromkeys(_SUMMED, np.zeros(size))
     for part in models:
-        total = {name: total[name] + np.bincount(part.model, part.counts[name], size) for name in _SUMMED}
+        total = {name: total[name] + np.bincount(part.model, part.numbers[name], size) for name in _SUMMED}
     detections, inferences = total["detection_count"], total["inference_count"]
     x[Signal.CONFIDENCE] = total["confidence_ppm_sum"] / np.maximum(detections, 1) / 1e6
     n[Signal.CONFIDENCE] = detections
@@ -127,10 +115,9 @@ def signals(models: Sequence[ModelRows], classes: Sequence[ClassRows], size: int
         flat = np.bincount(rows.seat * size + rows.model, rows.detection_count, (CLASS_SEATS + 1) * size)
         x[Signal.CLASS :] += flat.reshape(CLASS_SEATS + 1, size)
     if models:
-        owner = np.concatenate([np.repeat(part.model, part.sizes) for part in models])
-        keys = np.concatenate([part.keys for part in models])
-        weights = np.concatenate([part.weights for part in models])
-        x[Signal.LATENCY_P50 : Signal.TRAFFIC] = log_quantiles(owner, keys, weights, size, (50, 95))
+        latency = joined([part.latency for part in models])
+        owner = np.concatenate([part.model for part in models])[latency.row]
+        x[Signal.LATENCY_P50 : Signal.TRAFFIC] = log_quantiles(owner, latency.keys, latency.counts, size, (50, 95))
         n[Signal.LATENCY_P50 : Signal.TRAFFIC] = total["latency_count"]
     return out
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.rules.engine import RuleEngine
-from schemas.aggregate import ClassColumns, ModelColumns
+from schemas.aggregate import Rows
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.rule import Metric, Operator, Rule
 
@@ -90,7 +90,7 @@ class Curve:
         self._by, self._from_ms = _WINDOWS if of_ten_seconds else 1.0, from_ms
         self.points: list[tuple[int, float]] = []  # (ms, value)
 
-    def observe(self, through_ms: int, models: ModelColumns, classes: ClassColumns) -> None:
+    def observe(self, through_ms: int, models: Rows, classes: Rows) -> None:
         """More windows, in the order of time; all that end by `through_ms` are complete then."""
         self._engine.observe(models, classes)
         for condition in self._engine.tick(through_ms):

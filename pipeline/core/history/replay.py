@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.ourselves import NOT_JUDGED
 from pipeline.core.detection.detector import WindowRows
-from schemas.aggregate import ClassColumns, ModelColumns
+from schemas.aggregate import Rows
 from schemas.alert import AlertEvent, AlertKind
 from schemas.rule import Metric, Rule
 
@@ -24,7 +24,7 @@ class Replay:
         self._watch = ModelWatch(0, 1, 1, asked_per_model_week)
         self._watch.set_rules({rule.rule_id: rule for rule in rules})
 
-    def observe(self, through_ms: int, models: ModelColumns, classes: ClassColumns) -> list[AlertEvent]:
+    def observe(self, through_ms: int, models: Rows, classes: Rows) -> list[AlertEvent]:
         """More windows, in the order of time; all that end by `through_ms` are complete then."""
         told = self._watch.observe_history(through_ms, WindowRows(models, classes))
         # Of ourselves only that something could not be judged: the rest is about now.

@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core.tally import Ints, ragged_entries
+from pipeline.core.columns import entries_of
+from pipeline.core.tally import Ints
 
 _DTYPES = {
-    "UInt8": "<u1", "UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8", "Int32": "<i4", "Int64": "<i8",
+    "UInt8": "<u1", "UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8", "UInt128": "<u8", "Int32": "<i4", "Int64": "<i8",
     "Float32": "<f4", "Float64": "<f8", "DateTime": "<u4", "DateTime64(3)": "<i8",
 }  # fmt: skip
 
@@ -39,7 +40,7 @@ class Column(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """Numbers of a fixed size; `DateTime` in seconds, `DateTime64(3)` in milliseconds."""
+    """Numbers of a fixed size; `DateTime` in seconds, `DateTime64(3)` in milliseconds, `UInt128` as (rows, 2)."""
 
     type: str
     values: npt.NDArray[np.generic]
@@ -166,7 +167,7 @@ class Lists:
 
     def take(self, rows: Ints) -> "Lists":
         """These rows, in this order."""
-        return Lists(self.sizes[rows], self.values.take(ragged_entries(self.sizes, rows)))
+        return Lists(self.sizes[rows], self.values.take(entries_of(self.sizes, rows)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class Maps:
 
     def take(self, rows: Ints) -> "Maps":
         """These rows, in this order."""
-        entries = ragged_entries(self.sizes, rows)
+        entries = entries_of(self.sizes, rows)
         return Maps(self.sizes[rows], self.keys.take(entries), self.values.take(entries))
 
 

@@ -9,8 +9,7 @@ one: a new version that does badly must not hide behind an old one that does wel
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -21,8 +20,7 @@ from pipeline.core.rules.layout import Layout
 from pipeline.core.rules.rule_book import RuleBook, is_about, names_model
 from pipeline.core.rules.sliding import STEP_S, Sparse, sparse
 from pipeline.core.rules.watched import MIX, MODEL, Key, WatchedModel, WatchedState
-from pipeline.core.tally import Ints
-from schemas.aggregate import ClassColumns, ModelColumns
+from schemas.aggregate import Rows
 from schemas.rule import Rule
 
 FORGET_S = 7 * 86_400  # a model that no rule names and that was silent for so long is gone
@@ -78,7 +76,7 @@ class RuleEngine:
         self._bind(old, None)
         return old is not None and old.enabled
 
-    def observe(self, models: ModelColumns, classes: ClassColumns) -> None:
+    def observe(self, models: Rows, classes: Rows) -> None:
         """Rows of windows, in any order."""
         self._observe_models(models)
         self._observe_classes(classes)
@@ -176,12 +174,10 @@ class RuleEngine:
         self._models.pop((model.workspace, model.model_id), None)
         self._meet(model.workspace, model.model_id, self.end_s)
 
-    def _hear(self, rows: ModelColumns | ClassColumns) -> list[WatchedModel]:
+    def _hear(self, rows: Rows) -> list[WatchedModel]:
         """The models that rows are about and any rule, too."""
         heard = {}
-        for workspace, model_id, start_s in dict.fromkeys(
-            zip(rows.workspace, rows.model_id, rows.window_start_s, strict=True)
-        ):
+        for start_s, workspace, model_id in dict.fromkeys(_places(rows)):
             model = self._models.get((workspace, model_id)) or self._meet(workspace, model_id, start_s)
             if model is None:
                 continue
@@ -196,47 +192,49 @@ class RuleEngine:
             if model.heard_s is not None and self.end_s - model.heard_s > FORGET_S and not model.is_named:
                 del self._models[key]
 
-    def _observe_models(self, rows: ModelColumns) -> None:
+    def _observe_models(self, rows: Rows) -> None:
         if not self._hear(rows):
             return
         added: list[_Added] = []
-        for i, (start_s, *model_key) in enumerate(zip(rows.window_start_s, rows.workspace, rows.model_id, strict=True)):
+        devices = rows.texts["device_id"]
+        for i, (start_s, *model_key) in enumerate(_places(rows)):
             model = self._models.get((model_key[0], model_key[1]))
             if model is None:
                 continue
-            device: Key = ("device", rows.device_id[i])
-            for key in (MODEL, device) if rows.device_id[i] else (MODEL,):
+            device: Key = ("device", devices[i])
+            for key in (MODEL, device) if devices[i] else (MODEL,):
                 need = model.needs.get(key)
                 if need is not None:
                     added.append((model, key, start_s, i, need.size))
-        self._add(added, partial(Layout.of_models, rows))
+        self._add(added, rows)
 
-    def _observe_classes(self, rows: ClassColumns) -> None:
+    def _observe_classes(self, rows: Rows) -> None:
         if not any(model.hears_classes for model in self._hear(rows)):
             return
         added: list[_Added] = []
         mixes: dict[tuple[str, str, int], Counter[int]] = {}
-        for i, (start_s, *model_key) in enumerate(zip(rows.window_start_s, rows.workspace, rows.model_id, strict=True)):
+        names, counts = rows.texts["class"], rows.numbers["detection_count"].tolist()
+        for i, (start_s, *model_key) in enumerate(_places(rows)):
             model = self._models.get((model_key[0], model_key[1]))
             if model is None:
                 continue
-            key: Key = ("class", rows.class_name[i])
+            key: Key = ("class", names[i])
             need = model.needs.get(key)
             if need is not None:
                 added.append((model, key, start_s, i, need.size))
             if MIX in model.needs:
                 mix = mixes.setdefault((model.workspace, model.model_id, start_s), Counter())
-                mix[model.class_id(rows.class_name[i])] += rows.detection_count[i]
-        self._add(added, partial(Layout.of_classes, rows))
+                mix[model.class_id(names[i])] += counts[i]
+        self._add(added, rows)
         for (workspace, model_id, start_s), mix in mixes.items():
             index, count = np.array(sorted(mix.items()), np.int64).T
             self._take(self._models[workspace, model_id], MIX, start_s, sparse(index, count))
 
-    def _add(self, added: Sequence["_Added"], layout_of: Callable[[Ints, int], Layout]) -> None:
+    def _add(self, added: Sequence["_Added"], of: Rows) -> None:
         if not added:
             return
         rows, places = np.unique([row for _, _, _, row, _ in added], return_inverse=True)
-        layout = layout_of(rows, max(size for *_, size in added))
+        layout = Layout.of(of, rows, max(size for *_, size in added))
         for (model, key, start_s, _, size), place in zip(added, places.tolist(), strict=True):
             self._take(model, key, start_s, layout.cut(place, size))
 
@@ -249,6 +247,11 @@ class RuleEngine:
 
 
 _Added = tuple[WatchedModel, Key, int, int, int]  # (whose, what of it, window, row, how much of the layout)
+
+
+def _places(rows: Rows) -> Iterator[tuple[int, str, str]]:
+    """(window, workspace, model) of each row."""
+    return zip(rows.window_start_s.tolist(), rows.texts["workspace"], rows.texts["model_id"], strict=True)
 
 
 def _scope(rule: Rule) -> tuple[object, ...]:

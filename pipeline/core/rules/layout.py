@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from pipeline.core.columns import Ragged
 from pipeline.core.rules import meters
 from pipeline.core.rules.sliding import Sparse, sparse
-from pipeline.core.tally import Ints, ragged_entries
-from schemas.aggregate import ClassColumns, HistogramColumn, ModelColumns
+from pipeline.core.tally import Ints
+from schemas.aggregate import Rows
 
 _PARTS = {meters.COUNTS_SIZE: 1, meters.CONFIDENCE_SIZE: 2, meters.LATENCY_SIZE: 3}
 
@@ -29,40 +30,12 @@ class Layout:
         self._starts, self._ends = (ends[0] - sizes[0]).tolist(), ends.tolist()
 
     @classmethod
-    def of_models(cls, columns: ModelColumns, rows: Ints, size: int) -> "Layout":
-        """Rows of model_windows, up to that size of the layout."""
-        counts = (
-            columns.inference_count,
-            columns.error_count,
-            columns.empty_count,
-            columns.detection_count,
-            columns.latency_count,
-            columns.latency_us_sum,
-            columns.confidence_ppm_sum,
-        )
-        parts = [_counts(counts, rows)]
-        if size >= meters.CONFIDENCE_SIZE:
-            parts.append(_entries(columns.confidence_histogram, rows, meters.confidence_index))
-        if size >= meters.LATENCY_SIZE:
-            parts.append(_entries(columns.latency_histogram, rows, meters.latency_index))
-        return cls(parts)
-
-    @classmethod
-    def of_classes(cls, columns: ClassColumns, rows: Ints, size: int) -> "Layout":
-        """Rows of class_windows; they know no latency."""
-        nothing = [0] * len(columns.window_start_s)
-        counts = (
-            columns.inference_count,
-            nothing,
-            nothing,
-            columns.detection_count,
-            nothing,
-            nothing,
-            columns.confidence_ppm_sum,
-        )
-        parts = [_counts(counts, rows)]
-        if size >= meters.CONFIDENCE_SIZE:
-            parts.append(_entries(columns.confidence_histogram, rows, meters.confidence_index))
+    def of(cls, rows: Rows, chosen: Ints, size: int) -> "Layout":
+        """Those of `rows` that are `chosen`, up to that size of the layout. Rows of classes know no latency."""
+        parts = [_counts(rows, chosen)]
+        for name, from_size, index in _HISTOGRAMS:
+            if size >= from_size and name in rows.histograms:
+                parts.append(_entries(Ragged(*rows.histograms[name]).take(chosen), index))
         return cls(parts)
 
     def cut(self, place: int, size: int) -> Sparse:
@@ -72,13 +45,23 @@ class Layout:
         return self._index[mine].copy(), self._count[mine].copy()
 
 
-def _counts(columns: Sequence[Sequence[int]], rows: Ints) -> _Part:
-    counts = np.array(columns, np.int64).T[rows]
+# What counts come first, and which histograms follow.
+_COUNTS = (
+    "inference_count", "error_count", "empty_count", "detection_count", "latency_count", "latency_us_sum",
+    "confidence_ppm_sum",
+)  # fmt: skip
+_HISTOGRAMS: tuple[tuple[str, int, Callable[[Ints], Ints]], ...] = (
+    ("confidence_histogram", meters.CONFIDENCE_SIZE, meters.confidence_index),
+    ("latency_histogram", meters.LATENCY_SIZE, meters.latency_index),
+)
+
+
+def _counts(rows: Rows, chosen: Ints) -> _Part:
+    nothing = np.zeros(len(chosen), np.int64)
+    counts = np.stack([rows.numbers[name][chosen] if name in rows.numbers else nothing for name in _COUNTS], axis=1)
     row, which = np.nonzero(counts)
-    return np.bincount(row, minlength=len(rows)), which, counts[row, which]
+    return np.bincount(row, minlength=len(chosen)), which, counts[row, which]
 
 
-def _entries(column: HistogramColumn, rows: Ints, index: Callable[[Ints], Ints]) -> _Part:
-    sizes = np.array(column.sizes, np.int64)
-    chosen = ragged_entries(sizes, rows)
-    return sizes[rows], index(np.array(column.keys, np.int64)[chosen]), np.array(column.counts, np.int64)[chosen]
+def _entries(histograms: Ragged, index: Callable[[Ints], Ints]) -> _Part:
+    return histograms.sizes, index(histograms.keys), histograms.counts

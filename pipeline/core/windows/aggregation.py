@@ -18,21 +18,14 @@ import numpy.typing as npt
 
 from pipeline.core.ledger.names import AggregatorName
 from pipeline.core.tally import Ints
-from pipeline.core.windows.fold import (
-    ClassRows,
-    EventColumns,
-    ModelRows,
-    concatenate,
-    fold,
-    merge_classes,
-    merge_models,
-)
+from pipeline.core.windows.fold import EventColumns, Folded, concatenate, fold, merge
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.core.windows.numbering import Numbering
 from schemas.event import TimeLimits, decode
 from schemas.rejection import Reason, Rejected
+from schemas.windows import CLASSES, MODELS
 
-_PENDING_EVENTS_MAX = 1 << 17  # of one window, as single events; then they are folded into rows
+_PENDING_MAX = 1 << 19  # of one window, as single events and detections; then they are folded into rows
 _NAMES_MAX = 1 << 17  # names kept across cuts; then those without a pending contribution are forgotten
 
 
@@ -40,7 +33,7 @@ _NAMES_MAX = 1 << 17  # names kept across cuts; then those without a pending con
 class Bounds:
     """How much is kept in memory: a cut is the same bytes with any."""
 
-    pending_events: int = field(default_factory=lambda: _PENDING_EVENTS_MAX)
+    pending: int = field(default_factory=lambda: _PENDING_MAX)
     names: int = field(default_factory=lambda: _NAMES_MAX)
 
 
@@ -69,38 +62,36 @@ class _OpenWindow:
 
     first_offset: int
     events: list[EventColumns] = field(default_factory=list)
-    event_count: int = 0
-    models: list[ModelRows] = field(default_factory=list)
-    classes: list[ClassRows] = field(default_factory=list)
+    pending: int = 0  # events and detections
+    models: list[Folded] = field(default_factory=list)
+    classes: list[Folded] = field(default_factory=list)
 
-    def add(self, events: EventColumns, events_max: int) -> None:
+    def add(self, events: EventColumns, pending_max: int) -> None:
         self.events.append(events)
-        self.event_count += len(events)
-        if self.event_count >= events_max:
+        self.pending += len(events) + len(events.class_id)
+        if self.pending >= pending_max:
             self._fold()
 
-    def rows(self) -> tuple[ModelRows, ClassRows]:
+    def rows(self) -> tuple[Folded, Folded]:
         self._fold()
         return self.models[0], self.classes[0]
 
     def renumber(self, old: Names, new: Names) -> None:
         models, classes = self.rows()
-        series = [new.series[old.series.texts[n]] for n in models.series.tolist()]
+        series = [new.series[old.series.texts[n]] for n in models.key.tolist()]
         keys = [
             new.models[old.models.texts[key >> 32]] << 32 | new.classes[old.classes.texts[key & 0xFFFFFFFF]]
             for key in classes.key.tolist()
         ]
-        self.models = [replace(models, series=np.array(series, np.int64))]
+        self.models = [replace(models, key=np.array(series, np.int64))]
         self.classes = [replace(classes, key=np.array(keys, np.int64))]
 
     def _fold(self) -> None:
         if self.events:
             models, classes = fold(concatenate(self.events))
-            self.models, self.classes = (
-                [merge_models([*self.models, models])],
-                [merge_classes([*self.classes, classes])],
-            )
-            self.events, self.event_count = [], 0
+            self.models = [merge(MODELS, [*self.models, models])]
+            self.classes = [merge(CLASSES, [*self.classes, classes])]
+            self.events, self.pending = [], 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +99,7 @@ class Cut:
     """A named cut and its content: rows by window, the texts of their numbers, where a restart would begin after it."""
 
     name: AggregatorName
-    windows: tuple[tuple[int, ModelRows, ClassRows], ...]  # (window start in ms, rows), ascending
+    windows: tuple[tuple[int, Folded, Folded], ...]  # (window start in ms, rows), ascending
     names: Names
     low_after: int
     read_count: int  # records between its offsets
@@ -186,7 +177,7 @@ class PartitionAggregator:
             if open_window is None:
                 first = int(offsets[np.argmax(mine)])
                 open_window = self._open[number * WINDOW_MS] = _OpenWindow(first)
-            open_window.add(events if mine.all() else _select(events, mine, of_detections), self._bounds.pending_events)
+            open_window.add(events if mine.all() else _select(events, mine, of_detections), self._bounds.pending)
 
     def cut(self, through_ms: int, targets: int) -> Cut | None:
         """Names the next cut and takes its content; None if it would neither hold nor close anything, or too soon.

@@ -6,20 +6,21 @@ A part of the time is in memory at once: a day, or less of it where ClickHouse k
 from collections.abc import AsyncIterator, Iterator
 from typing import Protocol
 
-from pipeline.core.rows.window_columns import windows
+from pipeline.core.history.windows import windows
 from pipeline.core.span import Span, slices
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.store.client import ClickHouse
-from pipeline.edge.store.queries.history import CLASSES, MODELS, Only, ends, nothing, read
+from pipeline.edge.store.queries.history import Only, ends, nothing, read
 from pipeline.edge.store.queries.periods import rows_by_period
-from schemas.aggregate import ClassColumns, ModelColumns
+from schemas.aggregate import Rows
+from schemas.windows import CLASSES, MODELS
 
 STEP_S = WINDOW_MS // 1000
 DAY_S = 86_400
 STRIDE_S = 3600  # through a stretch without a row
 ROWS_MAX = 500_000  # in memory at once, some 2 KB each
 
-Windows = tuple[int, ModelColumns, ClassColumns]  # (all windows that end by then are complete (ms), their rows)
+Windows = tuple[int, Rows, Rows]  # (all windows that end by then are complete (ms), their rows)
 
 
 class HistoryError(Exception):

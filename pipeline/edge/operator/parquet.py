@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.core.rows.window_columns import Histograms, WindowColumns, windows
+from pipeline.core.columns import Ragged
+from pipeline.core.history.windows import SortedRows, ascending, windows
 from pipeline.core.span import Span
 from pipeline.core.tally import Ints
 from pipeline.core.windows.histogram import CONFIDENCE_BINS, LATENCY_BOUNDS, ZERO_BUCKET
 from pipeline.edge.operator.history import STEP_S, STRIDE_S, HistoryError, Windows, days
-from pipeline.edge.store.queries.history import CLASSES, MODELS, Only, WindowTable, complete, renamed
+from pipeline.edge.store.queries.history import SUMS, Only
+from schemas.aggregate import Rows
+from schemas.windows import CLASSES, MODELS, Summary, WindowTable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +41,7 @@ class ParquetHistory:
                 self._files[table.name] = dataset.dataset(path, format="parquet")
             except (OSError, ValueError) as error:
                 raise HistoryError(f"{path}: not a parquet file: {str(error).splitlines()[0]}") from error
-            wanted = ("window_start", *table.texts, *table.sums, *table.histograms)
+            wanted = ("window_start", *table.keys, *table.named(*SUMS, Summary.HISTOGRAM))
             missing = [name for name in wanted if name not in self._files[table.name].schema.names]
             if missing:
                 raise HistoryError(f"{path}: lacks {', '.join(missing)}")
@@ -68,7 +71,7 @@ class ParquetHistory:
             for part in windows(models, classes, piece.start, piece.end, STEP_S, STRIDE_S, at_once_s):
                 yield part
 
-    def _read(self, table: WindowTable, span: Span, only: Only) -> WindowColumns:
+    def _read(self, table: WindowTable, span: Span, only: Only) -> SortedRows:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -79,24 +82,17 @@ class ParquetHistory:
         for name, value in (("workspace", only.workspace), ("model_id", only.model_id)):
             if value is not None:
                 chosen &= pc.field(name) == value
-        ends = [name for name in table.ends if name in file.schema.names]
-        names = ["window_start", *table.texts, *table.sums, *ends, *only.histograms(table)]
+        names = ["window_start", *table.keys, *table.named(*SUMS), *only.histograms(table)]
         found = file.to_table(columns=names, filter=chosen)
         start_s = _seconds(table.name, found.column("window_start").combine_chunks()).to_numpy(zero_copy_only=False)
         if (np.diff(start_s) < 0).any():
             order = np.argsort(start_s, kind="stable")
             found, start_s = found.take(pa.array(order)), start_s[order]
         found = found.combine_chunks()
-        columns: dict[str, list[Any]] = {}
-        for name in table.texts:
-            columns[name] = _whole(table.name, found, name).cast(pa.string()).to_pylist()
-        for name in table.sums:
-            columns[name] = _counts(table.name, name, _whole(table.name, found, name)).tolist()
-        for name in table.ends:
-            values = found.column(name).fill_null(0).to_pylist() if name in ends else [0] * len(start_s)
-            columns[name] = values
+        texts = {name: _whole(table.name, found, name).cast(pa.string()).to_pylist() for name in table.keys}
+        numbers = {name: _counts(table.name, name, _whole(table.name, found, name)) for name in table.named(*SUMS)}
         histograms = {name: _histograms_of_maps(table.name, found, name) for name in only.histograms(table)}
-        return WindowColumns(start_s - start_s % STEP_S, renamed(columns), complete(table, histograms, len(start_s)))
+        return SortedRows.of(table, Rows(start_s - start_s % STEP_S, texts, numbers, histograms))
 
 
 def _whole(table: str, found: "pa.Table", name: str) -> "pa.Array":
@@ -118,7 +114,7 @@ def _counts(table: str, name: str, column: "pa.Array") -> Ints:
     return counts
 
 
-def _histograms_of_maps(table: str, found: "pa.Table", name: str) -> Histograms:
+def _histograms_of_maps(table: str, found: "pa.Table", name: str) -> Ragged:
     import pyarrow as pa
 
     if not pa.types.is_map(found.schema.field(name).type):
@@ -130,7 +126,7 @@ def _histograms_of_maps(table: str, found: "pa.Table", name: str) -> Histograms:
     keys = maps.keys[inside].cast(pa.int64()).to_numpy(zero_copy_only=False)
     _check_keys(table, name, keys)
     try:
-        return Histograms.of(np.diff(offsets).astype(np.int64), keys, _counts(table, name, maps.items[inside]))
+        return ascending(Ragged(np.diff(offsets).astype(np.int64), keys, _counts(table, name, maps.items[inside])))
     except ValueError as error:
         raise HistoryError(f"{table}.parquet: {name} {error}") from error
 

@@ -4,13 +4,13 @@ Sides are compared by a hash of all columns. Of a histogram that is the sum of i
 merging the maps of 2 million events takes 5 s, this 0.1 s.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.audit import latency_table
 from pipeline.core.span import Span
 from pipeline.edge.store.client import ClickHouse
-from schemas.windows import SIZES, WINDOW_MS, WINDOW_S
+from schemas.windows import CLASSES, MODELS, SIZES, WINDOW_MS, WINDOW_S, Measure, Summary, WindowSize, WindowTable
 
 KEYS_MAX = 2000  # differing keys that are followed one by one; with more the whole slice is asked again
 
@@ -55,18 +55,6 @@ class Key:
     hash: int
 
 
-_MODEL_KEYS = ("workspace", "model_id", "device_id")
-_MODEL_COLUMNS = (
-    "inference_count", "error_count", "empty_count", "detection_count", "latency_count", "latency_us_sum",
-    "latency_us_min", "latency_us_max", "latency_histogram", "confidence_ppm_sum", "confidence_ppm_min",
-    "confidence_ppm_max", "confidence_histogram",
-)  # fmt: skip
-_CLASS_KEYS = ("workspace", "model_id", "class")
-_CLASS_COLUMNS = (
-    "detection_count", "inference_count", "confidence_ppm_sum", "confidence_ppm_min", "confidence_ppm_max",
-    "confidence_histogram",
-)  # fmt: skip
-
 _LEAST, _BUCKETS = latency_table()
 # roundDown is a search in a sorted list of integers: exact, where log() may be an ulp off.
 _LATENCY_BUCKET = (
@@ -83,102 +71,90 @@ def _optional(aggregate: str) -> str:
     return f"ifNull(toInt64({aggregate}), -1)"
 
 
-def _model_rows() -> Side:
-    bins = f"arrayMap(c -> {_BIN.format(ppm='c')}, {_CONFIDENCES})"
-    values = {
-        "inference_count": "count()",
-        "error_count": "countIf(error != '')",
-        "empty_count": "countIf(empty(`detections.class`))",
-        "detection_count": "sum(length(`detections.class`))",
-        "latency_count": "count(latency_us)",
-        "latency_us_sum": "toUInt64(ifNull(sum(latency_us), 0))",
-        "latency_us_min": _optional("min(latency_us)"),
-        "latency_us_max": _optional("max(latency_us)"),
-        "latency_histogram": f"sumMapIf([{_LATENCY_BUCKET}], [toUInt64(1)], isNotNull(latency_us))",
-        "confidence_ppm_sum": f"sumArray({_CONFIDENCES})",
-        "confidence_ppm_min": _optional(f"minOrNullArray({_CONFIDENCES})"),
-        "confidence_ppm_max": _optional(f"maxOrNullArray({_CONFIDENCES})"),
-        "confidence_histogram": f"sumMap({bins}, arrayMap(c -> toUInt64(1), {_CONFIDENCES}))",
+_Said = Mapping[tuple[Measure, Summary], str]  # what a column says of a measure, as an aggregate of single events
+
+
+def _of_numbers(measure: Measure, value: str, suffix: str = "", bins: str = "") -> dict[tuple[Measure, Summary], str]:
+    """Aggregates of a value; or, with the suffix `Array`, of an array of them. `bins`: the buckets, an array."""
+    square = f"arrayMap(v -> toUInt128(v) * v, {value})" if suffix else f"toUInt128({value}) * {value}"
+    return {
+        (measure, Summary.SUM): f"toUInt64(ifNull(sum{suffix}({value}), 0))",
+        (measure, Summary.SQUARES): f"toUInt128(ifNull(sum{suffix}({square}), 0))",
+        (measure, Summary.MIN): _optional(f"minOrNull{suffix}({value})"),
+        (measure, Summary.MAX): _optional(f"maxOrNull{suffix}({value})"),
+        (measure, Summary.HISTOGRAM): f"sumMap({bins}, arrayMap(b -> toUInt64(1), {bins}))",
     }
-    digests = values | {
-        "latency_histogram": f"sumIf(sipHash64({_LATENCY_BUCKET}), isNotNull(latency_us))",
-        "confidence_histogram": f"sum(arraySum(b -> sipHash64(b), {bins}))",
-    }
-    return _side("inferences", "event_time", _ROWS_WINDOW, _MODEL_COLUMNS, values, digests)
 
 
-def _class_rows() -> Side:
-    # `nth` is 1 at a class's first detection in an inference, so it counts inferences.
-    source = (
-        f"inferences ARRAY JOIN `detections.class` AS class, {_CONFIDENCES} AS ppm, "
-        "arrayEnumerateUniq(`detections.class`) AS nth"
-    )
-    bin_ = _BIN.format(ppm="ppm")
-    values = {
-        "detection_count": "count()",
-        "inference_count": "countIf(nth = 1)",
-        "confidence_ppm_sum": "sum(ppm)",
-        "confidence_ppm_min": _optional("min(ppm)"),
-        "confidence_ppm_max": _optional("max(ppm)"),
-        "confidence_histogram": f"sumMap([{bin_}], [toUInt64(1)])",
-    }
-    digests = values | {"confidence_histogram": f"sum(sipHash64({bin_}))"}
-    return _side(source, "event_time", _ROWS_WINDOW, _CLASS_COLUMNS, values, digests)
+_LATENCY_BINS = f"if(isNull(latency_us), [], [{_LATENCY_BUCKET}])"
+_CONFIDENCE_BINS = f"arrayMap(c -> {_BIN.format(ppm='c')}, {_CONFIDENCES})"
+_OF_EVENTS: _Said = {
+    (Measure.INFERENCE, Summary.COUNT): "count()",
+    (Measure.ERROR, Summary.COUNT): "countIf(error != '')",
+    (Measure.EMPTY, Summary.COUNT): "countIf(empty(`detections.class`))",
+    (Measure.LATENCY, Summary.COUNT): "count(latency_us)",
+    (Measure.CONFIDENCE, Summary.COUNT): "sum(length(`detections.class`))",
+    **_of_numbers(Measure.LATENCY, "latency_us", bins=_LATENCY_BINS),
+    **_of_numbers(Measure.CONFIDENCE, _CONFIDENCES, "Array", _CONFIDENCE_BINS),
+}
+_DIGESTS_OF_EVENTS: _Said = {
+    **_OF_EVENTS,
+    (Measure.LATENCY, Summary.HISTOGRAM): f"sumIf(sipHash64({_LATENCY_BUCKET}), isNotNull(latency_us))",
+    (Measure.CONFIDENCE, Summary.HISTOGRAM): f"sum(arraySum(b -> sipHash64(b), {_CONFIDENCE_BINS}))",
+}
+# `nth` is 1 at a class's first detection in an inference, so it counts inferences.
+_DETECTIONS = (
+    f"inferences ARRAY JOIN `detections.class` AS class, {_CONFIDENCES} AS ppm, "
+    "arrayEnumerateUniq(`detections.class`) AS nth"
+)
+_DETECTION_BIN = _BIN.format(ppm="ppm")
+_OF_DETECTIONS: _Said = {
+    (Measure.INFERENCE, Summary.COUNT): "countIf(nth = 1)",
+    (Measure.CONFIDENCE, Summary.COUNT): "count()",
+    **_of_numbers(Measure.CONFIDENCE, "ppm", bins=f"[{_DETECTION_BIN}]"),
+}
+_DIGESTS_OF_DETECTIONS: _Said = {
+    **_OF_DETECTIONS,
+    (Measure.CONFIDENCE, Summary.HISTOGRAM): f"sum(sipHash64({_DETECTION_BIN}))",
+}
 
 
-def _windows(table: str, columns: Sequence[str], window: str = "window_start") -> Side:
-    values, digests = {}, {}
-    for column in columns:
-        if column.endswith("histogram"):
-            values[column] = f"(mapKeys(sumMap({column})), mapValues(sumMap({column})))"
-            entries = f"mapKeys({column}), mapValues({column})"
-            digests[column] = f"sum(arraySum((k, n) -> n * sipHash64(k), {entries}))"
-        elif column.endswith(("_min", "_max")):
-            values[column] = digests[column] = _optional(f"{column[-3:]}({column})")
+def _events(table: WindowTable, source: str, said: _Said, digests: _Said) -> Side:
+    """What the windows of a table must say, from single events."""
+    values, hashed = (tuple(of[c.measure, c.summary] for c in table.columns) for of in (said, digests))
+    return Side(source, "event_time", _ROWS_WINDOW, values, hashed, is_events=True)
+
+
+def _windows(table: WindowTable, suffix: str = "", window: str = "window_start") -> Side:
+    """What the windows of a table say."""
+    values, digests = [], []
+    for column in table.columns:
+        name, value = column.name, f"{column.summary.merge}({column.name})"
+        if column.summary is Summary.HISTOGRAM:
+            values.append(f"(mapKeys({value}), mapValues({value}))")
+            digests.append(f"sum(arraySum((k, n) -> n * sipHash64(k), mapKeys({name}), mapValues({name})))")
         else:
-            values[column] = digests[column] = f"sum({column})"
-    return _side(table, "window_start", window, columns, values, digests)
+            values.append(_optional(value) if column.is_optional else value)
+            digests.append(values[-1])
+    return Side(table.name + suffix, "window_start", window, tuple(values), tuple(digests))
 
 
-def _side(
-    source: str,
-    time: str,
-    window: str,
-    columns: Sequence[str],
-    values: Mapping[str, str],
-    digests: Mapping[str, str],
-) -> Side:
-    return Side(
-        source,
-        time,
-        window,
-        values=tuple(values[c] for c in columns),
-        digests=tuple(digests[c] for c in columns),
-        is_events=time == "event_time",
-    )
+def _comparison(table: WindowTable, size: WindowSize, expected: Side) -> Comparison:
+    columns, actual = tuple(column.name for column in table.columns), _windows(table, size.suffix)
+    return Comparison(actual.source, size.seconds, table.keys, columns, expected, actual)
 
 
-def _rollups(table: str, keys: tuple[str, ...], columns: tuple[str, ...]) -> list[Comparison]:
-    out = []
+def _rollups(table: WindowTable) -> Iterator[Comparison]:
     for size in SIZES[1:]:
         floor = f"toDateTime(intDiv(toUnixTimestamp(window_start), {size.seconds}) * {size.seconds}, 'UTC')"
-        name, sums = table + size.suffix, _windows(table, columns, floor)
-        out.append(Comparison(name, size.seconds, keys, columns, sums, _windows(name, columns)))
-    return out
+        yield _comparison(table, size, _windows(table, window=floor))
 
 
 WINDOWS = (
-    Comparison(
-        "model_windows", WINDOW_S, _MODEL_KEYS, _MODEL_COLUMNS, _model_rows(), _windows("model_windows", _MODEL_COLUMNS)
-    ),
-    Comparison(
-        "class_windows", WINDOW_S, _CLASS_KEYS, _CLASS_COLUMNS, _class_rows(), _windows("class_windows", _CLASS_COLUMNS)
-    ),
+    _comparison(MODELS, SIZES[0], _events(MODELS, "inferences", _OF_EVENTS, _DIGESTS_OF_EVENTS)),
+    _comparison(CLASSES, SIZES[0], _events(CLASSES, _DETECTIONS, _OF_DETECTIONS, _DIGESTS_OF_DETECTIONS)),
 )
-ROLLUPS = (
-    *_rollups("model_windows", _MODEL_KEYS, _MODEL_COLUMNS),
-    *_rollups("class_windows", _CLASS_KEYS, _CLASS_COLUMNS),
-)
+ROLLUPS = (*_rollups(MODELS), *_rollups(CLASSES))
 
 
 @dataclass(frozen=True, slots=True)
