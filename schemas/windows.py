@@ -102,6 +102,8 @@ _DETECTION_COUNT = WindowColumn("detection_count", Measure.CONFIDENCE, Summary.C
 _INFERENCE_COUNT = WindowColumn("inference_count", Measure.INFERENCE, Summary.COUNT)
 _CONFIDENCE = (
     WindowColumn("confidence_ppm_sum", Measure.CONFIDENCE, Summary.SUM),
+    # Squares are up to 1e12, and a day may have 18 million detections, where 64 bits end; a float would not be exact.
+    WindowColumn("confidence_ppm_sum_sq", Measure.CONFIDENCE, Summary.SQUARES, "UInt128"),
     WindowColumn("confidence_ppm_min", Measure.CONFIDENCE, Summary.MIN, "UInt32"),
     WindowColumn("confidence_ppm_max", Measure.CONFIDENCE, Summary.MAX, "UInt32"),
     WindowColumn("confidence_histogram", Measure.CONFIDENCE, Summary.HISTOGRAM, _MAP),

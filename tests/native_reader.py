@@ -55,6 +55,8 @@ def read_block(
 def _values(source: _Bytes, type_: str, count: int, strings: Callable[[bytes], Any]) -> list[Any]:
     if type_ == "String":
         return [strings(source.string()) for _ in range(count)]
+    if type_ == "UInt128":
+        return [int.from_bytes(source.take(16), "little") for _ in range(count)]
     if type_ in _NUMBERS:
         code = f"<{count}{_NUMBERS[type_]}"
         return list(struct.unpack(code, source.take(struct.calcsize(code))))

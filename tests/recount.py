@@ -73,9 +73,9 @@ def count_event(rows: Rows, event: dict[str, Any]) -> None:
         _add(row, "latency", "latency_us", "latency_count", us := round(latency_ms * 1000), latency_bucket(us))
     for p in predictions:
         ppm = round(p["confidence"] * 1_000_000)
-        _add(row, "confidence", "confidence_ppm", "detection_count", ppm, ppm // 10_000)
-        of_class = rows.setdefault(("class", *where, p["class"]), new_row("class"))
-        _add(of_class, "confidence", "confidence_ppm", "detection_count", ppm, ppm // 10_000)
+        for of in (row, rows.setdefault(("class", *where, p["class"]), new_row("class"))):
+            _add(of, "confidence", "confidence_ppm", "detection_count", ppm, ppm // 10_000)
+            of["confidence_ppm_sum_sq"] += ppm**2
     for name in {p["class"] for p in predictions}:
         rows["class", *where, name]["inference_count"] += 1
 
@@ -83,7 +83,7 @@ def count_event(rows: Rows, event: dict[str, Any]) -> None:
 def new_row(table: str) -> dict[str, Any]:
     """A row of nothing."""
     row: dict[str, Any] = {"inference_count": 0, "detection_count": 0}
-    row |= {"confidence_ppm_sum": 0, "confidence_ppm_min": None, "confidence_ppm_max": None}
+    row |= {"confidence_ppm_sum": 0, "confidence_ppm_sum_sq": 0, "confidence_ppm_min": None, "confidence_ppm_max": None}
     row |= {"confidence_histogram": Counter()}
     if table == "model":
         row |= {"error_count": 0, "empty_count": 0, "latency_count": 0}

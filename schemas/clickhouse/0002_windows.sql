@@ -6,24 +6,25 @@
 
 CREATE TABLE IF NOT EXISTS model_windows{window} {cluster}
 (
-    workspace            LowCardinality(String),
-    model_id             LowCardinality(String),
-    device_id            LowCardinality(String),
-    window_start         DateTime('UTC'),
-    inference_count      SimpleAggregateFunction(sum, UInt64),
-    error_count          SimpleAggregateFunction(sum, UInt64),
-    empty_count          SimpleAggregateFunction(sum, UInt64),
-    detection_count      SimpleAggregateFunction(sum, UInt64),
-    latency_count        SimpleAggregateFunction(sum, UInt64),
-    latency_us_sum       SimpleAggregateFunction(sum, UInt64),
-    latency_us_min       SimpleAggregateFunction(min, Nullable(UInt64)),
-    latency_us_max       SimpleAggregateFunction(max, Nullable(UInt64)),
-    latency_histogram    SimpleAggregateFunction(sumMap, Map(Int32, UInt64)),
-    confidence_ppm_sum   SimpleAggregateFunction(sum, UInt64),
-    confidence_ppm_min   SimpleAggregateFunction(min, Nullable(UInt32)),
-    confidence_ppm_max   SimpleAggregateFunction(max, Nullable(UInt32)),
-    confidence_histogram SimpleAggregateFunction(sumMap, Map(Int32, UInt64)),
-    source               SimpleAggregateFunction(maxMap, Map(UInt16, UInt64))
+    workspace             LowCardinality(String),
+    model_id              LowCardinality(String),
+    device_id             LowCardinality(String),
+    window_start          DateTime('UTC'),
+    inference_count       SimpleAggregateFunction(sum, UInt64),
+    error_count           SimpleAggregateFunction(sum, UInt64),
+    empty_count           SimpleAggregateFunction(sum, UInt64),
+    detection_count       SimpleAggregateFunction(sum, UInt64),
+    latency_count         SimpleAggregateFunction(sum, UInt64),
+    latency_us_sum        SimpleAggregateFunction(sum, UInt64),
+    latency_us_min        SimpleAggregateFunction(min, Nullable(UInt64)),
+    latency_us_max        SimpleAggregateFunction(max, Nullable(UInt64)),
+    latency_histogram     SimpleAggregateFunction(sumMap, Map(Int32, UInt64)),
+    confidence_ppm_sum    SimpleAggregateFunction(sum, UInt64),
+    confidence_ppm_sum_sq SimpleAggregateFunction(sum, UInt128),
+    confidence_ppm_min    SimpleAggregateFunction(min, Nullable(UInt32)),
+    confidence_ppm_max    SimpleAggregateFunction(max, Nullable(UInt32)),
+    confidence_histogram  SimpleAggregateFunction(sumMap, Map(Int32, UInt64)),
+    source                SimpleAggregateFunction(maxMap, Map(UInt16, UInt64))
 )
 ENGINE = {engine:AggregatingMergeTree}
 PARTITION BY {window_partition}(window_start)
@@ -35,17 +36,18 @@ SETTINGS {deduplication},
 
 CREATE TABLE IF NOT EXISTS class_windows{window} {cluster}
 (
-    workspace            LowCardinality(String),
-    model_id             LowCardinality(String),
-    class                LowCardinality(String),
-    window_start         DateTime('UTC'),
-    detection_count      SimpleAggregateFunction(sum, UInt64),
-    inference_count      SimpleAggregateFunction(sum, UInt64),
-    confidence_ppm_sum   SimpleAggregateFunction(sum, UInt64),
-    confidence_ppm_min   SimpleAggregateFunction(min, Nullable(UInt32)),
-    confidence_ppm_max   SimpleAggregateFunction(max, Nullable(UInt32)),
-    confidence_histogram SimpleAggregateFunction(sumMap, Map(Int32, UInt64)),
-    source               SimpleAggregateFunction(maxMap, Map(UInt16, UInt64))
+    workspace             LowCardinality(String),
+    model_id              LowCardinality(String),
+    class                 LowCardinality(String),
+    window_start          DateTime('UTC'),
+    detection_count       SimpleAggregateFunction(sum, UInt64),
+    inference_count       SimpleAggregateFunction(sum, UInt64),
+    confidence_ppm_sum    SimpleAggregateFunction(sum, UInt64),
+    confidence_ppm_sum_sq SimpleAggregateFunction(sum, UInt128),
+    confidence_ppm_min    SimpleAggregateFunction(min, Nullable(UInt32)),
+    confidence_ppm_max    SimpleAggregateFunction(max, Nullable(UInt32)),
+    confidence_histogram  SimpleAggregateFunction(sumMap, Map(Int32, UInt64)),
+    source                SimpleAggregateFunction(maxMap, Map(UInt16, UInt64))
 )
 ENGINE = {engine:AggregatingMergeTree}
 PARTITION BY {window_partition}(window_start)

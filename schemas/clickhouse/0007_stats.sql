@@ -1,6 +1,7 @@
 -- Windows for people and Grafana, every quantile computed; NULL where there is nothing to compute it from.
 -- A percentile is the value of rank ceil(percent * count / 100), in integers; its estimate is that of the histogram's
 -- bucket: 2 g^b / (g + 1) microseconds, g = 1.01 / 0.99; for a confidence the middle of its bin, and 1 for bin 100.
+-- confidence_stddev is that of all the detections (n, not n - 1), of sums that are exact: integers until the square root.
 -- Filters on workspace, model_id, device_id and window_start reach the primary key and the partitions of the table below.
 
 CREATE OR REPLACE VIEW {model|device}_stats{window} {cluster} AS
@@ -23,6 +24,8 @@ SELECT
     latency_us_min / 1000 AS latency_min_ms,
     latency_us_max / 1000 AS latency_max_ms,
     confidence_ppm_sum / nullIf(detection_count, 0) / 1000000 AS confidence_mean,
+    sqrt(toFloat64(detection_count * confidence_ppm_sum_sq - toUInt128(confidence_ppm_sum) * confidence_ppm_sum))
+        / nullIf(detection_count, 0) / 1000000 AS confidence_stddev,
     if(detection_count = 0, NULL, confidence[1]) AS confidence_p5,
     if(detection_count = 0, NULL, confidence[2]) AS confidence_p50,
     if(detection_count = 0, NULL, confidence[3]) AS confidence_p95,
@@ -57,6 +60,7 @@ FROM
             max(w.latency_us_max) AS latency_us_max,
             sumMap(w.latency_histogram) AS latency_histogram,
             sum(w.confidence_ppm_sum) AS confidence_ppm_sum,
+            sum(w.confidence_ppm_sum_sq) AS confidence_ppm_sum_sq,
             min(w.confidence_ppm_min) AS confidence_ppm_min,
             max(w.confidence_ppm_max) AS confidence_ppm_max,
             sumMap(w.confidence_histogram) AS confidence_histogram
@@ -76,6 +80,8 @@ SELECT
     inference_count,
     detection_count / nullIf(model_detection_count, 0) AS class_share,
     confidence_ppm_sum / nullIf(detection_count, 0) / 1000000 AS confidence_mean,
+    sqrt(toFloat64(detection_count * confidence_ppm_sum_sq - toUInt128(confidence_ppm_sum) * confidence_ppm_sum))
+        / nullIf(detection_count, 0) / 1000000 AS confidence_stddev,
     if(detection_count = 0, NULL, confidence[1]) AS confidence_p5,
     if(detection_count = 0, NULL, confidence[2]) AS confidence_p50,
     if(detection_count = 0, NULL, confidence[3]) AS confidence_p95,
@@ -100,6 +106,7 @@ FROM
             sum(w.detection_count) AS detection_count,
             sum(w.inference_count) AS inference_count,
             sum(w.confidence_ppm_sum) AS confidence_ppm_sum,
+            sum(w.confidence_ppm_sum_sq) AS confidence_ppm_sum_sq,
             min(w.confidence_ppm_min) AS confidence_ppm_min,
             max(w.confidence_ppm_max) AS confidence_ppm_max,
             sumMap(w.confidence_histogram) AS confidence_histogram

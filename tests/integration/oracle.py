@@ -251,10 +251,10 @@ def bucket(us: int) -> int:
 class Spread:
     """Count, sum, least, largest and histogram of a value."""
 
-    __slots__ = ("count", "histogram", "max", "min", "sum")
+    __slots__ = ("count", "histogram", "max", "min", "squares", "sum")
 
     def __init__(self) -> None:
-        self.count = self.sum = 0
+        self.count = self.sum = self.squares = 0
         self.min: int | None = None
         self.max: int | None = None
         self.histogram: dict[int, int] = {}
@@ -262,6 +262,7 @@ class Spread:
     def add(self, value: int, key: int) -> None:
         self.count += 1
         self.sum += value
+        self.squares += value * value
         self.min = value if self.min is None or value < self.min else self.min
         self.max = value if self.max is None or value > self.max else self.max
         self.histogram[key] = self.histogram.get(key, 0) + 1
@@ -269,6 +270,7 @@ class Spread:
     def merge(self, other: "Spread") -> None:
         self.count += other.count
         self.sum += other.sum
+        self.squares += other.squares
         self.min = min((v for v in (self.min, other.min) if v is not None), default=None)
         self.max = max((v for v in (self.max, other.max) if v is not None), default=None)
         for key, count in other.histogram.items():
@@ -294,15 +296,21 @@ class Window:
     def model_row(self) -> list[Any]:
         lat, conf = self.latency, self.confidence
         counts = [self.inferences, self.errors, self.empty, conf.count, lat.count]
-        return [*counts, lat.sum, lat.min, lat.max, lat.histogram, conf.sum, conf.min, conf.max, conf.histogram]
+        return [*counts, lat.sum, lat.min, lat.max, lat.histogram, *self._confidence()]
 
     def class_row(self) -> list[Any]:
+        return [self.confidence.count, self.inferences, *self._confidence()]
+
+    def _confidence(self) -> list[Any]:
         conf = self.confidence
-        return [conf.count, self.inferences, conf.sum, conf.min, conf.max, conf.histogram]
+        return [conf.sum, conf.squares, conf.min, conf.max, conf.histogram]
 
 
 Key = tuple[str, str, str, int]  # workspace, model, device or class, start of the window in s
-_CONFIDENCE = "sum(confidence_ppm_sum), min(confidence_ppm_min), max(confidence_ppm_max), sumMap(confidence_histogram)"
+_CONFIDENCE = (
+    "sum(confidence_ppm_sum), sum(confidence_ppm_sum_sq), min(confidence_ppm_min), max(confidence_ppm_max), "
+    "sumMap(confidence_histogram)"
+)
 _SELECT = {
     "model_windows": (
         "device_id",

@@ -223,6 +223,7 @@ def latency_bucket(latency_us: int) -> int:
 def _confidence_columns(confidences: list[int]) -> dict[str, Any]:
     return {
         "confidence_ppm_sum": sum(confidences),
+        "confidence_ppm_sum_sq": sum(ppm * ppm for ppm in confidences),
         "confidence_ppm_min": min(confidences, default=None),
         "confidence_ppm_max": max(confidences, default=None),
         "confidence_histogram": Counter(ppm // 10_000 for ppm in confidences),

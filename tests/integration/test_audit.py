@@ -105,10 +105,17 @@ MODEL_COLUMNS = {
     "latency_us_max": 86_400_000_001,
     "latency_histogram": {35: 1},
     "confidence_ppm_sum": 1,
+    "confidence_ppm_sum_sq": 1,
     "confidence_ppm_max": 1_000_001,
     "confidence_histogram": {100: 1},
 }
-CLASS_COLUMNS = ("detection_count", "inference_count", "confidence_ppm_sum", "confidence_histogram")
+CLASS_COLUMNS = (
+    "detection_count",
+    "inference_count",
+    "confidence_ppm_sum",
+    "confidence_ppm_sum_sq",
+    "confidence_histogram",
+)
 
 
 def test_every_column_of_a_window_counts(seeded: Seed, admin: Client) -> None:

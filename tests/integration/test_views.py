@@ -4,6 +4,7 @@ The recount of tests/integration/seeding.py stands in for the aggregator.
 """
 
 import json
+import math
 import random
 import re
 from collections import defaultdict
@@ -133,8 +134,10 @@ def check_latencies(row: Row, values: list[int]) -> None:
 def check_confidences(row: Row, values: list[int]) -> None:
     assert row["detection_count"] == len(values)
     if not values:
-        assert {row[f"confidence_{name}"] for name in ("mean", "p5", "p50", "p95", "min", "max")} == {None}
+        assert {row[f"confidence_{name}"] for name in ("mean", "stddev", "p5", "p50", "p95", "min", "max")} == {None}
         return
+    of_squares = len(values) * sum(v * v for v in values) - sum(values) ** 2  # exact, as the tables have it
+    assert row["confidence_stddev"] == pytest.approx(math.sqrt(of_squares) / len(values) / 1e6, rel=1e-15)
     assert row["confidence_mean"] == pytest.approx(sum(values) / len(values) / 1e6)
     assert (row["confidence_min"], row["confidence_max"]) == (min(values) / 1e6, max(values) / 1e6)
     for percent in (5, 50, 95):
@@ -235,8 +238,8 @@ def test_rollups_hold_the_same_sums_and_histograms_as_the_windows_before_and_aft
     insert_windows(client, random_inferences(seed=5, count=30))
     sums = {
         "model_windows": "inference_count error_count empty_count detection_count latency_count latency_us_sum "
-        "confidence_ppm_sum",
-        "class_windows": "detection_count inference_count confidence_ppm_sum",
+        "confidence_ppm_sum confidence_ppm_sum_sq",
+        "class_windows": "detection_count inference_count confidence_ppm_sum confidence_ppm_sum_sq",
     }
     for _ in range(2):
         for table, columns in sums.items():

@@ -80,7 +80,7 @@ def _partition(at_s: int, form: str) -> str:
 
 
 def _merge(name: str, old: Any, new: Any) -> Any:
-    if name.endswith(("_count", "_sum")):
+    if name.endswith(("_count", "_sum", "_sum_sq")):
         return old + new
     if name.endswith(("_min", "_max")):
         known = [value for value in (old, new) if value is not None]

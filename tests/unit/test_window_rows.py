@@ -42,7 +42,7 @@ def test_every_column_of_the_topic_has_its_column_in_the_tables() -> None:
 
 def test_extremes_of_nothing_are_unknown() -> None:
     nothing = {"latency_us_sum": 0, "latency_us_min": 0, "latency_us_max": 0, "latency_histogram": {}}
-    no_detection: dict[str, Any] = {f"confidence_ppm_{name}": 0 for name in ("sum", "min", "max")} | {
+    no_detection: dict[str, Any] = {f"confidence_ppm_{name}": 0 for name in ("sum", "sum_sq", "min", "max")} | {
         "confidence_histogram": {}
     }
     rows = (
