@@ -74,13 +74,12 @@ class Aggregator:
     async def _observe(
         self, partition: Partition, machine: PartitionAggregator, log_clock: LogClock, until: int | None
     ) -> None:
-        for fetched in await partition.take(FOLD_RECORDS_MAX, until):
-            r = fetched.records
-            observed = await self._fold(partial(machine.observe, r.offsets, r.times_ms, r.values))
+        for batch in await partition.take(FOLD_RECORDS_MAX, until):
+            observed = await self._fold(partial(machine.observe, batch.offsets, batch.times_ms, batch.values))
             for reason, count in observed.refused.items():
                 self._metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
-            log_clock.observe(fetched.records.times_ms, fetched.create_time, self._clock.now_ms())
-            partition.done_time_ms = fetched.records.times_ms[-1]
+            log_clock.observe(batch.times_ms, batch.create_time, self._clock.now_ms())
+            partition.done_time_ms = batch.newest_ms
 
     async def _send(self, partition: Partition, cut: Cut) -> None:
         source = partition.tp.partition

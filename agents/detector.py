@@ -27,9 +27,9 @@ from pipeline.core.alerting.device_watch import DeviceState, DeviceWatch
 from pipeline.core.alerting.model_watch import ModelState, ModelWatch
 from pipeline.core.alerting.news import News, NewsState
 from pipeline.core.alerting.unjudged import Unjudged
+from pipeline.core.batch import Batch
 from pipeline.core.devices.heartbeats import TICK_DEVICE_PREFIX, TICK_WORKSPACE
 from pipeline.core.ledger.chain import Verdict
-from pipeline.core.rows.tables import Records
 from pipeline.edge.kafka.compacted import FollowedTopic
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
@@ -218,14 +218,14 @@ class Detector:
                 events += desk.watch.hear(ack)
         return events
 
-    async def _observe(self, desk: _Desk, observe: Callable[[Records], list[AlertEvent]]) -> None:
+    async def _observe(self, desk: _Desk, observe: Callable[[Batch], list[AlertEvent]]) -> None:
         """Takes in what has come, and tells what follows."""
-        for fetched in await desk.partition.take(TAKE_MAX):
-            desk.news.add(await self._fold(partial(observe, fetched.records)))
+        for batch in await desk.partition.take(TAKE_MAX):
+            desk.news.add(await self._fold(partial(observe, batch)))
             for failed in desk.watch.unjudged.take():
                 self._world.metrics.NOT_JUDGED.labels(failed.what.name.lower()).inc()
                 log.error("not_judged", **asdict(failed) | {"what": failed.what.value})
-            desk.partition.done_time_ms = fetched.records.times_ms[-1]
+            desk.partition.done_time_ms = batch.newest_ms
         if desk.news.ready(desk.partition.next_offset):
             await desk.checkpoint.commit()
             await self._tell(desk)
@@ -262,7 +262,7 @@ class Detector:
         record = OutRecord(device.encode(), orjson.dumps(beat), tp.partition)
         await self.output.send(tp.topic, [record], desk.partition.alive)
 
-    def _observe_aggregates(self, watch: ModelWatch, records: Records) -> list[AlertEvent]:
+    def _observe_aggregates(self, watch: ModelWatch, records: Batch) -> list[AlertEvent]:
         events: list[AlertEvent] = []
         for time_ms, raw in zip(records.times_ms, records.values, strict=True):
             record = aggregate.decode(raw)

@@ -160,8 +160,8 @@ class NotifierWork:
         desk.changed = True
 
     async def _silences(self, partition: Partition, desk: _Desk) -> None:
-        for fetched in await partition.take(10_000):
-            for key, raw in zip(fetched.records.keys, fetched.records.values, strict=True):
+        for batch in await partition.take(10_000):
+            for key, raw in zip(batch.keys, batch.values, strict=True):
                 value = None if raw is None else silence.decode(raw)
                 if isinstance(value, Acknowledgement):
                     desk.untold += desk.outages.hear(value, self._clock.now_ms())

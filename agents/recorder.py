@@ -11,14 +11,14 @@ import structlog
 from agents.app import Fold, Folding, Role, host, make_app
 from agents.world import World
 from pipeline.config import Settings
+from pipeline.core.batch import Batch, join
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.ledger.names import Position, RecorderName, mark, marked
 from pipeline.core.rows.alerts import record_alerts
 from pipeline.core.rows.devices import record_heartbeats, record_metadata
 from pipeline.core.rows.inferences import record_events
-from pipeline.core.rows.tables import Recorded, Records
+from pipeline.core.rows.tables import Recorded
 from pipeline.core.rows.windows import followed, record_aggregates
-from pipeline.edge.kafka.group.fetched import join
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.store.inserts import Attempt
@@ -37,7 +37,7 @@ FOLLOWED_MAX = 20_000  # records of inference.aggregates: hours of cuts of eight
 class Route:
     """Where the records of a topic go: how to make rows of them, and which tables say how far it had come."""
 
-    record: Callable[[Records, Mapping[int, Position], int], Recorded]
+    record: Callable[[Batch, Mapping[int, Position], int], Recorded]
     table: str
 
 
@@ -118,8 +118,8 @@ class Recorder:
             if partition.leaving:
                 return False
             await partition.wait(self._idle_s)
-            for fetched in await partition.take(1000, until=state.next_offset):
-                state.chain = followed(fetched.records.values, state.chain)
+            for batch in await partition.take(1000, until=state.next_offset):
+                state.chain = followed(batch.values, state.chain)
         return True
 
     async def _redo(self, partition: Partition, name: RecorderName, state: _State) -> bool:
@@ -139,32 +139,32 @@ class Recorder:
         return True
 
     async def _record(
-        self, partition: Partition, state: _State, records: Records, attempt: Attempt, name: RecorderName | None
+        self, partition: Partition, state: _State, records: Batch, attempt: Attempt, name: RecorderName | None
     ) -> None:
         """Names a cut (unless it is named) while its rows are made, then puts them in."""
         route = self.routes[partition.topic]
-        to_offset = records.offsets[-1] + 1
+        to_offset = records.next_offset
         making = self._fold(partial(route.record, records, state.chain, state.epoch))
         if name is None:
             _, recorded = await asyncio.gather(self._commit(partition, state, to_offset), making)
         else:
             recorded = await making
         first, topic = state.next_offset, partition.topic
-        token = f"{topic}:{partition.tp.partition}:{first}-{to_offset}:{records.times_ms[0]}"
-        for rows in recorded.tables:
+        token = f"{topic}:{partition.tp.partition}:{first}-{to_offset}:{records.oldest_ms}"
+        for rows in recorded.blocks:
             await self._store.put(rows, token, attempt, partition.alive)
         state.next_offset, state.chain = to_offset, recorded.chain or state.chain
-        partition.done_time_ms = records.times_ms[-1]
+        partition.done_time_ms = records.newest_ms
         self._count(partition, records, recorded)
 
-    def _count(self, partition: Partition, records: Records, recorded: Recorded) -> None:
+    def _count(self, partition: Partition, records: Batch, recorded: Recorded) -> None:
         self._metrics.CUTS.labels(partition.topic).inc()
         for reason, count in recorded.refused.items():
             self._metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
         for verdict, count in recorded.verdicts.items():
             self._metrics.CHAIN.labels(verdict.value).inc(count)
         if recorded.verdicts[Verdict.GAP]:
-            log.error("chain_gap", topic=partition.topic, partition=partition.tp.partition, offset=records.offsets[0])
+            log.error("chain_gap", topic=partition.topic, partition=partition.tp.partition, offset=records.first_offset)
         if self.routes[partition.topic].table == "inferences":
             now_ms = self._clock.now_ms()
             for time_ms in records.times_ms[:: max(1, len(records.times_ms) // DELAYS_SAMPLED)]:

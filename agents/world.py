@@ -10,7 +10,7 @@ from prometheus_client import Counter, Histogram
 
 from pipeline.config import Settings
 from pipeline.core.notifying.recipients import RecipientKind
-from pipeline.core.rows.tables import TableRows
+from pipeline.core.rows.blocks import Block
 from pipeline.edge import metrics
 from pipeline.edge.clock import Clock, SystemClock
 from pipeline.edge.kafka.client import Kafka
@@ -31,7 +31,7 @@ class Store(Protocol):
     async def stop(self) -> None:
         """Closes it."""
 
-    async def put(self, rows: TableRows, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
         """Returns when the rows are there, once."""
 
     async def query(self, sql: str, alive: Callable[[], None]) -> list[str]:

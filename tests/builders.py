@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from pipeline.core.rows.tables import Records
+from pipeline.core.batch import Batch
 from schemas.aggregate import AggregateRecord, Histogram, Rows, encode
 from schemas.event import TimeLimits
 from schemas.windows import CLASSES, MODELS, Summary, WindowTable
@@ -56,10 +56,10 @@ def records(
     partition: int = 3,
     first_offset: int = 100,
     keys: Sequence[bytes | None] | None = None,
-) -> Records:
+) -> Batch:
     """Records of one partition, a millisecond apart."""
     count = len(values)
-    return Records(
+    return Batch(
         topic,
         partition,
         list(range(first_offset, first_offset + count)),

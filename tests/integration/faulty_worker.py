@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,8 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from agents.main import main
 from agents.recorder import Recorder
+from pipeline.core.rows.blocks import Block, read
 from pipeline.core.rows.native import Maps, Numbers, Strings
-from pipeline.core.rows.tables import TableRows
 from pipeline.edge.kafka.aggregates import AggregatesTopic
 from pipeline.edge.kafka.producer import Producer
 from pipeline.edge.store.inserts import Answer, Outcome, Writer
@@ -28,7 +27,7 @@ from schemas.topics import EVENTS
 from tests.integration.workers import FAULT, Action, Fault, Step
 
 JUNK = "~junk"  # what the oracle leaves out
-_rows: ContextVar[TableRows] = ContextVar("rows that are being put")
+_rows: ContextVar[Block] = ContextVar("rows that are being put")
 _puts: ContextVar[list[str]] = ContextVar("tables of the cut under way")
 
 
@@ -148,7 +147,7 @@ def around_posts(fate: Fate) -> None:
     async def faulty_post(self: Any, params: dict[str, str], body: bytes) -> Answer:
         token = params.get("insert_deduplication_token", "")
         if token and ":r" not in token and fate.strikes(Step.INSERT, token.split(":")[0]):
-            answer = await post(self, params, junk(_rows.get()).native())
+            answer = await post(self, params, junk(_rows.get()).body)
             assert answer.outcome is Outcome.DONE, answer
             return Answer(Outcome.UNKNOWN, "a fault of the test")
         return await post(self, params, body)
@@ -157,18 +156,18 @@ def around_posts(fate: Fate) -> None:
     Writer._http = faulty_post  # type: ignore[method-assign]
 
 
-def junk(rows: TableRows) -> TableRows:
+def junk(rows: Block) -> Block:
     """As many rows, in the same partitions of the table, that are nobody's."""
     names = Strings([JUNK] * len(rows))
     nowhere = Numbers("UInt16", np.full(len(rows), 900))
-    columns = dict(rows.columns)
+    columns = read(rows.body)
     for name in ("workspace", "kafka_topic"):
         columns |= {name: names} if name in columns else {}
     if rows.table.endswith("_in"):
         columns["source"] = Maps(np.ones(len(rows), np.int64), nowhere, Numbers("UInt64", np.zeros(len(rows))))
     else:
         columns["kafka_partition"] = nowhere
-    return replace(rows, columns=columns)
+    return Block.of(rows.table, columns, rows.offsets, rows.place)
 
 
 def run() -> None:

@@ -3,9 +3,9 @@
 import time
 from collections.abc import Callable
 
+from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import AggregatorName
 from pipeline.core.rows.inferences import record_events
-from pipeline.core.rows.tables import Records
 from pipeline.core.windows.aggregation import PartitionAggregator
 from pipeline.core.windows.log_clock import WINDOW_MS, closed_through
 from pipeline.core.windows.publication import records as publication_records
@@ -21,7 +21,7 @@ FIRST_MS = 1_790_000_000_000
 LATENESS_MS = 2000
 TARGETS = 8  # partitions of inference.aggregates
 
-Kernel = Callable[[list[Records]], int]
+Kernel = Callable[[list[Batch]], int]
 
 
 def run() -> list[Figure]:
@@ -39,7 +39,7 @@ def run() -> list[Figure]:
     return figures
 
 
-def _batches(size: int) -> list[Records]:
+def _batches(size: int) -> list[Batch]:
     events = [
         (chunk.time_ms, key, value)
         for chunk in chunks(EVENTS, FIRST_MS, EVENTS * 1000 // PER_SECOND)
@@ -48,11 +48,11 @@ def _batches(size: int) -> list[Records]:
     out = []
     for start in range(0, len(events), size):
         times_ms, keys, values = map(list, zip(*events[start : start + size], strict=True))
-        out.append(Records("events", 0, list(range(start, start + len(values))), times_ms, keys, values))
+        out.append(Batch("events", 0, list(range(start, start + len(values))), times_ms, keys, values))
     return out
 
 
-def _cpu_s(kernel: Kernel, batches: list[Records]) -> float:
+def _cpu_s(kernel: Kernel, batches: list[Batch]) -> float:
     started = time.process_time()
     count = kernel(batches)
     took_s = time.process_time() - started
@@ -61,7 +61,7 @@ def _cpu_s(kernel: Kernel, batches: list[Records]) -> float:
     return took_s
 
 
-def _aggregate(batches: list[Records]) -> int:
+def _aggregate(batches: list[Batch]) -> int:
     machine = PartitionAggregator(AggregatorName.begin(0), TimeLimits())
     count = 0
     for number, batch in enumerate(batches):
@@ -75,10 +75,9 @@ def _aggregate(batches: list[Records]) -> int:
     return count
 
 
-def _record(batches: list[Records]) -> int:
+def _record(batches: list[Batch]) -> int:
     count = 0
     for batch in batches:
-        for rows in record_events(batch, TimeLimits()).tables:
-            rows.native()
+        for rows in record_events(batch, TimeLimits()).blocks:
             count += len(rows)
     return count

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.ourselves import NOT_JUDGED
+from pipeline.core.batch import Batch
 from pipeline.core.detection import explanation
 from pipeline.core.detection.anomaly import natural
 from pipeline.core.detection.detector import AutomaticDetector
@@ -18,7 +19,6 @@ from pipeline.core.detection.signals import SIGNALS, Signal, Signals
 from pipeline.core.devices.device import Device
 from pipeline.core.history.replay import replay
 from pipeline.core.isolation import Failures, Judged, strictly
-from pipeline.core.rows.tables import Records
 from pipeline.core.rules import watched
 from pipeline.core.rules.engine import RuleEngine
 from pipeline.core.rules.sliding import Sliding
@@ -270,7 +270,7 @@ def test_a_device_that_cannot_be_judged_begins_anew_and_harms_no_other(monkeypat
                     if i < 60 or name == "d"
                 ]
                 count, nothing = len(raws), [None] * len(raws)
-                log = Records("inference.heartbeats", 0, [*range(count)], [at_ms] * count, nothing, raws)
+                log = Batch("inference.heartbeats", 0, [*range(count)], [at_ms] * count, nothing, raws)
                 events += watch.observe(log)
                 if i == 100:
                     watch = moved(watch, DeviceWatch(0))
@@ -311,7 +311,7 @@ def test_devices_with_extreme_clocks_change_nothing_for_the_others(seed: int) ->
         log = sorted(log, key=lambda one: one[0])
         times, values = [at for at, _ in log], [raw for _, raw in log]
         nothing: list[Any] = [None] * len(log)
-        events = watch.observe(Records("inference.heartbeats", 0, list(range(len(log))), times, nothing, values))
+        events = watch.observe(Batch("inference.heartbeats", 0, list(range(len(log))), times, nothing, values))
         return [event for event in events if event.workspace != "other"]
 
     assert told(sane) == told(sane + odd)

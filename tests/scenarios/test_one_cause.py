@@ -8,11 +8,11 @@ import pytest
 
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.outages import Outages
+from pipeline.core.batch import Batch
 from pipeline.core.notifying.muting import Silences
 from pipeline.core.notifying.notification import Notification
 from pipeline.core.notifying.notifier import Notifier
 from pipeline.core.notifying.routing import Defaults, Routing
-from pipeline.core.rows.tables import Records
 from schemas.alert import AlertEvent, AlertState
 from schemas.silence import Acknowledgement, acknowledgement_id
 from tests import builders
@@ -53,7 +53,7 @@ class House:
             times, values = [at for at, _ in records], [raw for _, raw in records]
             offsets = list(range(number * 10_000, number * 10_000 + len(records)))
             said = self.watches[partition].observe(
-                Records("inference.heartbeats", partition, offsets, times, [None] * len(records), values)
+                Batch("inference.heartbeats", partition, offsets, times, [None] * len(records), values)
             )
             self.log += said
             if said and self.restarts:  # at least once

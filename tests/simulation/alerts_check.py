@@ -12,8 +12,8 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
+from pipeline.core.batch import Batch
 from pipeline.core.notifying.notification import TellReason
-from pipeline.core.rows.tables import Records
 from schemas import aggregate, alert
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState
@@ -131,7 +131,7 @@ def _of_devices(scene: "Alerting", tp: TopicPartition) -> list[AlertEvent]:
     watch = DeviceWatch(tp.partition, scene.settings.heartbeat_policy, scene.settings.our_limits)
     log = _read(scene, tp)
     times_ms, values = [r.time_ms for r in log], [r.value for r in log]
-    return watch.observe(Records(tp.topic, tp.partition, [r.offset for r in log], times_ms, [None] * len(log), values))
+    return watch.observe(Batch(tp.topic, tp.partition, [r.offset for r in log], times_ms, [None] * len(log), values))
 
 
 def _read(scene: "Alerting", tp: TopicPartition) -> list[LogRecord]:

@@ -14,7 +14,7 @@ from agents.recorder import Recorder, Route
 from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName, RecorderName
-from pipeline.core.rows.tables import TableRows
+from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.windows import record_aggregates
 from pipeline.edge.store.inserts import Attempt, Writer
 from schemas.topics import AGGREGATES, EVENTS
@@ -108,7 +108,7 @@ def stores(change: Callable[[Settings, Any], Writer]) -> Bug:
 class Believing(Writer):
     """An insert counts when it is acknowledged, whatever was before."""
 
-    async def put(self, rows: TableRows, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
         """No question is asked."""
         await self._insert(rows, token, alive)
 
@@ -116,7 +116,7 @@ class Believing(Writer):
 class Trusting(Writer):
     """A cut is made again with its token, however old it is."""
 
-    async def put(self, rows: TableRows, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
         """Nothing is old."""
         await super().put(rows, token, Attempt.AGAIN if attempt is Attempt.AGAIN_OLD else attempt, alive)
 

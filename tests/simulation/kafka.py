@@ -13,8 +13,7 @@ from typing import NamedTuple, TypeVar
 from aiokafka import errors
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
-from pipeline.core.rows.tables import Records
-from pipeline.edge.kafka.group.fetched import Fetched
+from pipeline.core.batch import Batch
 from pipeline.edge.kafka.publish import partition_of
 from tests.builders import LogRecord
 from tests.simulation.loop import Clock
@@ -63,15 +62,14 @@ class Log:
         at = bisect_left(self.offsets, offset)
         return slice(at, at + count)
 
-    def read(self, tp: TopicPartition, offset: int, count: int) -> Fetched | None:
+    def read(self, tp: TopicPartition, offset: int, count: int) -> Batch | None:
         """Some records from `offset` on."""
         there = self.slice(offset, count)
         found = self.records[there]
         if not found:
             return None
         offsets, times_ms, values = [r.offset for r in found], [r.time_ms for r in found], [r.value for r in found]
-        batch = Records(tp.topic, tp.partition, offsets, times_ms, self.keys[there], values)
-        return Fetched(batch, False, sum(len(value or b"") for value in values))
+        return Batch(tp.topic, tp.partition, offsets, times_ms, self.keys[there], values)
 
 
 class CommittedOffsets:
@@ -197,14 +195,14 @@ class Consumer:
         """The next offsets."""
         return await self._luck.request(self._sender, lambda: {tp: self._logs[tp].end for tp in tps})
 
-    def fetch(self, tp: TopicPartition) -> Fetched | None:
+    def fetch(self, tp: TopicPartition) -> Batch | None:
         """What getmany() has of one partition."""
         if tp not in self._positions or tp in self._paused:
             return None
         self._highwaters[tp], self._asked_ms[tp] = self._logs[tp].end, self._clock.now_ms()
         found = self._logs[tp].read(tp, self._positions[tp], self._luck.rng.choice((1, 3, 20)))
         if found is not None:
-            self._positions[tp] = found.records.offsets[-1] + 1
+            self._positions[tp] = found.next_offset
         return found
 
 

@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 
 from pipeline.config import load
+from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.inferences import record_events
-from pipeline.core.rows.tables import TableRows
 from pipeline.edge.store.inserts import Attempt, Writer
 from tests.builders import LIMITS, event, records
 from tests.native_reader import read_block
@@ -24,20 +24,20 @@ class Steady:
         """Open."""
 
 
-def cut() -> TableRows:
+def cut() -> Block:
     """Two events."""
-    (rows,) = record_events(records([event(), event()]), LIMITS).tables
+    (rows,) = record_events(records([event(), event()]), LIMITS).blocks
     return rows
 
 
-def spend(clickhouse: ClickHouse, rows: TableRows, token: str) -> None:
+def spend(clickhouse: ClickHouse, rows: Block, token: str) -> None:
     """The server logs the token, and dies."""
 
     def die() -> None:
         raise ServerDied
 
     with pytest.raises(ServerDied):
-        clickhouse.tables[rows.table].insert(token, read_block(rows.native())[1], lambda: None, die)
+        clickhouse.tables[rows.table].insert(token, read_block(rows.body)[1], lambda: None, die)
 
 
 @pytest.mark.parametrize("spent", [0, 1, 2, 3])

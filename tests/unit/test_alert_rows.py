@@ -15,7 +15,7 @@ from tests.native_reader import read_block
 
 
 def tables(recorded: Recorded) -> dict[str, list[dict[str, Any]]]:
-    return {rows.table: read_block(rows.native())[1] for rows in recorded.tables}
+    return {rows.table: read_block(rows.body)[1] for rows in recorded.blocks}
 
 
 def test_every_field_has_its_column() -> None:
@@ -84,5 +84,5 @@ def test_the_table_has_these_columns_and_no_others() -> None:
     sql = next(Path(__file__).parents[2].glob("schemas/clickhouse/*_alerts.sql")).read_text()
     body = sql[sql.index("(") : sql.index("INDEX")]
     columns = [line.split()[0] for line in body.splitlines() if line.startswith("    ") and line.strip()]
-    (recorded,) = record_alerts(records([encode(event())])).tables
-    assert set(columns) == {*recorded.columns, "ingested_at"}
+    (recorded,) = record_alerts(records([encode(event())])).blocks
+    assert set(columns) == {*recorded.names, "ingested_at"}

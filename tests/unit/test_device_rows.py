@@ -13,7 +13,7 @@ from tests.native_reader import read_block
 
 def tables(recorded: Recorded) -> dict[str, list[dict[str, Any]]]:
     """Rows by table, as ClickHouse reads them."""
-    return {rows.table: read_block(rows.native())[1] for rows in recorded.tables}
+    return {rows.table: read_block(rows.body)[1] for rows in recorded.blocks}
 
 
 def test_every_field_of_a_heartbeat_has_its_column() -> None:

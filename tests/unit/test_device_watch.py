@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.life_cycle import FLAP_MS
+from pipeline.core.batch import Batch
 from pipeline.core.devices.device import HeartbeatPolicy
-from pipeline.core.rows.tables import Records
 from schemas.alert import AlertEvent
 from schemas.silence import Acknowledgement, acknowledgement_id
 from tests import builders
@@ -32,10 +32,10 @@ def tick(at: float) -> tuple[int, bytes]:
     return at_ms, builders.heartbeat(device_id="detector/0", workspace="inferwatch", sent_at_ms=at_ms, interval_ms=5000)
 
 
-def log(said: Sequence[tuple[int, bytes | None]], first: int = 0) -> Records:
+def log(said: Sequence[tuple[int, bytes | None]], first: int = 0) -> Batch:
     """Records at their moments."""
     times, values = [at_ms for at_ms, _ in said], [value for _, value in said]
-    return Records("inference.heartbeats", 0, list(range(first, first + len(said))), times, [None] * len(said), values)
+    return Batch("inference.heartbeats", 0, list(range(first, first + len(said))), times, [None] * len(said), values)
 
 
 def drawn(events: Sequence[AlertEvent]) -> str:

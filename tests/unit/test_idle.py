@@ -6,8 +6,7 @@ from typing import Any, cast
 
 from aiokafka.structs import TopicPartition
 
-from pipeline.core.rows.tables import Records
-from pipeline.edge.kafka.group.fetched import Fetched
+from pipeline.core.batch import Batch
 from pipeline.edge.kafka.group.partition import Partition
 
 TP = TopicPartition("events", 0)
@@ -55,8 +54,7 @@ def partition_at_its_end(position: Position, now: list[int]) -> Partition:
     """It has read the one record there is, which came at the first of `now`."""
     partition = Partition(cast(Any, Group(position, Clock(now))), TP, (1, "member"))
     partition.seek(0)
-    records = Records(TP.topic, TP.partition, [0], [now[0]], [None], [b"{}"])
-    partition.deliver(Fetched(records, create_time=False, bytes=2))
+    partition.deliver(Batch(TP.topic, TP.partition, [0], [now[0]], [None], [b"{}"]))
     assert len(asyncio.run(partition.take(10))) == 1
     return partition
 

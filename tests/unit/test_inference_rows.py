@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.inferences import _TOGETHER, record_events, text_of
-from pipeline.core.rows.tables import DEAD_LETTER_BYTES_MAX, Recorded, TableRows
+from pipeline.core.rows.tables import DEAD_LETTER_BYTES_MAX, Recorded
 from schemas.rejection import Reason
 from tests.builders import LIMITS, START_MS, event, prediction, records
 from tests.native_reader import read_block
@@ -35,7 +36,7 @@ FLOAT32_MAX = 3.4028234663852886e38
 
 def table(recorded: Recorded, name: str) -> list[dict[str, Any]]:
     """The rows of one table, as ClickHouse reads them."""
-    return [row for rows in recorded.tables if rows.table == name for row in read_block(rows.native())[1]]
+    return [row for rows in recorded.blocks if rows.table == name for row in read_block(rows.body)[1]]
 
 
 def row_of(**fields: Any) -> dict[str, Any]:
@@ -224,9 +225,12 @@ def test_refused_records_are_dead_letters_and_the_others_rows() -> None:
     values = [event(event_id="a"), b"{", event(latency_ms=-1), event(event_id="b"), None]
     recorded = record_events(records(values, first_offset=10, keys=[b"k", b"\xff", None, b"k", b""]), LIMITS)
     assert [(row["event_id"], row["kafka_offset"]) for row in table(recorded, "inferences")] == [("a", 10), ("b", 13)]
-    letters = next(rows for rows in recorded.tables if rows.table == "dead_letters")
-    found = read_block(letters.native(), strings=bytes)[1]
-    assert [list(row.values()) for row in found] == [
+    letters = next(rows for rows in recorded.blocks if rows.table == "dead_letters")
+    found = read_block(letters.body, strings=bytes)[1]
+    in_kafka = ("kafka_topic", "kafka_partition", "kafka_offset", "kafka_time")
+    names = ("reason", "field", *in_kafka, "key", "value", "value_bytes")
+    assert {*names} == found[0].keys()
+    assert [[row[name] for name in names] for row in found] == [
         [b"not_json", b"", b"inference.events", 3, 11, START_MS + 1, b"\xff", b"{", 1],
         [
             b"out_of_range",
@@ -266,7 +270,7 @@ def test_a_dead_letter_keeps_64_kib_of_its_value_and_says_how_much_there_was(siz
     [([event()], ["inferences"]), ([b"{"], ["dead_letters"]), ([b"{", event()], ["inferences", "dead_letters"])],
 )
 def test_a_table_without_rows_is_not_written(values: list[bytes | None], tables: list[str]) -> None:
-    assert [rows.table for rows in record_events(records(values), LIMITS).tables] == tables
+    assert [rows.table for rows in record_events(records(values), LIMITS).blocks] == tables
 
 
 # -- rows that are put back
@@ -274,9 +278,9 @@ def test_a_table_without_rows_is_not_written(values: list[bytes | None], tables:
 
 def test_rows_can_be_taken_by_number_with_all_that_belongs_to_them() -> None:
     values = [event(event_id=name, predictions=[prediction(name)] * n, tags=[name] * n) for n, name in enumerate("abc")]
-    (rows,) = record_events(records(values), LIMITS).tables
+    (rows,) = record_events(records(values), LIMITS).blocks
     some = rows.take(np.array([2, 0]))
-    assert isinstance(some, TableRows)
+    assert isinstance(some, Block)
     assert (some.table, len(some), some.offsets.tolist()) == ("inferences", 2, [102, 100])
-    whole = read_block(rows.native())[1]
-    assert repr(read_block(some.native())[1]) == repr([whole[2], whole[0]])  # as text: NaN is not itself
+    whole = read_block(rows.body)[1]
+    assert repr(read_block(some.body)[1]) == repr([whole[2], whole[0]])  # as text: NaN is not itself

@@ -5,8 +5,7 @@ from typing import Any, cast
 
 from aiokafka.structs import TopicPartition
 
-from pipeline.core.rows.tables import Records
-from pipeline.edge.kafka.group.fetched import Fetched
+from pipeline.core.batch import Batch
 from pipeline.edge.kafka.group.partition import Partition
 
 TP = TopicPartition("events", 0)
@@ -60,8 +59,7 @@ def assigned(end: int, now: list[int] | None = None) -> Partition:
 def deliver(partition: Partition, first: int, times_ms: list[int], size: int = 10) -> None:
     offsets = range(first, first + len(times_ms))
     values = [b"x" * size] * len(times_ms)
-    records = Records(TP.topic, TP.partition, offsets, times_ms, [None] * len(times_ms), values)
-    partition.deliver(Fetched(records, create_time=False, bytes=size * len(times_ms)))
+    partition.deliver(Batch(TP.topic, TP.partition, offsets, times_ms, [None] * len(times_ms), values))
 
 
 def test_a_record_that_waits_here_counts_once() -> None:

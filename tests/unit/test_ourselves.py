@@ -8,9 +8,9 @@ import pytest
 from pipeline.core.alerting.device_watch import DeviceWatch
 from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.ourselves import DEAD_LETTERS, OurLimits
+from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import AggregatorName, RecorderName
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER, Standing, judge
-from pipeline.core.rows.tables import Records
 from pipeline.core.span import Span
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
@@ -123,7 +123,7 @@ class Broker:
         for look in looks:
             at_ms = START_MS + self.step * STEP_MS
             beat = builders.heartbeat(device_id="detector/0", workspace="inferwatch", sent_at_ms=at_ms)
-            events += self.watch.observe(Records("inference.heartbeats", 0, [self.step], [at_ms], [None], [beat]))
+            events += self.watch.observe(Batch("inference.heartbeats", 0, [self.step], [at_ms], [None], [beat]))
             standings = [self._standing(number, *at) for number, at in enumerate(look)]
             events += self.watch.observe_roles(standings)
             self.step += 1

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from pipeline.config import load
+from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.devices import record_heartbeats, record_metadata
 from pipeline.core.rows.inferences import record_events
-from pipeline.core.rows.tables import Recorded, TableRows
+from pipeline.core.rows.tables import Recorded
 from pipeline.core.rows.windows import record_aggregates
 from pipeline.edge.store.migrations import known_migrations
 from tests.builders import LIMITS, aggregate, event, heartbeat, metadata, records
@@ -18,7 +19,7 @@ from tests.native_reader import read_block
 SQL = "\n".join(statement for migration in known_migrations() for statement in migration.statements(load({})))
 
 
-def rows_by_table() -> dict[str, TableRows]:
+def rows_by_table() -> dict[str, Block]:
     """Some rows for every table that the recorder writes."""
     recorded: list[Recorded] = [
         record_events(records([event(), b"{"]), LIMITS),
@@ -26,7 +27,7 @@ def rows_by_table() -> dict[str, TableRows]:
         record_metadata(records([metadata()])),
         record_aggregates(records([aggregate()]), {}),
     ]
-    return {rows.table: rows for r in recorded for rows in r.tables}
+    return {rows.table: rows for r in recorded for rows in r.blocks}
 
 
 def created(table: str) -> dict[str, str]:
@@ -55,22 +56,22 @@ def plain(type_: str) -> str:
 )  # fmt: skip
 def test_rows_have_the_columns_that_the_migrations_make(table: str) -> None:
     rows = rows_by_table()[table]
-    types, found = read_block(rows.native(), strings=bytes)
+    types, found = read_block(rows.body, strings=bytes)
     assert {name: plain(type_) for name, type_ in types.items()} == created(table)
     assert len(found) == len(rows) == 1
 
 
 def test_a_table_of_many_rows_can_be_cut_to_some() -> None:
-    (rows,) = record_events(records([event(event_id=name) for name in "abc"], first_offset=7), LIMITS).tables
+    (rows,) = record_events(records([event(event_id=name) for name in "abc"], first_offset=7), LIMITS).blocks
     some = rows.take(np.array([2, 0]))
     assert some.table == "inferences"
     assert some.offsets.tolist() == [9, 7]
-    assert [row["event_id"] for row in read_block(some.native())[1]] == ["c", "a"]
+    assert [row["event_id"] for row in read_block(some.body)[1]] == ["c", "a"]
     assert len(rows.take(np.zeros(0, np.int64))) == 0
 
 
 def test_records_that_make_no_rows_record_nothing() -> None:
     """A cut of repeats only."""
     recorded = record_aggregates(records([aggregate(models=(), classes=())]), {})
-    assert recorded.tables == ()
+    assert recorded.blocks == ()
     assert recorded.refused == Counter()

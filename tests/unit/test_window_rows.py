@@ -18,7 +18,7 @@ SECOND = aggregate((0, 10, 1, 0), (0, 20, 2, 0), models=({"device_id": "cam-8"},
 
 def tables(recorded: Recorded) -> dict[str, list[dict[str, Any]]]:
     """Rows by table, as ClickHouse reads them."""
-    return {rows.table: read_block(rows.native(), strings=_text)[1] for rows in recorded.tables}
+    return {rows.table: read_block(rows.body, strings=_text)[1] for rows in recorded.blocks}
 
 
 def _text(raw: bytes) -> str:
@@ -74,7 +74,7 @@ def test_links_are_taken_in_order_and_every_row_says_which_cut_it_came_with() ->
     assert devices(recorded) == ["cam-7", "cam-8"]
     assert [row["class"] for row in tables(recorded)["class_windows_in"]] == ["person", "dog"]
     assert {str(row["source"]) for rows in tables(recorded).values() for row in rows} == {"{1: 6}"}
-    assert [rows.offsets.tolist() for rows in recorded.tables] == [[5, 6], [5, 6]]
+    assert [rows.offsets.tolist() for rows in recorded.blocks] == [[5, 6], [5, 6]]
     assert recorded.verdicts == {Verdict.ACCEPTED: 2}
     assert recorded.chain == {0: Position(0, 20, 2)}
 
@@ -88,7 +88,7 @@ def test_repeats_are_dropped_and_counted() -> None:
 def test_a_cut_of_repeats_has_no_rows_and_keeps_the_chain() -> None:
     chain = {0: Position(0, 20, 2), 3: Position(1, 1, 1)}
     recorded = record_aggregates(records([FIRST, SECOND]), chain)
-    assert recorded.tables == ()
+    assert recorded.blocks == ()
     assert recorded.chain == chain
 
 
@@ -123,7 +123,7 @@ def test_every_source_has_a_chain_of_its_own() -> None:
 
 def test_a_link_without_rows_moves_the_chain() -> None:
     recorded = record_aggregates(records([aggregate(models=(), classes=())]), {})
-    assert recorded.tables == ()
+    assert recorded.blocks == ()
     assert recorded.chain == {0: Position(0, 10, START_MS)}
 
 

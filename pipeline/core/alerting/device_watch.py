@@ -12,11 +12,11 @@ from pipeline.core.alerting.life_cycle import LifeCycle, LifeState
 from pipeline.core.alerting.ourselves import OurLimits
 from pipeline.core.alerting.standstill import Standstill, StandstillState
 from pipeline.core.alerting.unjudged import Unjudged
+from pipeline.core.batch import Batch
 from pipeline.core.devices.device import HeartbeatPolicy
 from pipeline.core.devices.heartbeats import HeartbeatMonitor, MonitorState
 from pipeline.core.isolation import Failures
 from pipeline.core.ledger.standing import READS, Standing
-from pipeline.core.rows.tables import Records
 from schemas import heartbeat
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
@@ -52,7 +52,7 @@ class DeviceWatch:
         """What a person says of an alert, where the log has come to."""
         return self._life.hear(ack, self._watermark_ms)
 
-    def observe(self, records: Records) -> list[AlertEvent]:
+    def observe(self, records: Batch) -> list[AlertEvent]:
         """Records in the order of the log. Of what is no heartbeat only the time counts."""
         events: list[AlertEvent] = []
         for time_ms, raw in zip(records.times_ms, records.values, strict=True):

@@ -5,13 +5,14 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from pipeline.core.batch import Batch
 from pipeline.core.rows.native import Maps, NullableNumbers, Numbers, Strings
-from pipeline.core.rows.tables import Recorded, Records, RowsOf
+from pipeline.core.rows.tables import Recorded, RowsOf
 from schemas import alert
 from schemas.rejection import Rejected
 
 
-def record_alerts(records: Records) -> Recorded:
+def record_alerts(records: Batch) -> Recorded:
     """inference.alerts -> alerts."""
     rows, events = RowsOf(records), []
     for position, raw in enumerate(records.values):

@@ -5,14 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.core.batch import Batch
 from pipeline.core.rows.inferences import string_lists, text_of
 from pipeline.core.rows.native import Numbers, Strings
-from pipeline.core.rows.tables import Recorded, Records, RowsOf
+from pipeline.core.rows.tables import Recorded, RowsOf
 from schemas import heartbeat, metadata
 from schemas.rejection import Rejected
 
 
-def _decoded(records: Records, decode: Callable[[bytes | None], Any]) -> tuple[RowsOf, list[Any]]:
+def _decoded(records: Batch, decode: Callable[[bytes | None], Any]) -> tuple[RowsOf, list[Any]]:
     rows, values = RowsOf(records), []
     for position, raw in enumerate(records.values):
         value = decode(raw)
@@ -24,7 +25,7 @@ def _decoded(records: Records, decode: Callable[[bytes | None], Any]) -> tuple[R
     return rows, values
 
 
-def record_heartbeats(records: Records) -> Recorded:
+def record_heartbeats(records: Batch) -> Recorded:
     """inference.heartbeats -> device_heartbeats."""
     rows, beats = _decoded(records, heartbeat.decode)
     return rows.recorded(
@@ -44,7 +45,7 @@ def record_heartbeats(records: Records) -> Recorded:
     )
 
 
-def record_metadata(records: Records) -> Recorded:
+def record_metadata(records: Batch) -> Recorded:
     """inference.metadata -> inference_metadata."""
     rows, values = _decoded(records, metadata.decode)
     return rows.recorded(

@@ -9,8 +9,9 @@ import numpy.typing as npt
 import orjson
 from msgspec import UNSET
 
+from pipeline.core.batch import Batch
 from pipeline.core.rows.native import Column, Lists, Maps, Names, NullableNumbers, Numbers, Strings
-from pipeline.core.rows.tables import Recorded, Records, RowsOf
+from pipeline.core.rows.tables import Recorded, RowsOf
 from pipeline.core.windows.numbering import Numbering
 from schemas import event
 from schemas.event import InferenceEvent, Prediction, TimeLimits
@@ -19,7 +20,7 @@ from schemas.rejection import Rejected
 _TOGETHER = 128  # events that are decoded before they become columns; many more do not stay in a processor's cache
 
 
-def record_events(records: Records, limits: TimeLimits) -> Recorded:
+def record_events(records: Batch, limits: TimeLimits) -> Recorded:
     """inference.events -> inferences."""
     rows, columns = RowsOf(records), _Columns()
     for start in range(0, len(records.values), _TOGETHER):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pipeline.core.columns import entries_of
 from pipeline.core.tally import Ints
 
-_DTYPES = {
+DTYPES = {
     "UInt8": "<u1", "UInt16": "<u2", "UInt32": "<u4", "UInt64": "<u8", "UInt128": "<u8", "Int32": "<i4", "Int64": "<i8",
     "Float32": "<f4", "Float64": "<f8", "DateTime": "<u4", "DateTime64(3)": "<i8",
 }  # fmt: skip
@@ -52,7 +52,7 @@ class Numbers:
 
     def data(self) -> bytes:
         """The values, little-endian."""
-        return self.values.astype(_DTYPES[self.type], copy=False).tobytes()
+        return self.values.astype(DTYPES[self.type], copy=False).tobytes()
 
     def take(self, rows: Ints) -> "Numbers":
         """These rows, in this order."""

@@ -20,10 +20,7 @@ import numpy as np
 import structlog
 
 from pipeline.config import Settings
-from pipeline.core.ledger.names import mark, marked
-from pipeline.core.rows.native import Maps, Numbers, Strings
-from pipeline.core.rows.tables import TableRows
-from pipeline.core.tally import Ints
+from pipeline.core.rows.blocks import Block
 from pipeline.edge import metrics
 from pipeline.edge.store import client as clickhouse
 from schemas.windows import SIZES
@@ -107,7 +104,7 @@ class Writer:
         if self._session:
             await self._session.close()
 
-    async def put(self, rows: TableRows, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
         """Returns when the rows are in their table (and in all that it feeds), once.
 
         Waits as long as that takes; `alive` is called after each attempt. Raises InsertRefusedError.
@@ -127,9 +124,9 @@ class Writer:
                 await self._insert(part, f"{token}:r{mending}", alive)
                 metrics.ROWS_MENDED.labels(part.table).inc(len(part))
 
-    async def _insert(self, rows: TableRows, token: str, alive: Callable[[], None]) -> bool:
+    async def _insert(self, rows: Block, token: str, alive: Callable[[], None]) -> bool:
         """Inserts until acknowledged; whether the first attempt that was sent was."""
-        names = ", ".join(f"`{name}`" for name in rows.columns)
+        names = ", ".join(f"`{name}`" for name in rows.names)
         params = {
             "query": f"INSERT INTO {rows.table} ({names}) FORMAT Native",
             "insert_deduplication_token": token,
@@ -139,12 +136,11 @@ class Writer:
             "max_partitions_per_insert_block": "0",  # late events and wrong clocks may touch many days at once
             "wait_end_of_query": "1",
         }
-        body = rows.native()
         clean, wait_s = True, WAIT_S_FIRST
         while True:
             started = time.monotonic()
             async with self._slots:
-                answer = await self._post(params, body)
+                answer = await self._post(params, rows.body)
             metrics.INSERT_SECONDS.labels(rows.table).observe(time.monotonic() - started)
             metrics.INSERTS.labels(rows.table, answer.outcome.value).inc()
             alive()
@@ -190,39 +186,37 @@ class Writer:
             await asyncio.sleep(wait_s)
             wait_s = min(wait_s * 2, WAIT_S_MAX)
 
-    async def _missing(self, rows: TableRows, alive: Callable[[], None]) -> list[TableRows]:
+    async def _missing(self, rows: Block, alive: Callable[[], None]) -> list[Block]:
         """What of `rows` is in none of the tables where it should be, table by table."""
         if not rows.table.endswith("_in"):
             return _some([rows.take(np.flatnonzero(~np.isin(rows.offsets, await self._offsets_in(rows, alive))))])
         found = []
         for size in SIZES:
-            target = floored(rows, rows.table.removesuffix("_in") + size.suffix, size.seconds)
+            target = rows.floored(rows.table.removesuffix("_in") + size.suffix, size.seconds)
             there = await self._windows_in(target, alive)
-            starts = _numbers(target, "window_start").tolist()
-            found.append(target.take(np.flatnonzero(np.array([there.get(s, -1) for s in starts]) < _row_marks(target))))
+            reached = np.array([there.get(start, -1) for start in target.place.times.tolist()])
+            found.append(target.take(np.flatnonzero(reached < target.place.marks(target.offsets))))
         return _some(found)
 
-    async def _offsets_in(self, rows: TableRows, alive: Callable[[], None]) -> list[int]:
-        times, partition = _numbers(rows, "kafka_time"), _numbers(rows, "kafka_partition")[0]
+    async def _offsets_in(self, rows: Block, alive: Callable[[], None]) -> list[int]:
+        place, times = rows.place, rows.place.times
         # The time too: a topic that was made anew has the same offsets again.
         where = (
-            f"kafka_partition = {partition} AND kafka_offset BETWEEN {rows.offsets[0]} AND {rows.offsets[-1]} "
+            f"kafka_partition = {place.partition} AND kafka_offset BETWEEN {rows.offsets[0]} AND {rows.offsets[-1]} "
             f"AND kafka_time BETWEEN fromUnixTimestamp64Milli(toInt64({times.min()})) "
             f"AND fromUnixTimestamp64Milli(toInt64({times.max()}))"
         )
-        if "kafka_topic" in rows.columns:
-            topics = rows.columns["kafka_topic"]
-            assert isinstance(topics, Strings)
-            where += f" AND kafka_topic = '{topics.values[0]!s}'"
+        if place.topic:
+            where += f" AND kafka_topic = '{place.topic}'"
         return [int(line) for line in await self.query(f"SELECT kafka_offset FROM {rows.table} WHERE {where}", alive)]
 
-    async def _windows_in(self, rows: TableRows, alive: Callable[[], None]) -> dict[int, int]:
+    async def _windows_in(self, rows: Block, alive: Callable[[], None]) -> dict[int, int]:
         """How far each window has come, as a mark: an insert is atomic within a table partition, so in a window.
 
         Cuts go in one after another, so a window that has come to a mark has all rows of the records up to there,
         whatever cuts they came with: after a lost commit the cuts have other ends.
         """
-        starts, partition = _numbers(rows, "window_start"), _source(rows)[0]
+        starts, partition = rows.place.times, rows.place.partition
         lines = await self.query(
             f"SELECT toUnixTimestamp(window_start), max(source[{partition}]) FROM {rows.table} "
             f"WHERE window_start BETWEEN toDateTime({starts.min()}) AND toDateTime({starts.max()}) "
@@ -232,34 +226,7 @@ class Writer:
         return {int(start): int(reached) for start, reached in (line.split("\t") for line in lines)}
 
 
-def floored(rows: TableRows, table: str, seconds: int) -> TableRows:
-    """The rows as the materialized view of a rollup makes them."""
-    starts = _numbers(rows, "window_start")
-    columns = {**rows.columns, "window_start": Numbers("DateTime", starts - starts % seconds)}
-    return TableRows(table, columns, rows.offsets)
-
-
-def _numbers(rows: TableRows, name: str) -> Ints:
-    column = rows.columns[name]
-    assert isinstance(column, Numbers)
-    return column.values.astype(np.int64, copy=False)
-
-
-def _source(rows: TableRows) -> tuple[int, int]:
-    """The partition of inference.aggregates that window rows came from, and the mark of their cut."""
-    source = rows.columns["source"]
-    assert isinstance(source, Maps)
-    assert isinstance(source.keys, Numbers)
-    assert isinstance(source.values, Numbers)
-    return int(source.keys.values[0]), int(source.values.values[0])
-
-
-def _row_marks(rows: TableRows) -> Ints:
-    """The mark of each row's own record."""
-    return mark(marked(_source(rows)[1])[0], 0) + rows.offsets
-
-
-def _some(tables: list[TableRows]) -> list[TableRows]:
+def _some(tables: list[Block]) -> list[Block]:
     return [rows for rows in tables if len(rows)]
 
 

@@ -7,8 +7,8 @@ from typing import Protocol
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
+from pipeline.core.batch import Batch
 from pipeline.edge.clock import Clock
-from pipeline.edge.kafka.group.fetched import Fetched
 
 
 class GapError(Exception):
@@ -51,7 +51,7 @@ class Partition:
         self.task: asyncio.Task[None] | None = None
         self._group, self._clock = group, group.clock
         self._member = member
-        self._inbox: deque[Fetched] = deque()
+        self._inbox: deque[Batch] = deque()
         self._arrived = asyncio.Event()
         self._alive_at = self._clock.monotonic()
         self._received_ms = self._clock.now_ms()
@@ -123,7 +123,7 @@ class Partition:
     def lag_s(self) -> float:
         """Age of the oldest record that waits here; if it waits on the broker, of the newest that is done. 0: none."""
         behind = self.restored and self.done_time_ms and self.lag()
-        since_ms = max(self.done_time_ms, self._inbox[0].records.times_ms[0] if self._inbox else 0)
+        since_ms = max(self.done_time_ms, self._inbox[0].oldest_ms if self._inbox else 0)
         return max(0, self._clock.now_ms() - since_ms) / 1000 if behind else 0.0
 
     @property
@@ -133,31 +133,31 @@ class Partition:
 
     # -- reading
 
-    def deliver(self, fetched: Fetched) -> None:
+    def deliver(self, batch: Batch) -> None:
         """From the fetcher, in order. What is behind `next_offset` was buffered before a seek, and is dropped."""
-        expected = self._inbox[-1].records.offsets[-1] + 1 if self._inbox else self.next_offset
-        _, new = fetched.split(expected)
+        expected = self._inbox[-1].next_offset if self._inbox else self.next_offset
+        _, new = batch.split(expected)
         if new is None:
             return
         if not self._inbox:
             self.alive()  # it had nothing to do, which is not standing still
         self._inbox.append(new)
         self.pending_bytes += new.bytes
-        self.pending_records += len(new.records.offsets)
+        self.pending_records += len(new)
         self._received_ms = self._clock.now_ms()
         self._arrived.set()
         if self.pending_bytes > self._group.partition_bytes_max and not self._paused:
             self._paused = True
             self._group.consumer.pause(self.tp)
 
-    async def take(self, records_max: int, until: int | None = None) -> list[Fetched]:
+    async def take(self, records_max: int, until: int | None = None) -> list[Batch]:
         """At most about `records_max` records that have arrived, none of offset `until` or later; maybe none."""
-        taken: list[Fetched] = []
+        taken: list[Batch] = []
         count = 0
         while self._inbox and count < records_max:
-            fetched = self._inbox.popleft()
-            limit = fetched.records.offsets[0] + records_max - count
-            head, rest = fetched.split(limit if until is None else min(limit, until))
+            batch = self._inbox.popleft()
+            limit = batch.first_offset + records_max - count
+            head, rest = batch.split(limit if until is None else min(limit, until))
             if rest is not None:
                 self._inbox.appendleft(rest)
             if head is None:
@@ -165,10 +165,10 @@ class Partition:
                     raise GapError(f"{self.topic}/{self.tp.partition}: {self.next_offset}..{until - 1} are gone")
                 break
             taken.append(head)
-            count += len(head.records.offsets)
+            count += len(head)
             self.pending_bytes -= head.bytes
-            self.pending_records -= len(head.records.offsets)
-            self.next_offset = head.records.offsets[-1] + 1
+            self.pending_records -= len(head)
+            self.next_offset = head.next_offset
             self.alive()
         if self.pending_bytes <= self._group.partition_bytes_max // 2:
             self._resume()

@@ -6,21 +6,21 @@ the new generation, and the old one can do no more harm.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import errors as kafka_errors
-from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings
+from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import ForeignMetadataError
 from pipeline.edge import metrics
 from pipeline.edge.clock import Clock
 from pipeline.edge.kafka.connection import Log
 from pipeline.edge.kafka.group.commits import Committer, FencedError
-from pipeline.edge.kafka.group.fetched import fetched
 from pipeline.edge.kafka.group.partition import GapError, Partition
 
 log = structlog.get_logger()
@@ -258,3 +258,16 @@ def _stack(task: "asyncio.Task[None] | None") -> list[str]:
         found.append(f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})")
         waits = waits.cr_await
     return found
+
+
+def fetched(tp: TopicPartition, records: Sequence[ConsumerRecord]) -> Batch:
+    """What aiokafka fetched of one partition, as columns."""
+    return Batch(
+        tp.topic,
+        tp.partition,
+        [r.offset for r in records],
+        [r.timestamp for r in records],
+        [r.key for r in records],
+        [r.value for r in records],
+        create_time=records[0].timestamp_type == 0,
+    )
