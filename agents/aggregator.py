@@ -6,6 +6,7 @@ import faust
 
 from agents.app import Fold, Folding, Role, host, make_app
 from agents.world import World
+from pipeline import kernel
 from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName
 from pipeline.core.windows.aggregation import Bounds, Cut, PartitionAggregator
@@ -75,7 +76,7 @@ class Aggregator:
         self, partition: Partition, machine: PartitionAggregator, log_clock: LogClock, until: int | None
     ) -> None:
         for batch in await partition.take(FOLD_RECORDS_MAX, until):
-            observed = await self._fold(partial(machine.observe, batch.offsets, batch.times_ms, batch.values))
+            observed = await self._fold(partial(machine.observe, batch, kernel.fold))
             for reason, count in observed.refused.items():
                 self._metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
             log_clock.observe(batch.times_ms, batch.create_time, self._clock.now_ms())

@@ -10,19 +10,17 @@ import structlog
 
 from agents.app import Fold, Folding, Role, host, make_app
 from agents.world import World
+from pipeline import kernel
 from pipeline.config import Settings
 from pipeline.core.batch import Batch, join
 from pipeline.core.ledger.chain import Verdict
 from pipeline.core.ledger.names import Position, RecorderName, mark, marked
-from pipeline.core.rows.alerts import record_alerts
-from pipeline.core.rows.devices import record_heartbeats, record_metadata
-from pipeline.core.rows.inferences import record_events
 from pipeline.core.rows.tables import Recorded
-from pipeline.core.rows.windows import followed, record_aggregates
+from pipeline.core.rows.windows import followed
 from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.store.inserts import Attempt
-from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
+from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, Topic
 
 log = structlog.get_logger()
 
@@ -31,6 +29,16 @@ TOKENS_KEPT_MS = 3_600_000  # what ClickHouse surely remembers; older names are 
 IDLE_S = 1.0  # then a finished cut does not stay named
 DELAYS_SAMPLED = 20  # of a cut's records
 FOLLOWED_MAX = 20_000  # records of inference.aggregates: hours of cuts of eight sources
+
+
+# What says how far it had come.
+_TABLES: Mapping[Topic, str] = {
+    EVENTS: "inferences",
+    HEARTBEATS: "device_heartbeats",
+    METADATA: "inference_metadata",
+    ALERTS: "alerts",
+    AGGREGATES: WINDOWS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +66,9 @@ class Recorder:
         """Batches are folded by `fold`; a finished cut does not stay named for longer than `idle_s`."""
         self._settings, self._clock, self._metrics = settings, world.clock, world.metrics
         self._store, self._fold, self._idle_s = world.store, fold, idle_s
-        limits = settings.time_limits
         self.routes = {
-            settings.topic(EVENTS.name): Route(lambda r, *_: record_events(r, limits), "inferences"),
-            settings.topic(HEARTBEATS.name): Route(lambda r, *_: record_heartbeats(r), "device_heartbeats"),
-            settings.topic(METADATA.name): Route(lambda r, *_: record_metadata(r), "inference_metadata"),
-            settings.topic(ALERTS.name): Route(lambda r, *_: record_alerts(r), "alerts"),
-            settings.topic(AGGREGATES.name): Route(record_aggregates, WINDOWS),
+            settings.topic(topic.name): Route(partial(kernel.rows, topic, settings.time_limits), table)
+            for topic, table in _TABLES.items()
         }
 
     async def work(self, partition: Partition) -> None:

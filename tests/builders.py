@@ -113,6 +113,16 @@ CLASS_ROW = {
 }
 
 
+def batch(offsets: Sequence[int], times_ms: Sequence[int], values: Sequence[bytes | None]) -> Batch:
+    """Records of one partition of events."""
+    return Batch("inference.events", 3, offsets, times_ms, [None] * len(values), values)
+
+
+def log_batch(log: "Sequence[LogRecord]") -> Batch:
+    """The same, from records as they lie in the log."""
+    return batch([r.offset for r in log], [r.time_ms for r in log], [r.value for r in log])
+
+
 def window_rows(table: WindowTable, rows: Sequence[dict[str, Any]]) -> Rows:
     """Rows of a table. Each says what differs from MODEL_ROW, from CLASS_ROW."""
     whole = [(MODEL_ROW if table is MODELS else CLASS_ROW) | row for row in rows]

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 
+from pipeline import kernel
 from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import AggregatorName
-from pipeline.core.rows.inferences import record_events
 from pipeline.core.windows.aggregation import PartitionAggregator
 from pipeline.core.windows.log_clock import WINDOW_MS, closed_through
 from pipeline.core.windows.publication import records as publication_records
 from schemas.event import TimeLimits
+from schemas.topics import EVENTS as EVENTS_TOPIC
 from tests.performance.events import chunks
 from tests.performance.figures import Figure, VoidRunError
 
@@ -21,20 +22,20 @@ FIRST_MS = 1_790_000_000_000
 LATENESS_MS = 2000
 TARGETS = 8  # partitions of inference.aggregates
 
-Kernel = Callable[[list[Batch]], int]
+Run = Callable[[list[Batch]], int]
 
 
 def run() -> list[Figure]:
     """The best of PASSES, since whatever else runs here only makes it slower."""
-    kernels: tuple[tuple[str, Kernel], ...] = (
+    kernels: tuple[tuple[str, Run], ...] = (
         ("aggregator: observe, cut, records", _aggregate),
         ("recorder: rows, Native block", _record),
     )
     figures = []
     for size in BATCHES:
         batches = _batches(size)
-        for name, kernel in kernels:
-            best_s = min(_cpu_s(kernel, batches) for _ in range(PASSES))
+        for name, run_ in kernels:
+            best_s = min(_cpu_s(run_, batches) for _ in range(PASSES))
             figures.append(Figure("kernel", f"{name}; batches of {size:,}", best_s / EVENTS * 1e6, "us/event"))
     return figures
 
@@ -52,9 +53,9 @@ def _batches(size: int) -> list[Batch]:
     return out
 
 
-def _cpu_s(kernel: Kernel, batches: list[Batch]) -> float:
+def _cpu_s(run: Run, batches: list[Batch]) -> float:
     started = time.process_time()
-    count = kernel(batches)
+    count = run(batches)
     took_s = time.process_time() - started
     if count != EVENTS:
         raise VoidRunError(f"{count} events came out of {EVENTS}")
@@ -65,7 +66,7 @@ def _aggregate(batches: list[Batch]) -> int:
     machine = PartitionAggregator(AggregatorName.begin(0), TimeLimits())
     count = 0
     for number, batch in enumerate(batches):
-        machine.observe(batch.offsets, batch.times_ms, batch.values)
+        machine.observe(batch, kernel.fold)
         is_last = number == len(batches) - 1
         through_ms = closed_through(batch.times_ms[-1] + is_last * 2 * WINDOW_MS, LATENESS_MS)
         if through_ms > machine.closed_ms and (cut := machine.cut(through_ms, TARGETS)):
@@ -78,6 +79,6 @@ def _aggregate(batches: list[Batch]) -> int:
 def _record(batches: list[Batch]) -> int:
     count = 0
     for batch in batches:
-        for rows in record_events(batch, TimeLimits()).blocks:
+        for rows in kernel.rows(EVENTS_TOPIC, TimeLimits(), batch).blocks:
             count += len(rows)
     return count

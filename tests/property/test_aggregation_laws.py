@@ -18,7 +18,7 @@ from pipeline.core.windows.aggregation import Cut, PartitionAggregator
 from pipeline.core.windows.publication import records
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord, encode
-from tests.builders import FAR_MS, LIMITS, START_MS, LogRecord, random_log
+from tests.builders import FAR_MS, LIMITS, START_MS, LogRecord, log_batch, random_log
 from tests.recount import accepted, merged, recount, window_s
 
 SOURCE = 3
@@ -40,7 +40,7 @@ def decoded(raw: bytes) -> AggregateRecord:
 
 
 def observe(machine: PartitionAggregator, batch: Log) -> None:
-    machine.observe([r.offset for r in batch], [r.time_ms for r in batch], [r.value for r in batch])
+    machine.observe(log_batch(batch))
 
 
 def read(machine: PartitionAggregator, log: Log, to_offset: int, sizes: Iterator[int]) -> None:

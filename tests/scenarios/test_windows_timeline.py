@@ -6,7 +6,7 @@ from pipeline.core.ledger.names import AggregatorName
 from pipeline.core.windows.aggregation import Cut, PartitionAggregator
 from pipeline.core.windows.log_clock import WINDOW_MS, LogClock, closed_through
 from pipeline.core.windows.publication import records
-from tests.builders import LIMITS, START_MS, event
+from tests.builders import LIMITS, START_MS, batch, event
 
 LATENESS_MS = 2000
 
@@ -50,7 +50,7 @@ class Story:
 
     def _read(self, to_offset: int) -> None:
         for offset in range(self.machine.next_offset, to_offset):
-            self.machine.observe([offset], [START_MS], [self.log[offset]])
+            self.machine.observe(batch([offset], [START_MS], [self.log[offset]]))
 
     def _commit(self, name: AggregatorName) -> None:
         self.committed = name.low, name.metadata()
@@ -141,7 +141,7 @@ def test_windows_close(story: str, log: str, closed: str) -> None:
     for second, letter in enumerate(log):
         now_ms = START_MS + second * 1000
         if letter == "x":
-            machine.observe([machine.next_offset], [now_ms], [event(event_time_ms=now_ms)])
+            machine.observe(batch([machine.next_offset], [now_ms], [event(event_time_ms=now_ms)]))
             clock.observe([now_ms], create_time=False, now_ms=now_ms)
         if letter != ".":
             quiet_since = now_ms
@@ -156,7 +156,7 @@ def test_a_device_whose_clock_is_wrong_delays_and_hurries_nobody_else() -> None:
     clock, machine = LogClock(), PartitionAggregator(AggregatorName.begin(0), LIMITS)
     for second, error_s in enumerate([0, 60, -3600] * 4):
         now_ms = START_MS + second * 1000
-        machine.observe([second], [now_ms], [event(event_time_ms=now_ms + error_s * 1000)])
+        machine.observe(batch([second], [now_ms], [event(event_time_ms=now_ms + error_s * 1000)]))
         clock.observe([now_ms], create_time=False, now_ms=now_ms)
     assert closed_through(clock.time_ms(START_MS + 12_000, 0), LATENESS_MS) == START_MS
     clock.observe([START_MS + 12_000], create_time=False, now_ms=START_MS + 12_000)

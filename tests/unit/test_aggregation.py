@@ -11,7 +11,7 @@ from pipeline.core.windows.publication import records
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.rejection import Reason
-from tests.builders import FAR_MS, LIMITS, START_MS, event
+from tests.builders import FAR_MS, LIMITS, START_MS, batch, event
 from tests.recount import Rows, merged
 
 A, B, C = START_MS, START_MS + 10_000, START_MS + 20_000  # three windows, by their start
@@ -25,7 +25,7 @@ def machine(name: AggregatorName | None = None) -> PartitionAggregator:
 def observe(m: PartitionAggregator, *values: bytes | None, first: int | None = None) -> aggregation.Observed:
     """The next records, all of the same broker time."""
     start = m.next_offset if first is None else first
-    return m.observe(range(start, start + len(values)), [START_MS] * len(values), values)
+    return m.observe(batch(range(start, start + len(values)), [START_MS] * len(values), values))
 
 
 def at(*times_ms: int, **fields: Any) -> list[bytes]:
@@ -78,7 +78,7 @@ def test_every_number_of_an_event_is_in_its_rows() -> None:
 
 def test_a_records_own_broker_time_bounds_its_event_time() -> None:
     m = machine()
-    observed = m.observe([FIRST, FIRST + 1], [START_MS, START_MS + 1], at(*[START_MS - LIMITS.age_ms_max] * 2))
+    observed = m.observe(batch([FIRST, FIRST + 1], [START_MS, START_MS + 1], at(*[START_MS - LIMITS.age_ms_max] * 2)))
     assert (observed.accepted, observed.refused) == (1, {Reason.OUT_OF_RANGE: 1})
 
 
@@ -91,7 +91,7 @@ def test_refused_records_are_passed() -> None:
 
 def test_offsets_may_have_holes() -> None:
     m = machine()
-    m.observe([FIRST + 3, FIRST + 10], [START_MS] * 2, at(A, B))
+    m.observe(batch([FIRST + 3, FIRST + 10], [START_MS] * 2, at(A, B)))
     assert (m.next_offset, m.low) == (FIRST + 11, FIRST)
     cut = m.cut(B, 1)
     assert cut is not None

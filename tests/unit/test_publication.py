@@ -14,7 +14,7 @@ from pipeline.core.windows.publication import records
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.topics import AGGREGATES
-from tests.builders import LIMITS, START_MS, LogRecord, event, prediction, random_log
+from tests.builders import LIMITS, START_MS, LogRecord, batch, event, log_batch, prediction, random_log
 from tests.recount import merged, recount
 
 SOURCE = 6
@@ -25,7 +25,7 @@ def cut_of(values: Iterable[bytes], targets: int) -> Cut:
     values = list(values)
     m = PartitionAggregator(AggregatorName.begin(100, epoch=2), LIMITS)
     if values:
-        m.observe(range(100, 100 + len(values)), [START_MS] * len(values), values)
+        m.observe(batch(range(100, 100 + len(values)), [START_MS] * len(values), values))
     cut = m.cut(START_MS + 70_000, targets)
     assert cut is not None
     return cut
@@ -141,7 +141,7 @@ def test_rows_are_ordered_by_window_and_name_and_not_by_first_use() -> None:
 def test_what_is_read_is_what_was_counted(seed: int) -> None:
     log = [record for record in random_log(seed, 60) if record.value is not None]
     m = PartitionAggregator(AggregatorName.begin(0), LIMITS)
-    m.observe([r.offset for r in log], [r.time_ms for r in log], [r.value for r in log])
+    m.observe(log_batch(log))
     cut = m.cut(START_MS + 10**9, 3)
     assert cut is not None
     assert merged(record for _, record in sent(cut)) == recount(log)

@@ -10,19 +10,19 @@ The content of a cut depends on the log and its name alone; when to cut, and thr
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import AggregatorName
-from pipeline.core.tally import Ints
+from pipeline.core.windows.contributions import Contribution, Contributions, contribute
 from pipeline.core.windows.fold import EventColumns, Folded, concatenate, fold, merge
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.core.windows.numbering import Numbering
-from schemas.event import TimeLimits, decode
-from schemas.rejection import Reason, Rejected
+from schemas.event import TimeLimits
+from schemas.rejection import Reason
 from schemas.windows import CLASSES, MODELS
 
 _PENDING_MAX = 1 << 19  # of one window, as single events and detections; then they are folded into rows
@@ -37,6 +37,9 @@ class Bounds:
     names: int = field(default_factory=lambda: _NAMES_MAX)
 
 
+FoldBatch = Callable[[Batch, TimeLimits, int, int], Contributions]  # contributions.contribute, or one as good
+
+
 class Names:
     """Numbers for the texts of a partition: series (workspace, model, device), models and classes."""
 
@@ -44,16 +47,30 @@ class Names:
         self.series = Numbering[tuple[str, str, str]]()
         self.models = Numbering[tuple[str, str]]()
         self.classes = Numbering[str]()
-        self._model_of_series: list[int] = []
 
     def __len__(self) -> int:
         return len(self.series) + len(self.classes)
 
-    def models_of(self, series: Ints) -> Ints:
-        """The number of each series' model."""
-        new = self.series.texts[len(self._model_of_series) :]
-        self._model_of_series += [self.models[workspace, model] for workspace, model, _ in new]
-        return np.array(self._model_of_series, np.int64)[series]
+
+class _Renumbering:
+    """From a batch's own numbers to those of the partition."""
+
+    def __init__(self, batch: Contributions, names: Names) -> None:
+        self._series = np.array([names.series[text] for text in batch.series], np.int64)
+        self._models = np.array([names.models[text] for text in batch.models], np.int64)
+        self._classes = np.array([names.classes[text] for text in batch.classes], np.int64)
+
+    def events(self, events: EventColumns) -> EventColumns:
+        return replace(
+            events,
+            series=self._series[events.series],
+            model=self._models[events.model],
+            class_id=self._classes[events.class_id],
+        )
+
+    def rows(self, models: Folded, classes: Folded) -> tuple[Folded, Folded]:
+        key = self._models[classes.key >> 32] << 32 | self._classes[classes.key & 0xFFFFFFFF]
+        return replace(models, key=self._series[models.key]), replace(classes, key=key)
 
 
 @dataclass(slots=True)
@@ -66,9 +83,15 @@ class _OpenWindow:
     models: list[Folded] = field(default_factory=list)
     classes: list[Folded] = field(default_factory=list)
 
-    def add(self, events: EventColumns, pending_max: int) -> None:
-        self.events.append(events)
-        self.pending += len(events) + len(events.class_id)
+    def add(self, more: Contribution, numbers: _Renumbering, pending_max: int) -> None:
+        if more.rows is not None:
+            models, classes = numbers.rows(*more.rows)
+            self.models.append(models)
+            self.classes.append(classes)
+            self.pending += len(models.key) + len(classes.key)
+        if more.events is not None:
+            self.events.append(numbers.events(more.events))
+            self.pending += len(more.events) + len(more.events.class_id)
         if self.pending >= pending_max:
             self._fold()
 
@@ -89,9 +112,10 @@ class _OpenWindow:
     def _fold(self) -> None:
         if self.events:
             models, classes = fold(concatenate(self.events))
-            self.models = [merge(MODELS, [*self.models, models])]
-            self.classes = [merge(CLASSES, [*self.classes, classes])]
-            self.events, self.pending = [], 0
+            self.models.append(models)
+            self.classes.append(classes)
+        self.models, self.classes = [merge(MODELS, self.models)], [merge(CLASSES, self.classes)]
+        self.events, self.pending = [], 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,36 +172,22 @@ class PartitionAggregator:
         """Whether a cut through then would hold a row."""
         return any(start + WINDOW_MS <= through_ms for start in self._open)
 
-    def observe(self, offsets: Sequence[int], times_ms: Sequence[int], values: Sequence[bytes | None]) -> Observed:
+    def observe(self, batch: Batch, fold_batch: FoldBatch = contribute) -> Observed:
         """Folds records in log order. Never past the end of a named cut that is still to be made again."""
-        assert offsets[0] >= self.next_offset, (offsets[0], self.next_offset)
-        assert self.named is None or offsets[-1] < self.named.to_offset
-        batch = _Batch(self._names, self._limits)
-        batch.decode(times_ms, values)
-        self.next_offset = offsets[-1] + 1
-        # What is read again for open windows was told by the cut that it lay in.
-        first = self._done.from_offset
-        self._read_count += len(offsets) - bisect_left(offsets, first)
-        self._refused.update(reason for position, reason in batch.refused if offsets[position] >= first)
-        if batch.windows:
-            self._add(batch, np.array(offsets, np.int64))
-        return Observed(len(batch.windows), Counter(reason for _, reason in batch.refused))
-
-    def _add(self, batch: "_Batch", offsets: Ints) -> None:
-        window, events = np.array(batch.windows, np.int64), batch.columns()
-        offsets = offsets[np.array(batch.positions, np.int64)]
+        assert batch.first_offset >= self.next_offset, (batch.first_offset, self.next_offset)
+        assert self.named is None or batch.next_offset <= self.named.to_offset
         # Before `from_offset`, contributions to closed windows are done: we only read again for the open ones.
-        take = (offsets >= self._done.from_offset) | (window * WINDOW_MS + WINDOW_MS > self._done.closed_ms)
-        detection_window = np.repeat(window, events.detections)
-        detection_take = np.repeat(take, events.detections)
-        for number in np.unique(window[take]).tolist():
-            mine = take & (window == number)
-            of_detections = detection_take & (detection_window == number)
-            open_window = self._open.get(number * WINDOW_MS)
-            if open_window is None:
-                first = int(offsets[np.argmax(mine)])
-                open_window = self._open[number * WINDOW_MS] = _OpenWindow(first)
-            open_window.add(events if mine.all() else _select(events, mine, of_detections), self._bounds.pending)
+        first = self._done.from_offset
+        found = fold_batch(batch, self._limits, first, self._done.closed_ms)
+        self.next_offset = batch.next_offset
+        # What is read again for open windows was told by the cut that it lay in.
+        self._read_count += len(batch) - bisect_left(batch.offsets, first)
+        self._refused.update(reason for offset, reason in found.refused if offset >= first)
+        numbers = _Renumbering(found, self._names)
+        for more in found.windows:
+            window = self._open.setdefault(more.start_ms, _OpenWindow(more.first_offset))
+            window.add(more, numbers, self._bounds.pending)
+        return Observed(found.accepted, Counter(reason for _, reason in found.refused))
 
     def cut(self, through_ms: int, targets: int) -> Cut | None:
         """Names the next cut and takes its content; None if it would neither hold nor close anything, or too soon.
@@ -215,63 +225,3 @@ class PartitionAggregator:
     def done_name(self) -> AggregatorName:
         """The name that says what is done, and names no cut: what a worker commits when it leaves in order."""
         return self._done.done(self.low) if self.named is None else self.named
-
-
-class _Batch:
-    """Decoded records as growing columns: one pass, no object kept."""
-
-    def __init__(self, names: Names, limits: TimeLimits) -> None:
-        self._names, self._limits = names, limits
-        self.positions: list[int] = []  # in the batch, of the accepted ones
-        self.windows: list[int] = []  # number of the window: event time // WINDOW_MS
-        self.series: list[int] = []
-        self.latency_ms: list[float] = []  # -1: unknown
-        self.failed: list[int] = []
-        self.detections: list[int] = []
-        self.class_ids: list[int] = []
-        self.confidences: list[float] = []
-        self.refused: list[tuple[int, Reason]] = []  # position in the batch, and why
-
-    def decode(self, times_ms: Sequence[int], values: Sequence[bytes | None]) -> None:
-        series, classes, limits = self._names.series, self._names.classes, self._limits
-        class_ids, confidences = self.class_ids, self.confidences
-        for position, (time_ms, raw) in enumerate(zip(times_ms, values, strict=True)):
-            event = decode(raw, time_ms, limits)
-            if isinstance(event, Rejected):
-                self.refused.append((position, event.reason))
-                continue
-            self.positions.append(position)
-            self.windows.append(event.event_time_ms // WINDOW_MS)
-            self.series.append(series[event.workspace, event.model_id, event.device_id or ""])
-            self.latency_ms.append(-1.0 if event.latency_ms is None else event.latency_ms)
-            self.failed.append(1 if event.error else 0)
-            predictions = event.predictions
-            self.detections.append(len(predictions))
-            for prediction in predictions:
-                class_ids.append(classes[prediction.class_name])
-                confidences.append(prediction.confidence)
-
-    def columns(self) -> EventColumns:
-        series = np.array(self.series, np.int64)
-        latency_ms = np.array(self.latency_ms)
-        return EventColumns(
-            series,
-            self._names.models_of(series),
-            np.where(latency_ms < 0, -1, np.rint(latency_ms * 1000)).astype(np.int64),
-            np.array(self.failed, np.int64),
-            np.array(self.detections, np.int64),
-            np.array(self.class_ids, np.int64),
-            np.rint(np.array(self.confidences, np.float64) * 1e6).astype(np.int64),
-        )
-
-
-def _select(events: EventColumns, mine: npt.NDArray[np.bool_], of_detections: npt.NDArray[np.bool_]) -> EventColumns:
-    return EventColumns(
-        events.series[mine],
-        events.model[mine],
-        events.latency_us[mine],
-        events.failed[mine],
-        events.detections[mine],
-        events.class_id[of_detections],
-        events.confidence_ppm[of_detections],
-    )
