@@ -201,6 +201,11 @@ def unfinished(scene: "Alerting") -> list[str]:
     ]
 
 
+def is_calm(scene: "Alerting") -> bool:
+    """Whether all is over, and everybody has heard so."""
+    return not open_alerts(scene) and not unfinished(scene)
+
+
 def what_is_open(scene: "Alerting") -> str:
     """For who looks for the reason."""
     steps = [f"{step.id} {step.state.value} {step.summary}" for step in open_alerts(scene).values()]
