@@ -167,9 +167,10 @@ class Alerting:
         self._bad = {"a": 1000}
         await self._until(lambda: check.is_open(self, "a") and not check.unheard(self))
         self._bad = {}
-        await self._until(lambda: not check.open_alerts(self) and not check.unfinished(self))
+        await self._until(lambda: check.is_calm(self))
         ends = {tp: self.logs[tp].end for tp in (*self.aggregates, *self.heartbeats)}
         await self._until(lambda: self.detectors.has_read(ends))  # who begins anew has history to read first
+        await self._until(lambda: check.is_calm(self))
 
     async def _until(self, done: Callable[[], bool]) -> None:
         while not done():

@@ -32,6 +32,7 @@ def everything(scene: "Alerting") -> Counter[str]:
     _whole(told)
     if not scene.people_speak:
         _as_never_interrupted(scene, told)
+    _beginnings(scene)
     _keys(scene)
     met["messages"] = len(scene.people.heard)
     met["messages_again"] = met["messages"] - len({one.notification.idempotency_key for one in scene.people.heard})
@@ -201,10 +202,26 @@ def unfinished(scene: "Alerting") -> list[str]:
     ]
 
 
+def is_calm(scene: "Alerting") -> bool:
+    """Whether all is over, and everybody has heard so."""
+    return not open_alerts(scene) and not unfinished(scene)
+
+
 def what_is_open(scene: "Alerting") -> str:
     """For who looks for the reason."""
     steps = [f"{step.id} {step.state.value} {step.summary}" for step in open_alerts(scene).values()]
     return f"open {steps}, unheard {unheard(scene)}, unfinished {unfinished(scene)}"
+
+
+def _beginnings(scene: "Alerting") -> None:
+    """Who has heard of an end has heard of the beginning."""
+    begun, ended = set[tuple[str, str, int]](), set[tuple[str, str, int]]()
+    for one in scene.people.heard:
+        for step in one.notification.events:
+            into = ended if step.state is AlertState.RESOLVED else begun
+            into.add((one.notification.recipient, step.fingerprint, step.episode))
+    if ended - begun:
+        raise ViolationError(f"ends without a beginning: {ended - begun}")
 
 
 def _keys(scene: "Alerting") -> None:

@@ -11,7 +11,7 @@ from tests.simulation.world import SCENES, run
 
 SEEDS = 2000
 CHUNK = 200
-BUG_SEEDS = 400  # by then a bug is seen
+BUG_SEEDS = 1000  # by then a bug is seen
 
 
 @pytest.fixture(autouse=True)
