@@ -165,6 +165,8 @@ class Recorder:
         self._metrics.CUTS.labels(partition.topic).inc()
         for reason, count in recorded.refused.items():
             self._metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
+        for adjustment, count in recorded.adjusted.items():
+            self._metrics.ADJUSTED.labels(partition.topic, adjustment.value).inc(count)
         for verdict, count in recorded.verdicts.items():
             self._metrics.CHAIN.labels(verdict.value).inc(count)
         if recorded.verdicts[Verdict.GAP]:

@@ -41,6 +41,7 @@ class Store(Protocol):
 class Metrics(Protocol):
     """What workers count by themselves; pipeline.edge.metrics says what each is. Edges count in there on their own."""
 
+    ADJUSTED: Counter
     ALERTS: Counter
     CHAIN: Counter
     CLOSE_DELAY_SECONDS: Histogram

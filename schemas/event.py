@@ -8,7 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
 
-from schemas.rejection import Reason, Rejected, decode_or_reject
+from schemas.rejection import Reason, Rejected, decode_leniently
+from schemas.tolerance import Adjusted, Leniency, plain
 
 SCHEMA_VERSION = 1
 TIME_MS_MAX = 4_102_444_800_000  # year 2100: what ClickHouse's time columns hold with room to spare
@@ -68,6 +69,10 @@ class InferenceEvent(msgspec.Struct, gc=False, frozen=True):
     server_version: Label | None = None
 
 
+class _WithMetadata(msgspec.Struct, gc=False):
+    metadata: dict[str, Raw]
+
+
 class TimeLimits(msgspec.Struct, frozen=True):
     """How far an event's own time may lie from its record's broker timestamp, in ms."""
 
@@ -78,12 +83,37 @@ class TimeLimits(msgspec.Struct, frozen=True):
 _decode_json = msgspec.json.Decoder(InferenceEvent).decode
 
 
-def decode(raw: bytes | None, broker_time_ms: int, limits: TimeLimits) -> InferenceEvent | Rejected:
+_LENIENCY = Leniency(
+    integers=frozenset({"event_time_ms", "schema"}),
+    optional=frozenset({"predictions", "schema"}),
+    objects={"image": Leniency(integers=frozenset({"width", "height"}))},
+    rows={"predictions": Leniency(shares=frozenset({"confidence"}))},
+    maps=frozenset({"metadata"}),
+)
+
+
+def decode(
+    raw: bytes | None, broker_time_ms: int, limits: TimeLimits
+) -> InferenceEvent | Adjusted[InferenceEvent] | Rejected:
     """The event in `raw`, or why it is refused. Never raises. A function of its arguments alone."""
-    event = decode_or_reject(_decode_json, raw)
+    event = decode_leniently(_decode_json, raw, _LENIENCY)
     if isinstance(event, Rejected):
-        return event
-    return check(event, broker_time_ms, limits) or event
+        return _with_key(event, raw) if event.field == "metadata[...]" else event
+    return check(event.value if isinstance(event, Adjusted) else event, broker_time_ms, limits) or event
+
+
+_metadata_of = msgspec.json.Decoder(_WithMetadata).decode
+_value_of = msgspec.json.Decoder(MetadataValue).decode
+
+
+def _with_key(rejected: Rejected, raw: bytes | None) -> Rejected:
+    """The same, with the key of the value that was refused: msgspec does not tell."""
+    for key, value in _metadata_of(raw or b"").metadata.items():
+        try:
+            _value_of(value)
+        except msgspec.ValidationError:
+            return Rejected(rejected.reason, f"metadata[{plain(key)}]")
+    return rejected
 
 
 def check(event: InferenceEvent, broker_time_ms: int, limits: TimeLimits) -> Rejected | None:

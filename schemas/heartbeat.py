@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from schemas.event import TIME_MS_MAX, Label, Name, Tags
-from schemas.rejection import Reason, Rejected, decode_or_reject
+from schemas.rejection import Reason, Rejected, decode_leniently
+from schemas.tolerance import Adjusted, Leniency
 
 SCHEMA_VERSION = 1
 
@@ -30,9 +31,15 @@ class Heartbeat(msgspec.Struct, gc=False, frozen=True):
 _decode_json = msgspec.json.Decoder(Heartbeat).decode
 
 
-def decode(raw: bytes | None) -> Heartbeat | Rejected:
+_LENIENCY = Leniency(
+    integers=frozenset({"sent_at_ms", "interval_ms", "schema", "expected_downtime_ms"}), optional=frozenset({"schema"})
+)
+
+
+def decode(raw: bytes | None) -> Heartbeat | Adjusted[Heartbeat] | Rejected:
     """The heartbeat in `raw`, or why it is refused. Never raises."""
-    beat = decode_or_reject(_decode_json, raw)
-    if isinstance(beat, Heartbeat) and beat.schema != SCHEMA_VERSION:
+    beat = decode_leniently(_decode_json, raw, _LENIENCY)
+    value = beat.value if isinstance(beat, Adjusted) else beat
+    if isinstance(value, Heartbeat) and value.schema != SCHEMA_VERSION:
         return Rejected(Reason.UNKNOWN_SCHEMA, "schema")
     return beat

@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from schemas.event import TIME_MS_MAX, Id, MetadataValue, Name
-from schemas.rejection import Reason, Rejected, decode_or_reject
+from schemas.rejection import Reason, Rejected, decode_leniently
+from schemas.tolerance import Adjusted, Leniency
 
 SCHEMA_VERSION = 1
 
@@ -25,9 +26,13 @@ class InferenceMetadata(msgspec.Struct, gc=False, frozen=True):
 _decode_json = msgspec.json.Decoder(InferenceMetadata).decode
 
 
-def decode(raw: bytes | None) -> InferenceMetadata | Rejected:
+_LENIENCY = Leniency(integers=frozenset({"sent_at_ms", "schema"}), optional=frozenset({"schema"}))
+
+
+def decode(raw: bytes | None) -> InferenceMetadata | Adjusted[InferenceMetadata] | Rejected:
     """The metadata in `raw`, or why it is refused. Never raises."""
-    value = decode_or_reject(_decode_json, raw)
+    added = decode_leniently(_decode_json, raw, _LENIENCY)
+    value = added.value if isinstance(added, Adjusted) else added
     if isinstance(value, InferenceMetadata) and value.schema != SCHEMA_VERSION:
         return Rejected(Reason.UNKNOWN_SCHEMA, "schema")
-    return value
+    return added

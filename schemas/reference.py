@@ -8,6 +8,7 @@ from typing import Any
 from schemas import topics
 from schemas.json_schema import PUBLIC, document
 from schemas.rejection import RECORD_BYTES_MAX, Reason
+from schemas.tolerance import CONFIDENCE_TOLERANCE
 
 FILE = Path(__file__).parents[1] / "docs" / "events.md"
 
@@ -19,6 +20,8 @@ a Kafka message, at most {RECORD_BYTES_MAX >> 20} MiB. Unknown fields are allowe
 What does not keep to this is refused with a reason ({", ".join(f"`{reason.value}`" for reason in Reason)}),
 the field's path and the record's topic, partition and offset, and is kept in the table `dead_letters`:
 `inferwatch dead-letters list`.
+Where it is clear what is meant, a record is adjusted, and that is counted (`inferwatch_adjusted_total`):
+a confidence up to {CONFIDENCE_TOLERANCE} outside 0..1 is clamped, a float that is a whole number is an integer, null is absent.
 An event's `event_time_ms` must lie between 30 days before and 60 seconds after the broker's timestamp
 (`INFERWATCH_EVENT_AGE_DAYS_MAX`, `INFERWATCH_EVENT_AHEAD_S_MAX`).
 

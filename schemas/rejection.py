@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import msgspec
 
+from schemas.tolerance import Adjusted, Leniency, adjusted, number_that_is_none
+
 RECORD_BYTES_MAX = 1 << 20  # 1 MiB
 NESTING_MAX = 500  # lists and objects inside each other
 
@@ -47,6 +49,22 @@ _BOUND = re.compile(
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _STEP = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 _NOT_BRACKETS = bytes(byte for byte in range(256) if byte not in _STEP)
+
+
+def decode_leniently(
+    decoder: Callable[[bytes], T], raw: bytes | None, leniency: Leniency
+) -> T | Adjusted[T] | Rejected:
+    """`decoder(raw)`, of the record as it is or as it can be adjusted, or why not. Never raises, whatever the bytes."""
+    value = decode_or_reject(decoder, raw)
+    if not isinstance(value, Rejected) or raw is None or value.reason is Reason.TOO_LARGE:
+        return value
+    if value.reason is Reason.NOT_JSON:
+        return Rejected(Reason.NOT_JSON, number_that_is_none(raw) or value.field)
+    found = adjusted(raw, leniency)
+    if found is None:
+        return value
+    again = decode_or_reject(decoder, found[0])
+    return again if isinstance(again, Rejected) else Adjusted(again, found[1])
 
 
 def decode_or_reject(

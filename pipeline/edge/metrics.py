@@ -15,6 +15,7 @@ from pipeline.core.notifying.recipients import RecipientKind
 from pipeline.core.state import NoSnapshot
 from schemas.alert import AlertKind, AlertState
 from schemas.rejection import Reason
+from schemas.tolerance import Adjustment
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, asked for by nobody
 
@@ -28,6 +29,9 @@ BUILD = Info("inferwatch_build", "Always 1: which version runs here.")
 RECORDS = Counter("inferwatch_records_total", "Records that were read.", ["topic"])
 BYTES = Counter("inferwatch_bytes_total", "Bytes of their values.", ["topic"])
 REFUSED = Counter("inferwatch_refused_total", "Records that were refused, by reason.", ["topic", "reason"])
+ADJUSTED = Counter(
+    "inferwatch_adjusted_total", "What was adjusted in records that were accepted, by what it was.", ["topic", "reason"]
+)
 CUTS = Counter("inferwatch_cuts_total", "Cuts that were made.", ["topic"])
 CUTS_REDONE = Counter("inferwatch_cuts_redone_total", "Named cuts that were made again.", ["topic"])
 CUTS_FENCED = Counter("inferwatch_cuts_fenced_total", "Cuts dropped: the partition is not ours any more.", ["topic"])
@@ -97,6 +101,8 @@ def watch_topic(topic: str) -> None:
         counter.labels(topic)
     for reason in Reason:
         REFUSED.labels(topic, reason.value)
+    for adjustment in Adjustment:
+        ADJUSTED.labels(topic, adjustment.value)
 
 
 def watch_tables(inserted: Iterable[str], mended: Iterable[str], outcomes: Iterable[str]) -> None:

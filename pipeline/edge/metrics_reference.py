@@ -15,6 +15,7 @@ from pipeline.edge import metrics
 from pipeline.edge.store.inserts import Outcome
 from schemas.alert import AlertKind, AlertState
 from schemas.rejection import Reason
+from schemas.tolerance import Adjustment
 
 FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -57,6 +58,7 @@ LABELS = {
     ("topic", ""): "a topic that the role reads, as on the broker (with its prefix)",
     ("partition", ""): "its number; only partitions that this worker has had",
     ("reason", ""): _of(Reason),
+    ("reason", "inferwatch_adjusted_total"): _of(Adjustment),
     ("reason", "inferwatch_snapshots_not_used_total"): _names(NoSnapshot),
     ("what", "inferwatch_not_judged_total"): _names(Judged),
     ("what", "inferwatch_not_notified_total"): _of(Lost),

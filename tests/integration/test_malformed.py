@@ -46,7 +46,7 @@ BROKEN: list[tuple[str, str, dict[str, Any]]] = [  # reason, field, what is diff
     ("wrong_type", "latency_ms", {"latency_ms": "43 ms"}),
     ("wrong_type", "predictions", {"predictions": {"class": "person"}}),
     ("wrong_type", "predictions[0]", {"predictions": ["person"]}),
-    ("wrong_type", "metadata[...]", {"metadata": {"site": {"deep": 1}}}),
+    ("wrong_type", "metadata[site]", {"metadata": {"site": {"deep": 1}}}),
     ("wrong_type", "tags", {"tags": "edge"}),
     ("out_of_range", "event_id", {"event_id": ""}),
     ("out_of_range", "event_id", {"event_id": "x" * 129}),

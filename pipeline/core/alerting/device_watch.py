@@ -21,6 +21,7 @@ from schemas import heartbeat
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
 from schemas.silence import Acknowledgement
+from schemas.tolerance import Adjusted
 from schemas.topics import HEARTBEATS
 
 TICK_MS = 60_000  # of the log: how often it is looked for what is over, or has no data
@@ -57,6 +58,8 @@ class DeviceWatch:
         events: list[AlertEvent] = []
         for time_ms, raw in zip(records.times_ms, records.values, strict=True):
             beat = heartbeat.decode(raw)
+            if isinstance(beat, Adjusted):
+                beat = beat.value
             for condition in self._monitor.observe(time_ms, None if isinstance(beat, Rejected) else beat):
                 events += self._life.observe(condition)
             before_ms, self._watermark_ms = self._watermark_ms, max(self._watermark_ms, time_ms)

@@ -10,17 +10,13 @@ from pipeline.core.rows.inferences import string_lists, text_of
 from pipeline.core.rows.native import Numbers, Strings
 from pipeline.core.rows.tables import Recorded, RowsOf
 from schemas import heartbeat, metadata
-from schemas.rejection import Rejected
 
 
 def _decoded(records: Batch, decode: Callable[[bytes | None], Any]) -> tuple[RowsOf, list[Any]]:
     rows, values = RowsOf(records), []
     for position, raw in enumerate(records.values):
-        value = decode(raw)
-        if isinstance(value, Rejected):
-            rows.refused.append((position, value))
-        else:
-            rows.positions.append(position)
+        value = rows.accepted(position, decode(raw))
+        if value is not None:
             values.append(value)
     return rows, values
 

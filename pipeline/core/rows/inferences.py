@@ -15,7 +15,6 @@ from pipeline.core.rows.tables import Recorded, RowsOf
 from pipeline.core.windows.numbering import Numbering
 from schemas import event
 from schemas.event import InferenceEvent, Prediction, TimeLimits
-from schemas.rejection import Rejected
 
 _TOGETHER = 128  # events that are decoded before they become columns; many more do not stay in a processor's cache
 
@@ -29,11 +28,8 @@ def record_events(records: Batch, limits: TimeLimits) -> Recorded:
         for position, (time_ms, raw) in enumerate(
             zip(records.times_ms[part], records.values[part], strict=True), start
         ):
-            value = event.decode(raw, time_ms, limits)
-            if isinstance(value, Rejected):
-                rows.refused.append((position, value))
-            else:
-                rows.positions.append(position)
+            value = rows.accepted(position, event.decode(raw, time_ms, limits))
+            if value is not None:
                 events.append(value)
         columns.add(events)
     return rows.recorded("inferences", columns.native())

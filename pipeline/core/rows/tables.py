@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,16 +15,20 @@ from pipeline.core.rows.native import Column, Numbers, Strings
 from pipeline.core.tally import Ints
 from schemas.event import TIME_MS_MAX
 from schemas.rejection import Reason, Rejected
+from schemas.tolerance import Adjusted, Adjustment
+
+T = TypeVar("T")
 
 DEAD_LETTER_BYTES_MAX = 64 << 10  # what is kept of a refused record's value
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What a cut of the recorder holds: rows by table, what was refused, what the chain said."""
+    """What a cut of the recorder holds: rows by table, what was refused or adjusted, what the chain said."""
 
     blocks: tuple[Block, ...]
     refused: Counter[Reason] = field(default_factory=Counter)
+    adjusted: Counter[Adjustment] = field(default_factory=Counter)
     verdicts: Counter[Verdict] = field(default_factory=Counter)
     chain: Mapping[int, Position] = field(default_factory=dict)  # positions after it
 
@@ -36,6 +40,18 @@ class RowsOf:
         self.records = records
         self.positions: list[int] = []
         self.refused: list[tuple[int, Rejected]] = []
+        self.adjusted: Counter[Adjustment] = Counter()
+
+    def accepted(self, position: int, found: T | Adjusted[T] | Rejected) -> T | None:
+        """The record at a position, counted as what it is; None if it was refused."""
+        if isinstance(found, Rejected):
+            self.refused.append((position, found))
+            return None
+        self.positions.append(position)
+        if isinstance(found, Adjusted):
+            self.adjusted.update(found.adjustments)
+            return found.value
+        return found
 
     def recorded(self, table: str, columns: Mapping[str, Column], **more: Any) -> Recorded:
         """The rows of `table`, and those of dead_letters."""
@@ -44,7 +60,8 @@ class RowsOf:
         )
         if self.refused:
             blocks.append(dead_letters(self.records, self.refused))
-        return Recorded(tuple(blocks), Counter(rejected.reason for _, rejected in self.refused), **more)
+        refused = Counter(rejected.reason for _, rejected in self.refused)
+        return Recorded(tuple(blocks), refused, self.adjusted, **more)
 
 
 def dead_letters(records: Batch, refused: Sequence[tuple[int, Rejected]]) -> Block:

@@ -41,7 +41,7 @@ def record_aggregates(records: Batch, positions: Mapping[int, Position], epoch: 
     if refused:
         blocks.append(dead_letters(records, refused))
     reasons = Counter(rejected.reason for _, rejected in refused)
-    return Recorded(tuple(block for block in blocks if len(block)), reasons, verdicts, chain.snapshot())
+    return Recorded(tuple(block for block in blocks if len(block)), reasons, verdicts=verdicts, chain=chain.snapshot())
 
 
 def followed(values: Sequence[bytes | None], positions: Mapping[int, Position]) -> Mapping[int, Position]:

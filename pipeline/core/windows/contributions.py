@@ -16,6 +16,7 @@ from pipeline.core.windows.fold import EventColumns, Folded
 from pipeline.core.windows.numbering import Numbering
 from schemas.event import TimeLimits, decode
 from schemas.rejection import Reason, Rejected
+from schemas.tolerance import Adjusted
 from schemas.windows import WINDOW_MS
 
 
@@ -89,10 +90,11 @@ class _Columns:
         series, classes, limits = self.series, self.classes, self._limits
         class_ids, confidences = self._class_ids, self._confidences
         for position, (time_ms, raw) in enumerate(zip(times_ms, values, strict=True)):
-            event = decode(raw, time_ms, limits)
-            if isinstance(event, Rejected):
-                self.refused.append((position, event.reason))
+            found = decode(raw, time_ms, limits)
+            if isinstance(found, Rejected):
+                self.refused.append((position, found.reason))
                 continue
+            event = found.value if isinstance(found, Adjusted) else found
             self.positions.append(position)
             self.windows.append(event.event_time_ms // WINDOW_MS)
             self._series.append(series[event.workspace, event.model_id, event.device_id or ""])

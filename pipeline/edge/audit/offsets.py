@@ -15,6 +15,7 @@ from pipeline.edge.store.queries import offsets
 from schemas import topics
 from schemas.event import decode
 from schemas.rejection import Rejected
+from schemas.tolerance import Adjusted
 
 DAY_MS = 86_400_000
 TTL_MARGIN_MS = 900_000
@@ -111,6 +112,7 @@ async def _judge_gap(kafka: Kafka, tp: TopicPartition, gap: Span, outcome: _Outc
 
 
 def _expired(settings: Settings, value: bytes | None, broker_time_ms: int) -> bool:
-    event = decode(value, broker_time_ms, settings.time_limits)
+    found = decode(value, broker_time_ms, settings.time_limits)
+    event = found.value if isinstance(found, Adjusted) else found
     kept_ms = now_ms() - settings.ttl_inferences_days * DAY_MS
     return not isinstance(event, Rejected) and event.event_time_ms <= kept_ms
