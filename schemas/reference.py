@@ -21,7 +21,8 @@ What does not keep to this is refused with a reason ({", ".join(f"`{reason.value
 the field's path and the record's topic, partition and offset, and is kept in the table `dead_letters`:
 `inferwatch dead-letters list`.
 Where it is clear what is meant, a record is adjusted, and that is counted (`inferwatch_adjusted_total`):
-a confidence up to {CONFIDENCE_TOLERANCE} outside 0..1 is clamped, a float that is a whole number is an integer, null is absent.
+a confidence up to {CONFIDENCE_TOLERANCE} outside 0..1 is clamped, a float that is a whole number is an integer,
+null is absent.
 An event's `event_time_ms` must lie between 30 days before and 60 seconds after the broker's timestamp
 (`INFERWATCH_EVENT_AGE_DAYS_MAX`, `INFERWATCH_EVENT_AHEAD_S_MAX`).
 
