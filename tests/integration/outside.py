@@ -18,7 +18,7 @@ from pipeline.edge.store.migrations import Migration
 T = TypeVar("T")
 
 
-def connect(settings: Settings, role: Role, *, database: str | None = None) -> Client:
+def connect(settings: Settings, role: Role, *, database: str | None = None, **options: Any) -> Client:
     """ClickHouse, asked without a loop. Raises ClickHouseUnavailable."""
     parts = urlsplit(settings.clickhouse_url)
     user, password = credentials(settings, role)
@@ -30,6 +30,7 @@ def connect(settings: Settings, role: Role, *, database: str | None = None) -> C
             password=password,
             database=settings.clickhouse_database if database is None else database,
             autogenerate_session_id=False,
+            **options,
         )
     except (ClickHouseError, OSError) as error:
         raise ClickHouseUnavailable(str(error)) from error

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
+from pipeline.edge.kafka.client import GroupInUseError
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse
 from schemas.topics import EVENTS
 from tests.integration.engines import Server
@@ -30,7 +31,8 @@ def rewind(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[[], 
 
     def run() -> tuple[int, str]:
         result = CliRunner().invoke(app, ["topics", "rewind", "--since", "1d", "--yes"])
-        return result.exit_code, result.output
+        refused = result.exception if isinstance(result.exception, GroupInUseError) else ""
+        return result.exit_code, f"{result.output}{refused}"
 
     return run
 
