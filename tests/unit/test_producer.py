@@ -49,6 +49,12 @@ def producer(broker: Broker, policy: Policy) -> Producer:
     return Producer(cast(Any, broker), policy)
 
 
+async def turns() -> None:
+    """All that can happen now has happened."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 def test_a_patient_producer_sends_again_until_the_broker_answers() -> None:
     broker, failures = Broker(), []
     broker.refusals = 2
@@ -80,11 +86,10 @@ def test_what_is_more_than_the_bytes_that_may_be_under_way_waits() -> None:
         broker.silent = True
         one = producer(broker, Policy(bytes_max=25))
         sends = [asyncio.create_task(one.send("t", [RECORD])) for _ in range(3)]  # of 10 bytes each
-        await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        await turns()
         assert len(broker.sent) == 2
         broker.sent[0].set_result(Answered())
-        await asyncio.sleep(0.01)
+        await turns()
         assert len(broker.sent) == 3
         for future in broker.sent[1:]:
             future.set_result(Answered())
@@ -103,7 +108,7 @@ def test_a_full_producer_does_not_hold_up_a_request_beyond_its_time() -> None:
         broker.silent = True
         one = producer(broker, within(0.05, bytes_max=10))
         first = asyncio.create_task(one.send("t", [RECORD]))
-        await asyncio.sleep(0)
+        await turns()
         with pytest.raises(KafkaUnavailable):
             await one.send("t", [RECORD])
         with pytest.raises(KafkaUnavailable):
