@@ -17,7 +17,7 @@ from pipeline.core.detection.anomaly import natural
 from pipeline.core.detection.detector import AutomaticDetector
 from pipeline.core.detection.signals import SIGNALS, Signal, Signals
 from pipeline.core.devices.device import Device
-from pipeline.core.history.replay import replay
+from pipeline.core.history.replay import Replay
 from pipeline.core.isolation import Failures, Judged, strictly
 from pipeline.core.rules import watched
 from pipeline.core.rules.engine import RuleEngine
@@ -217,7 +217,7 @@ def test_a_backtest_says_what_it_could_not_judge(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(watched, "_condition", fails)
     said = [{"window_start_s": START_MS // 1000, "model_id": "a", "inference_count": 1, "error_count": 1}]
     with strictly(False):
-        (told,) = replay([rule(threshold=0.2)], [(START_MS + 10_000, *rows(said))])
+        (told,) = Replay([rule(threshold=0.2)]).observe(START_MS + 10_000, *rows(said))
     assert told.metric == NOT_JUDGED
 
 
