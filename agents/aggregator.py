@@ -8,7 +8,10 @@ from agents.app import Fold, Folding, Role, host, make_app
 from agents.world import World
 from pipeline import kernel
 from pipeline.config import Settings
+from pipeline.core.ledger.closing import is_cut_due
 from pipeline.core.ledger.names import AggregatorName
+from pipeline.core.ledger.resume import resume_aggregator
+from pipeline.core.ledger.standing import AGGREGATOR
 from pipeline.core.windows.aggregation import Bounds, Cut, PartitionAggregator
 from pipeline.core.windows.log_clock import LogClock, closed_through
 from pipeline.core.windows.publication import records
@@ -17,7 +20,6 @@ from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
 from schemas.topics import AGGREGATES, EVENTS
 
-CORRECTIONS_MS = 10_000  # late events do not wait longer than this for a window to close
 FOLD_RECORDS_MAX = 5000  # about 15 ms: so long do the worker's other tasks wait
 
 
@@ -60,9 +62,12 @@ class Aggregator:
             now_ms = self._clock.now_ms()
             log_time_ms = log_clock.time_ms(*partition.idle())
             through_ms = closed_through(log_time_ms, self._settings.lateness_ms)
-            # While windows are closed ahead of the log's time (it was idle, then old records came) none closes.
-            late = now_ms - cut_at_ms >= CORRECTIONS_MS and machine.has_pending(machine.closed_ms)
-            due = late or through_ms > machine.closed_ms
+            due = is_cut_due(
+                since_cut_ms=now_ms - cut_at_ms,
+                through_ms=through_ms,
+                closed_ms=machine.closed_ms,
+                has_corrections=machine.has_pending(machine.closed_ms),
+            )
             if due and (cut := machine.cut(through_ms, await self.topic.targets())):
                 cut_at_ms = now_ms
                 await partition.commit(cut.name.low, cut.name.metadata())
@@ -81,6 +86,7 @@ class Aggregator:
                 self._metrics.REFUSED.labels(partition.topic, reason.value).inc(count)
             log_clock.observe(batch.times_ms, batch.create_time, self._clock.now_ms())
             partition.done_time_ms = batch.newest_ms
+        machine.come_to(partition.next_offset)
 
     async def _send(self, partition: Partition, cut: Cut) -> None:
         source = partition.tp.partition
@@ -88,16 +94,11 @@ class Aggregator:
         self._metrics.CUTS.labels(partition.topic).inc()
 
     async def _restore(self, partition: Partition) -> AggregatorName:
-        """What is committed, checked against the log. Raises GapError and ForeignMetadataError."""
-        committed = await partition.committed()
-        first, end = await partition.ends()
-        if committed is not None:
-            name = AggregatorName.parse(committed.offset, committed.metadata)
-        else:
-            # Committed offsets expire when a group is empty for a week; what is out says how far it had come.
-            last = await self.topic.last_name(partition.tp.partition)
-            name = AggregatorName.begin(first) if last is None else last
-        partition.check_log("aggregator", name.low, name.to_offset, (first, end))
+        """Where it goes on. Raises StandsStillError."""
+        span, committed = await partition.log_span(), await partition.committed_name()
+        last_link = await self.topic.last_name(partition.tp.partition)
+        name = partition.go_on(AGGREGATOR, span, resume_aggregator(committed, span, last_link)).name
+        assert isinstance(name, AggregatorName)
         return name
 
 

@@ -59,7 +59,7 @@ class Checkpoint:
         committed = await self._partition.committed()
         if committed is None:
             return 0, await self._snapshots.load(self._key, kind)
-        _, end = await self._partition.ends()
+        end = (await self._partition.log_span()).end
         self._told_until = min(committed.offset, end)  # a log that was made anew is shorter
         return self._told_until, await self._snapshots.load(self._key, kind, committed.metadata)
 

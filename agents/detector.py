@@ -55,6 +55,7 @@ TAKE_MAX = 500  # records that are folded at once: nothing else happens meanwhil
 class _Saved(msgspec.Struct):
     """What is saved of the work on a partition."""
 
+    topic_id: str
     next_offset: int
     done_time_ms: int
     news: NewsState
@@ -102,7 +103,7 @@ class _Desk:
     def state(self) -> _Saved:
         """What to save."""
         partition = self.partition
-        done = partition.next_offset, partition.done_time_ms
+        done = partition.topic_id, partition.next_offset, partition.done_time_ms
         return self.kind(*done, self.news.snapshot(), self.watch.snapshot())
 
 
@@ -171,13 +172,14 @@ class Detector:
         await self.silences.ready.wait()
         checkpoint = self._checkpoints.of(partition, key)
         told_before, state = await checkpoint.load(kind)
-        first, end = await partition.ends()
+        span = await partition.log_span()
+        first, end = span.start, span.end
         start, told_until, news = first, 0, News(end, self._clock.now_ms() - RECENT_MS)
         if state is not None:
             watch.restore(state.watch)
             news = News.restore(state.news)
             partition.done_time_ms = state.done_time_ms
-            if first <= state.next_offset <= end:
+            if first <= state.next_offset <= end and state.topic_id == span.topic_id:
                 start = state.next_offset
                 told_until = told_before
             else:  # the chain knows whether windows are missing, and that is an alert

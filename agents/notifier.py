@@ -104,7 +104,7 @@ class NotifierWork:
     async def work(self, partition: Partition) -> None:
         """Active for as long as the partition is ours."""
         desk = await self._restore(partition)
-        first, _ = await partition.ends()
+        first = (await partition.log_span()).start
         partition.seek(first)
         patience = Patience(give_up_s=self._settings.notify_give_up_s)
         async with self._world.senders() as senders, self._reading(desk) as reader:

@@ -31,7 +31,7 @@ class Store(Protocol):
     async def stop(self) -> None:
         """Closes it."""
 
-    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, named_ms: int, alive: Callable[[], None]) -> None:
         """Returns when the rows are there, once."""
 
     async def query(self, sql: str, alive: Callable[[], None]) -> list[str]:

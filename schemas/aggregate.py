@@ -55,6 +55,7 @@ class AggregateRecord:
     # Of the cut's records, those between its offsets; in one record of each cut.
     read_count: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)  # by reason
+    topic_id: str = ""  # of inference.events, as its name has it
 
 
 class _WireRows(msgspec.Struct, array_like=True, frozen=True):
@@ -74,6 +75,7 @@ class _Wire(msgspec.Struct, array_like=True, frozen=True):
     classes: _WireRows
     read_count: Count
     refused: dict[str, Count]
+    topic_id: str = ""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -84,7 +86,7 @@ def encode(record: AggregateRecord) -> bytes:
     """The record's bytes, as this version writes them."""
     r = record
     models, classes = _packed(MODELS, r.models), _packed(CLASSES, r.classes)
-    wire = (r.source, r.start, r.end, r.cut, r.low, models, classes, r.read_count, r.refused)
+    wire = (r.source, r.start, r.end, r.cut, r.low, models, classes, r.read_count, r.refused, r.topic_id)
     return bytes((VERSION,)) + _encode(wire)
 
 
@@ -105,9 +107,8 @@ def decode(raw: bytes | None) -> AggregateRecord | Rejected:
         return Rejected(Reason.OUT_OF_RANGE, str(error))
     if wire.start >= wire.end:
         return Rejected(Reason.OUT_OF_RANGE, "end")
-    return AggregateRecord(
-        wire.source, wire.start, wire.end, wire.cut, wire.low, models, classes, wire.read_count, wire.refused
-    )
+    told = wire.read_count, wire.refused, wire.topic_id
+    return AggregateRecord(wire.source, wire.start, wire.end, wire.cut, wire.low, models, classes, *told)
 
 
 def _packed(table: WindowTable, rows: Rows) -> _WireRows:

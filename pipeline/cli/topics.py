@@ -12,11 +12,12 @@ from rich.table import Table
 from pipeline.cli.moment import moment_s
 from pipeline.cli.running import Here, verb
 from pipeline.cli.terminal import escape
-from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Problem, Standing
+from pipeline.core.ledger.resume import Problem
+from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Standing
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.group.standings import accept_gap as accept
 from pipeline.edge.kafka.group.standings import rewind as rewind_recorder
-from pipeline.edge.kafka.group.standings import standing_of, standings
+from pipeline.edge.operator.standings import standings
 from schemas.topics import PARTITIONS_MAX, TOPICS
 
 app = typer.Typer(no_args_is_help=True, help="Kafka topics: create, list with lag, grow, rewind, accept a gap.")
@@ -54,7 +55,7 @@ async def list_(
     """List the topics: offsets on the kafka, and how many records each role has still to take."""
     names = [here.settings.topic(topic.name) for topic in TOPICS]
     logs = await here.kafka.ends(names)
-    standing = {(s.role, s.topic, s.partition): s for s in await standings(here.settings, here.kafka)}
+    standing = {(s.role, s.topic, s.partition): s for s in await standings(here.kafka)}
     if as_json:
         rows = [
             {
@@ -124,25 +125,32 @@ async def accept_gap(
     here: Here,
     role: Annotated[ExactRole, typer.Option(help="whose position to move")],
     topic: Annotated[str, typer.Argument(help="with or without the prefix")],
-    partition: Annotated[int, typer.Argument(min=0)],
+    partition: Annotated[int | None, typer.Argument(min=0, help="all that stand still, unless given")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Accept that records left Kafka before a role had read them: it goes on at the start of what is there.
+    """Accept that a log is not what a role had read: records left Kafka unread, or the topic was made anew.
 
-    Only for a partition that stands still for that reason, and only while no worker of the role runs.
+    Only for partitions that stand still for that reason, and only while no worker of the role runs.
     """
-    standing = await standing_of(here.kafka, role.value, {topic, here.settings.topic(topic)}, partition)
-    if standing is None:
-        raise typer.BadParameter(f"the {role.value} reads no partition {partition} of {topic}")
-    if standing.problem is Problem.FOREIGN or (standing.problem is None and standing.name is not None):
-        why = standing.problem.value if standing.problem else "nothing is missing"
-        typer.echo(f"{standing.topic} partition {partition}: {why}; there is nothing to accept", err=True)
+    names = {topic, here.settings.topic(topic)}
+    found = [s for s in await standings(here.kafka, [role.value]) if s.topic in names]
+    found = [s for s in found if partition in (None, s.partition)]
+    if not found:
+        raise typer.BadParameter(f"the {role.value} reads no such partition of {topic}")
+    lost = [s for s in found if s.problem not in (None, Problem.FOREIGN)]
+    if not lost:
+        (why,) = {s.problem.value if s.problem else "nothing is missing" for s in found[:1]}
+        typer.echo(f"{topic}: {why}; there is nothing to accept", err=True)
         raise typer.Exit(1)
-    typer.echo(_loss(standing))
+    for standing in lost:
+        typer.echo(standing.trouble())
     if not yes:
-        typer.confirm(f"Let the {role.value} go on at offset {standing.log.start}?", abort=True)
-    await accept(here.kafka, standing)
-    typer.echo(f"accepted: the {role.value} goes on at offset {standing.log.start}; start its workers")
+        typer.confirm(f"Let the {role.value} go on there?", abort=True)
+    for standing in lost:
+        await accept(here.kafka, standing)
+        where = f"{standing.topic} partition {standing.partition}"
+        typer.echo(f"accepted: the {role.value} goes on at offset {standing.goes_on_at} of {where}")
+    typer.echo("start its workers")
 
 
 @app.command()
@@ -161,24 +169,6 @@ async def rewind(
         typer.confirm(f"Let the recorder look again at all since {datetime.fromtimestamp(since_s, UTC)}?", abort=True)
     again = await rewind_recorder(here.kafka, since_s * 1000)
     typer.echo(f"{sum(again.values()):,} records of {len(again)} partitions are looked at again; start the recorders")
-
-
-def _loss(s: Standing) -> str:
-    where = f"{s.topic} partition {s.partition}"
-    if s.name is None:
-        return (
-            f"{where}: nothing is committed for the {s.role}; {len(s.log):,} records from offset {s.log.start} on will "
-            "be read, what was there before is lost to it unless it is recorded"
-        )
-    if s.problem is Problem.GAP:
-        return (
-            f"{where}: the {s.role} is done up to offset {s.next_offset}, the log starts at {s.log.start}: "
-            f"{s.lost:,} offsets ({s.next_offset}..{s.log.start - 1}) are lost to it"
-        )
-    return (
-        f"{where}: the {s.role} is done up to offset {s.next_offset}, the log ends at {s.log.end}: the topic was made "
-        f"anew, or its end was lost; {len(s.log):,} records that are there now will be read"
-    )
 
 
 def _problem(s: Standing) -> str | None:

@@ -4,7 +4,7 @@ The promise (design section 2): every record is exactly once a row or a dead let
 exactly what its rows say. The edge asks the engines; nothing here does.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.ledger.names import AggregatorName
@@ -77,6 +77,17 @@ def suspects(expected: Span, blocks: Mapping[int, tuple[int, int]]) -> list[Span
         part = Span(max(expected.start, block * BLOCK), min(expected.end, (block + 1) * BLOCK))
         if blocks.get(block, (0, 0)) != (len(part), len(part)):
             out.append(part)
+    return out
+
+
+def near(spans: Iterable[Span], apart_max: int) -> list[list[Span]]:
+    """Neighbours in order, together while no more than `apart_max` lies between one and the next."""
+    out: list[list[Span]] = []
+    for span in spans:
+        if out and span.start - out[-1][-1].end <= apart_max:
+            out[-1].append(span)
+        else:
+            out.append([span])
     return out
 
 

@@ -428,7 +428,9 @@ def rolled_up(windows: Mapping[Key, Window], seconds: int) -> dict[Key, Window]:
 
 async def _records(settings: Settings) -> AsyncIterator[tuple[str, ConsumerRecord]]:
     """(topic without prefix, record) of all that the topics hold now; in order within a partition."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.kafka_bootstrap, auto_offset_reset="earliest", isolation_level="read_committed"
+    )
     await consumer.start()
     try:
         names = {settings.topic(topic): topic for topic in TOPICS}

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -12,9 +13,10 @@ from typer.testing import CliRunner
 from pipeline.cli.app import app
 from pipeline.config import Settings, to_environ
 from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
-from pipeline.core.ledger.standing import Problem
+from pipeline.core.ledger.resume import Problem
+from pipeline.core.ledger.standing import Standing
 from pipeline.edge.kafka import client as kafka
-from pipeline.edge.kafka.group.standings import accept_gap, standing_of, standings
+from pipeline.edge.kafka.group.standings import accept_gap, standings
 from schemas.topics import AGGREGATES, EVENTS
 from tests.integration import seeding
 from tests.integration.outside import kafka_says
@@ -93,7 +95,10 @@ def test_an_accepted_gap_lets_the_role_go_on_where_the_log_starts(gap: Settings,
         for s in kafka_says(gap, lambda k: standings(gap, k))
         if (s.topic, s.partition) == (gap.topic(EVENTS.name), 0)
     }
-    assert names["aggregator"] == AggregatorName(7, 7, 2000, 7, 2000, 0, 2)
+    aggregated = names["aggregator"]
+    assert isinstance(aggregated, AggregatorName)
+    assert replace(aggregated, topic_id="") == AggregatorName(7, 7, 2000, 7, 2000, 0, 2)
+    assert aggregated.topic_id
     recorded = names["recorder"]
     assert isinstance(recorded, RecorderName)
     assert (recorded.from_offset, recorded.to_offset, recorded.chain) == (7, 7, {0: Position(1, 2, 3)})
@@ -129,15 +134,19 @@ def test_a_gap_cannot_be_accepted_while_a_worker_runs(gap: Settings) -> None:
     asyncio.run(with_a_member())
 
 
+def aggregator_of(world: Settings, tp: TopicPartition) -> Standing:
+    """Where it stands."""
+    found = kafka_says(world, lambda k: standings(world, k, ["aggregator"]))
+    return next(s for s in found if (s.topic, s.partition) == tp)
+
+
 def test_a_topic_made_anew_is_accepted_too(world: Settings) -> None:
     events = TopicPartition(world.topic(EVENTS.name), 0)
     asyncio.run(seeding.publish(world, events.topic, {0: [b"{}"] * 2}))
     name = AggregatorName(40, 50, 1000, 50, 1000, 8, 0)
     asyncio.run(kafka.commit_for_empty_group(world, "aggregator", events, 40, name.metadata()))
-    standing = kafka_says(world, lambda k: standing_of(k, "aggregator", {events.topic}, 0))
-    assert standing is not None
-    assert standing.problem is Problem.ANEW
+    standing = aggregator_of(world, events)
+    assert standing.problem is Problem.SHORT
     kafka_says(world, lambda k: accept_gap(k, standing))
-    standing = kafka_says(world, lambda k: standing_of(k, "aggregator", {events.topic}, 0))
-    assert standing is not None
+    standing = aggregator_of(world, events)
     assert (standing.problem, standing.lag) == (None, 2)

@@ -3,20 +3,21 @@
 A bug is another `Bug`: roles that are employed otherwise, with a partition or a store that lies. Nothing is patched.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, cast
-
-from aiokafka.structs import OffsetAndMetadata
 
 from agents.aggregator import Aggregator
 from agents.recorder import Recorder, Route
 from agents.world import World
 from pipeline.config import Settings
+from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import AggregatorName, RecorderName
 from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.windows import record_aggregates
-from pipeline.edge.store.inserts import Attempt, Writer
+from pipeline.edge.kafka.aggregates import AggregatesTopic
+from pipeline.edge.store.inserts import Attempt, Outcome, Writer
 from schemas.topics import AGGREGATES, EVENTS
 from tests.simulation.alert_bugs import ALERT_BUGS
 from tests.simulation.lies import Anyones, Over, one, works_on
@@ -47,26 +48,25 @@ class NamesComeAfter(Over):
 class AggregatorIsDone(Over):
     """A named cut is taken for done."""
 
-    async def committed(self) -> OffsetAndMetadata | None:
+    async def committed_name(self) -> tuple[int, str] | None:
         """Without a cut."""
-        at = await self._partition.committed()
+        at = await self._partition.committed_name()
         if at is None:
             return None
-        name = AggregatorName.parse(at.offset, at.metadata)
-        return OffsetAndMetadata(name.low, name.done(name.low).metadata())
+        name = AggregatorName.parse(*at)
+        return name.low, name.done(name.low).metadata()
 
 
 class RecorderIsDone(Over):
     """A named cut is taken for done."""
 
-    async def committed(self) -> OffsetAndMetadata | None:
+    async def committed_name(self) -> tuple[int, str] | None:
         """Without a cut."""
-        at = await self._partition.committed()
+        at = await self._partition.committed_name()
         if at is None:
             return None
-        name = RecorderName.parse(at.offset, at.metadata)
-        name = replace(name, from_offset=name.to_offset)
-        return OffsetAndMetadata(name.from_offset, name.metadata())
+        name = RecorderName.parse(*at)
+        return name.to_offset, replace(name, from_offset=name.to_offset).metadata()
 
 
 class LowIsHigh(Over):
@@ -75,6 +75,46 @@ class LowIsHigh(Over):
     async def commit(self, offset: int, metadata: str) -> None:
         """At the end of what was read."""
         await self._partition.commit(AggregatorName.parse(offset, metadata).to_offset, metadata)
+
+
+class HolesAreWaitedFor(Over):
+    """The end of a log is its last record, not where the consumer has come to."""
+
+    @property
+    def next_offset(self) -> int:
+        """Behind the last record that was taken."""
+        return int(self.__dict__.get("taken", self._partition.next_offset))
+
+    def seek(self, offset: int) -> None:
+        """From there."""
+        self.__dict__["taken"] = offset
+        self._partition.seek(offset)
+
+    async def take(self, records_max: int, until: int | None = None) -> list[Batch]:
+        """Remembers the last."""
+        found: list[Batch] = await self._partition.take(records_max, until)
+        for fetched in found:
+            self.__dict__["taken"] = fetched.next_offset
+        return found
+
+
+class Blind(AggregatesTopic):
+    """Sees nothing of what it has published."""
+
+    async def last_name(self, source: int) -> AggregatorName | None:
+        """None."""
+        return None
+
+
+def a_name_turned_back_is_believed() -> Bug:
+    """The aggregator does not look at what it has published."""
+
+    def employ(settings: Settings, world: World) -> Job:
+        role = Aggregator(settings, world, directly, BOUNDS, PART_BYTES)
+        role.topic = Blind(world.log, settings.topic(AGGREGATES.name))
+        return Job({settings.topic(EVENTS.name): role.work})
+
+    return one("aggregator", employ)
 
 
 def names_are_not_fenced() -> Bug:
@@ -108,17 +148,28 @@ def stores(change: Callable[[Settings, Any], Writer]) -> Bug:
 class Believing(Writer):
     """An insert counts when it is acknowledged, whatever was before."""
 
-    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, named_ms: int, alive: Callable[[], None]) -> None:
         """No question is asked."""
-        await self._insert(rows, token, alive)
+        while await self._insert(rows, token, alive) is not Outcome.DONE:
+            await asyncio.sleep(1)
 
 
 class Trusting(Writer):
-    """A cut is made again with its token, however old it is."""
+    """A cut is made again with its token, however old it is, before the data are asked."""
 
-    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, named_ms: int, alive: Callable[[], None]) -> None:
         """Nothing is old."""
-        await super().put(rows, token, Attempt.AGAIN if attempt is Attempt.AGAIN_OLD else attempt, alive)
+        while attempt is Attempt.AGAIN and await self._insert(rows, token, alive) is not Outcome.DONE:
+            await asyncio.sleep(1)
+        await super().put(rows, token, attempt, named_ms, alive)
+
+
+class Unasked(Writer):
+    """What rows say of how far a partition had come is not heard."""
+
+    async def query(self, sql: str, alive: Callable[[], None]) -> list[str]:
+        """Nothing is there."""
+        return [r"\N"] if "maxOrNull" in sql else await super().query(sql, alive)
 
 
 def chain_is_not_checked() -> Bug:
@@ -149,6 +200,9 @@ BUGS: Mapping[str, Mapping[str, Bug]] = {
         "retries_are_believed": stores(Believing),
         "forgotten_tokens_are_trusted": stores(Trusting),
         "chain_is_not_checked": chain_is_not_checked(),
+        "holes_are_waited_for": one("recorder", works_on(RECORDER, HolesAreWaitedFor)),
+        "a_name_turned_back_is_believed": a_name_turned_back_is_believed(),
+        "rows_ahead_of_a_name_are_not_looked_at": stores(Unasked),
     },
     "alerting": ALERT_BUGS,
 }

@@ -109,6 +109,7 @@ class ClickHouse:
         names = ("inferences", "dead_letters", *WINDOW_TABLES)
         self.tables = {name: Table(name, tokens_max) for name in names}
         self._contents: dict[tuple[str, str], bytes] = {}
+        self.topic_ids: dict[tuple[str, str], str] = {}
         self.is_up = True
 
     def forget_tokens(self) -> None:
@@ -177,6 +178,12 @@ class ClickHouse:
     # -- questions: those that we ask, no others
 
     def _question(self, sql: str) -> Callable[[], Answer]:
+        if found := re.fullmatch(_NOTE, sql):
+            topic, partition, topic_id = found.groups()
+            return lambda: Answer(Outcome.DONE, self.topic_ids.update({(topic, partition): topic_id}) or "")
+        if found := re.fullmatch(_NOTED, sql):
+            place = found[1], found[2]
+            return lambda: Answer(Outcome.DONE, f"{self.topic_ids.get(place, '')}\n")
         for pattern, ask in _QUESTIONS:
             if found := re.fullmatch(pattern, sql):
                 values = found.groupdict()
@@ -228,6 +235,8 @@ def _rows_recorded(tables: Mapping[str, Table], asked: Mapping[str, str]) -> lis
     return [max((offset for offset in found if offset >= least), default=r"\N")]
 
 
+_NOTE = r"INSERT INTO kafka_logs \(topic, partition, topic_id\) VALUES \('([^']+)', (\d+), '([^']+)'\)"
+_NOTED = r"SELECT argMax\(topic_id, seen_at\) FROM kafka_logs WHERE topic = '([^']+)' AND partition = (\d+)"
 _SOURCE = r"maxOrNull\(source\[(?P<partition>\d+)\]\)"
 _SAME_SOURCE = r"maxOrNull\(source\[(?P=partition)\]\)"
 _SINCE = r"mapContains\(source, (?P=partition)\) AND source\[(?P=partition)\] >= (?P<least>\d+)"

@@ -1,7 +1,7 @@
 """Clients without a group: a reader of partitions that are given, and all that one worker reaches Kafka by."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
@@ -72,8 +72,9 @@ class Reader:
                 await pass_s(timeout_ms / 1000)
             found = self._found(max_records)
         await self._sender.gate()
-        for tp, records in found.items():
-            self._positions[tp] = records[-1].offset + 1
+        for tp, at in self._positions.items():
+            log = self._logs[tp]
+            self._positions[tp] = log.position(at, len(found.get(tp, ())))
         return found
 
     def _found(self, count: int) -> dict[TopicPartition, list[Found]]:
@@ -108,6 +109,10 @@ class Client:
     async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
         """The ends of all partitions."""
         return await self._ask(lambda: {tp: (0, log.end) for tp, log in self._logs.items() if tp.topic in topics})
+
+    async def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """No topic is made anew here."""
+        return await self._ask(lambda: {topic: f"id-of-{topic}" for topic in topics})
 
     async def committed(self, role: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """What a role has committed."""

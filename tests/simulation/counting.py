@@ -68,6 +68,8 @@ class Counting:
         await asyncio.gather(*disturbing)
         if rng.random() < 0.1:
             await self._sleep_long()
+        if rng.random() < 0.15:
+            await self._turn_back()
         try:
             await asyncio.wait_for(self._finish(), END_S)
         except TimeoutError as error:
@@ -83,7 +85,11 @@ class Counting:
         rng = self.luck.rng
         for pause_s in events.pauses(rng, count):
             await pass_s(pause_s)
-            self.logs[tp].append(events.values(rng, self._clock.now_ms()), hole=rng.random() < 0.05)
+            self.logs[tp].append(events.values(rng, self._clock.now_ms()))
+            if rng.random() < 0.05:
+                self.logs[tp].skip(rng.choice((1, 2, 9)))
+        if rng.random() < 0.3:
+            self.logs[tp].skip(rng.choice((1, 3)))  # a transaction's end, and nothing behind it
 
     async def _disturb_clickhouse(self) -> None:
         rng = self.luck.rng
@@ -119,6 +125,19 @@ class Counting:
             self.aggregators.state.offsets.clear()
             for tp in self.logs if RECORDERS_FIND_CHAINS else self.events:
                 self.recorders.state.offsets.pop(tp, None)
+        await self._storm_again()
+
+    async def _turn_back(self) -> None:
+        """All workers are killed, and once nothing is on its way any more each role's commits are turned back."""
+        self.luck.note("turned_back")
+        for group in self.groups:
+            group.kill()
+        await pass_s(SETTLE_S)
+        for group in self.groups:
+            group.state.turn_back(lambda count: self.luck.rng.choice((0, 1, 1, 2, 5, count - 1)))
+        await self._storm_again()
+
+    async def _storm_again(self) -> None:
         self.luck.stormy = True
         for group in self.groups:
             await group.rebalance([])

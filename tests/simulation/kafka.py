@@ -7,7 +7,7 @@ Kafka does not promise that, and the ledger assumes it. A producer's records of 
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 from aiokafka import errors
@@ -25,28 +25,25 @@ NOBODY: Member = (-1, "")
 
 
 class Log:
-    """The records of one partition."""
+    """The records of one partition, and the offsets that hold none: markers, aborted batches, what was compacted."""
 
     def __init__(self, clock: Clock, came_later: bool = False) -> None:
         """`came_later`: a partition that its topic got when others were in use."""
         self.records: list[LogRecord] = []
         self.keys: list[bytes] = []
         self.offsets: list[int] = []
+        self.end = 0  # the next offset
         self.came_later = came_later
         self._clock = clock
         self._waiting: list[asyncio.Future[None]] = []
 
-    @property
-    def end(self) -> int:
-        """The next offset."""
-        return self.offsets[-1] + 1 if self.offsets else 0
-
-    def append(self, value: bytes | None, key: bytes = b"key", hole: int = 0) -> None:
+    def append(self, value: bytes | None, key: bytes = b"key") -> None:
         """The broker gives offset and time."""
         time_ms = max(self._clock.now_ms(), self.records[-1].time_ms if self.records else 0)
-        self.offsets.append(self.end + hole)
-        self.records.append(LogRecord(self.offsets[-1], time_ms, value))
+        self.offsets.append(self.end)
+        self.records.append(LogRecord(self.end, time_ms, value))
         self.keys.append(key)
+        self.end += 1
         waiting, self._waiting = self._waiting, []
         for one in waiting:
             if not one.done():
@@ -61,6 +58,15 @@ class Log:
         """Where some records from `offset` on are."""
         at = bisect_left(self.offsets, offset)
         return slice(at, at + count)
+
+    def skip(self, count: int) -> None:
+        """Offsets without a record for us."""
+        self.end += count
+
+    def position(self, offset: int, count: int) -> int:
+        """Where a consumer is that has read some records from `offset` on: behind all that holds none."""
+        after = bisect_left(self.offsets, offset) + count
+        return self.offsets[after] if after < len(self.offsets) else self.end
 
     def read(self, tp: TopicPartition, offset: int, count: int) -> Batch | None:
         """Some records from `offset` on."""
@@ -81,6 +87,7 @@ class CommittedOffsets:
         self.generation = 0
         self.members: set[str] = set()
         self.offsets: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._history: dict[TopicPartition, list[OffsetAndMetadata]] = {}
         self._order: dict[tuple[TopicPartition, Member, OffsetAndMetadata], int] = {}
         self._newest: dict[TopicPartition, int] = {}
 
@@ -108,7 +115,14 @@ class CommittedOffsets:
             place = self._order[tp, member, offset]
             if place >= self._newest.get(tp, -1):
                 self.offsets[tp], self._newest[tp] = offset, place
+                self._history.setdefault(tp, []).append(offset)
         return None
+
+    def turn_back(self, how_far: Callable[[int], int]) -> None:
+        """Older names are the newest again. `how_far`: of so many, how many are forgotten."""
+        for tp, names in self._history.items():
+            del names[max(1, len(names) - how_far(len(names))) :]
+            self.offsets[tp] = names[-1]
 
 
 class Coordinator:
@@ -183,6 +197,14 @@ class Consumer:
         """The end of the log at the last fetch."""
         return self._highwaters.get(tp)
 
+    def last_stable_offset(self, tp: TopicPartition) -> int | None:
+        """The same: no transaction stays open here."""
+        return self._highwaters.get(tp)
+
+    async def position(self, tp: TopicPartition) -> int:
+        """Where it has come to."""
+        return self._positions[tp]
+
     def last_poll_timestamp(self, tp: TopicPartition) -> int | None:
         """When that was."""
         return self._asked_ms.get(tp)
@@ -200,10 +222,9 @@ class Consumer:
         if tp not in self._positions or tp in self._paused:
             return None
         self._highwaters[tp], self._asked_ms[tp] = self._logs[tp].end, self._clock.now_ms()
-        found = self._logs[tp].read(tp, self._positions[tp], self._luck.rng.choice((1, 3, 20)))
-        if found is not None:
-            self._positions[tp] = found.next_offset
-        return found
+        log, at, count = self._logs[tp], self._positions[tp], self._luck.rng.choice((1, 3, 20))
+        self._positions[tp] = log.position(at, count)
+        return log.read(tp, at, count)
 
 
 class Acknowledged(NamedTuple):

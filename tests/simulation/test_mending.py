@@ -7,6 +7,7 @@ import pytest
 from pipeline.config import load
 from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.inferences import record_events
+from pipeline.edge.clock import now_ms
 from pipeline.edge.store.inserts import Attempt, Writer
 from tests.builders import LIMITS, event, records
 from tests.native_reader import read_block
@@ -51,7 +52,8 @@ def test_rows_are_put_back_however_many_tokens_were_spent_without_them(spent: in
         spend(clickhouse, rows, token)
 
     async def put() -> None:
-        await Writer(load({}), partial(clickhouse.answer, Steady())).put(rows, TOKEN, attempt, lambda: None)
+        writer = Writer(load({}), partial(clickhouse.answer, Steady()))
+        await writer.put(rows, TOKEN, attempt, now_ms(), lambda: None)
 
     try:
         loop.run_until_complete(put())

@@ -135,7 +135,7 @@ class Worker:
         world = World(
             place.clock,
             client,
-            Writer(settings, partial(place.clickhouse.answer, self)),
+            Writer(settings, partial(place.clickhouse.answer, self), place.clock),
             partial(place.people.senders, name, self),
             cast(Any, Counts(luck)),
         )
@@ -225,6 +225,5 @@ class Worker:
             await self._luck.pause(self._fetch_s)
             await self.gate()
             self.check()
-            for tp, partition in list(self.partitions.partitions.items()):
-                if (found := self.consumer.fetch(tp)) is not None:
-                    partition.deliver(found)
+            found = {tp: self.consumer.fetch(tp) for tp in self.partitions.partitions}
+            await self.partitions.take_in({tp: batch for tp, batch in found.items() if batch is not None})

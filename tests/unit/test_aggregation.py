@@ -295,7 +295,7 @@ def test_records_before_and_after_the_name_may_come_in_one_batch() -> None:
 
 def test_after_a_gap_it_goes_on_in_a_new_epoch_and_windows_stay_closed() -> None:
     lost = AggregatorName(FIRST - 20, FIRST - 15, A, FIRST - 10, B, 1)
-    m = machine(lost.after_gap(FIRST, epoch=1))
+    m = machine(lost.goes_on(FIRST, FIRST, ""))
     observe(m, *at(A, C))
     cut = m.cut(C, 1)
     assert cut is not None
@@ -325,3 +325,24 @@ def test_names_are_forgotten_once_there_are_many_and_none_is_pending(monkeypatch
     }
     assert len(later.names.series) == 2
     assert len(cut.names.series) == 6
+
+
+def test_a_cut_ends_where_the_log_was_come_to_whether_a_record_lies_there_or_not() -> None:
+    m = machine(done_before(FIRST))
+    observe(m, *at(A))
+    m.come_to(FIRST + 5)  # the marker of a transaction, and what was aborted
+    m.come_to(FIRST + 2)
+    cut = m.cut(B, 1)
+    assert cut is not None
+    assert cut.name.to_offset == m.next_offset == FIRST + 5
+
+
+def test_a_cut_that_is_made_again_ends_in_its_hole() -> None:
+    name = AggregatorName(FIRST, FIRST, 0, FIRST + 3, B, 1)
+    m = machine(name)
+    observe(m, *at(A))
+    m.come_to(FIRST + 9)
+    assert m.next_offset == FIRST + 3
+    cut = m.cut(0, 0)
+    assert cut is not None
+    assert (cut.name, inferences(cut)) == (name, {A: 1})

@@ -11,6 +11,7 @@ from pipeline.core.audit import (
     ceil_to,
     differences,
     latency_table,
+    near,
     suspects,
     through_by_partition,
 )
@@ -26,6 +27,13 @@ def through(ms: int) -> AggregatorName:
 
 def test_a_block_that_holds_every_offset_once_is_not_suspect() -> None:
     assert suspects(Span(0, 10), {0: (10, 10)}) == []
+
+
+def test_gaps_that_lie_near_each_other_are_looked_at_together() -> None:
+    gaps = [Span(3, 4), Span(8, 9), Span(14, 15), Span(90, 95)]
+    assert near(gaps, 5) == [gaps[:3], gaps[3:]]
+    assert near(gaps, 4) == [gaps[:2], gaps[2:3], gaps[3:]]
+    assert near([], 4) == []
 
 
 def test_offsets_are_judged_in_blocks_clipped_to_what_is_expected() -> None:

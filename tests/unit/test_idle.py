@@ -35,6 +35,9 @@ class Position:
     def highwater(self, tp: TopicPartition) -> int | None:
         return self.end
 
+    def last_stable_offset(self, tp: TopicPartition) -> int | None:
+        return self.end
+
     def last_poll_timestamp(self, tp: TopicPartition) -> int | None:
         return self.asked_ms
 

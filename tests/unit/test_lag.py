@@ -29,10 +29,14 @@ class Consumer:
 
     def __init__(self, end: int) -> None:
         self.end = end
+        self.stable: int | None = None
         self.paused = False
 
     def highwater(self, tp: TopicPartition) -> int:
         return self.end
+
+    def last_stable_offset(self, tp: TopicPartition) -> int | None:
+        return self.stable
 
     def seek(self, tp: TopicPartition, offset: int) -> None: ...
 
@@ -81,6 +85,57 @@ def test_while_it_is_paused_the_lag_grows_with_what_the_kafka_says() -> None:
     assert not partition.is_full
     assert partition.lag() == 0  # it is fetched again, and the fetch knows better
     assert partition.caught_up
+
+
+# -- an offset is not a record
+
+
+def test_what_holds_no_record_at_the_end_is_read_once_the_consumer_is_behind_it() -> None:
+    partition = assigned(end=5)
+    deliver(partition, 0, [1, 2, 3])
+    partition.come_to(5)  # a marker, and what was aborted before it
+    assert partition.lag() == 5
+    assert not partition.caught_up
+    asyncio.run(partition.take(10))
+    assert partition.next_offset == 3
+    partition.come_to(5)
+    assert (partition.next_offset, partition.lag(), partition.caught_up) == (5, 0, True)
+
+
+def test_a_log_of_markers_only_is_read_to_its_end() -> None:
+    partition = assigned(end=4)
+    partition.come_to(4)
+    assert (partition.next_offset, partition.caught_up, partition.lag_s()) == (4, True, 0.0)
+
+
+def test_what_a_transaction_holds_open_does_not_wait_for_us() -> None:
+    partition = assigned(end=9)
+    consumer = cast(Any, partition)._group.consumer
+    deliver(partition, 0, [1, 2, 3])
+    consumer.stable = 3
+    asyncio.run(partition.take(10))
+    assert (partition.lag(), partition.caught_up) == (0, True)
+    consumer.stable = 9
+    assert (partition.lag(), partition.caught_up) == (6, False)
+
+
+def test_a_hole_before_the_next_record_is_come_over_with_it() -> None:
+    partition = assigned(end=12)
+    deliver(partition, 0, [1, 2])
+    deliver(partition, 9, [3, 4, 5])
+    partition.come_to(12)
+    assert [list(part.offsets) for part in asyncio.run(partition.take(10, until=5))] == [[0, 1]]
+    assert asyncio.run(partition.take(10, until=5)) == []
+    assert partition.next_offset == 5  # a named cut that ends in the hole is whole
+    assert [list(part.offsets) for part in asyncio.run(partition.take(10))] == [[9, 10, 11]]
+
+
+def test_coming_over_a_hole_is_progress() -> None:
+    now = [1_000_000]
+    partition = assigned(end=3, now=now)
+    now[0] += 1_000_000
+    partition.come_to(3)
+    assert partition.silent_s < 500
 
 
 def test_a_record_after_an_idle_hour_is_not_an_hour_behind() -> None:

@@ -1,6 +1,7 @@
 """Names of cuts as they are committed, and what a reader's chain takes."""
 
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -23,20 +24,22 @@ NAME = AggregatorName(low=3, from_offset=5, closed_ms=10_000, to_offset=9, throu
 CHAIN = {0: Position(0, 7, 10_000), 200: Position(1, 2**40, NOW_MS, 3), 7: ORIGIN}
 
 numbers = st.integers(0, 2**62)
+topic_ids = st.from_regex(r"([A-Za-z0-9_-]{22})?", fullmatch=True)  # as Kafka writes them
 positions = st.builds(Position, st.integers(0, 300), numbers, numbers, st.integers(0, 300))
 # What somebody else may have committed: anything, and what looks much like ours.
-foreign = st.text() | st.from_regex(r"(a1|r1|a2):([-0-9]{0,4}:){0,7}[A-Za-z0-9_=:.-]{0,12}", fullmatch=True)
+foreign = st.text() | st.from_regex(r"(a1|r1|a2|r2):([-0-9]{0,4}:){0,7}[A-Za-z0-9_=:.-]{0,12}", fullmatch=True)
 
 
 # -- the aggregator's name
 
 
 def test_the_aggregators_name_reads_as_it_is_written() -> None:
-    assert NAME.metadata() == "a1:5:10000:9:20000:8:2"
+    assert NAME.metadata() == "a2:5:10000:9:20000:8:2:"
+    assert replace(NAME, topic_id="aBc-_9").metadata() == "a2:5:10000:9:20000:8:2:aBc-_9"
     assert AggregatorName.parse(3, NAME.metadata()) == NAME
 
 
-@given(st.builds(AggregatorName, numbers, numbers, numbers, numbers, numbers, st.integers(0, 1000), numbers))
+@given(st.builds(AggregatorName, *[numbers] * 5, st.integers(0, 1000), numbers, topic_ids))
 def test_any_name_of_the_aggregator_comes_back(name: AggregatorName) -> None:
     assert AggregatorName.parse(name.low, name.metadata()) == name
     assert len(name.metadata()) <= METADATA_BYTES_MAX
@@ -72,12 +75,11 @@ def test_a_cut_that_is_done_is_a_name_without_a_cut_at_its_end() -> None:
     assert (done.low, done.start) == (7, NAME.end)
 
 
-@pytest.mark.parametrize(("log_start", "next_offset"), [(6, 9), (9, 9), (1000, 1000)])
-def test_after_a_gap_the_named_cut_counts_as_done_and_windows_stay_closed(log_start: int, next_offset: int) -> None:
-    name = NAME.after_gap(log_start, epoch=3)
+def test_what_goes_on_after_a_loss_keeps_windows_closed_and_begins_an_epoch() -> None:
+    name = NAME.goes_on(6, 9, "new")
     assert name.is_empty
-    assert name.low == log_start
-    assert name.start == Position(3, next_offset, 20_000)
+    assert (name.low, name.topic_id) == (6, "new")
+    assert name.start == Position(3, 9, 20_000)
     assert name.start > NAME.end
 
 
@@ -92,18 +94,18 @@ def test_the_recorders_name_comes_back_with_its_chain() -> None:
 
 def test_the_recorders_name_may_have_no_chain() -> None:
     name = RecorderName(5, 5, 0)
-    assert name.metadata() == "r1:5:0:0:0:"
-    assert RecorderName.parse(5, "r1:5:0:0:0:") == name
+    assert name.metadata() == "r2:5:0:0:0::"
+    assert RecorderName.parse(5, "r2:5:0:0:0::") == name
     assert name.is_empty
 
 
 chains = st.dictionaries(st.integers(0, 1000), positions, max_size=20)
 
 
-@given(st.builds(RecorderName, numbers, numbers, numbers, chains, st.integers(0, 99), numbers))
+@given(st.builds(RecorderName, numbers, numbers, numbers, chains, st.integers(0, 99), numbers, topic_ids))
 def test_any_name_of_the_recorder_comes_back(name: RecorderName) -> None:
     assert RecorderName.parse(name.from_offset, name.metadata()) == name
-    assert ":" not in name.metadata().split(":", 5)[5]
+    assert ":" not in name.metadata().split(":", 6)[6]
 
 
 @given(st.integers(0, 9), st.integers(0, 2**44 - 1))
@@ -120,7 +122,7 @@ def test_the_order_in_which_sources_were_met_does_not_show() -> None:
 def test_the_positions_of_240_busy_sources_fit_into_what_a_broker_takes() -> None:
     """Ten billion records each, some half an hour behind the others."""
     chain = {n: Position(0, 10**10 + n, NOW_MS // 10_000 * 10_000 - (n % 3) * 900_000, 0) for n in range(240)}
-    name = RecorderName(10**10, 10**10 + 50_000, NOW_MS, chain)
+    name = RecorderName(10**10, 10**10 + 50_000, NOW_MS, chain, 1, 0, "x" * 22)
     assert len(name.metadata().encode()) <= METADATA_BYTES_MAX
     assert RecorderName.parse(10**10, name.metadata()) == name
 
@@ -139,13 +141,13 @@ def test_positions_that_do_not_fit_are_an_error_before_the_kafka_says_so() -> No
     [
         "",
         "a1",
-        "a1:1:2:3:4:5",
-        "a1:1:2:3:4:5:6:7",
-        "a1:1:2:3:4:5:x",
-        "a2:1:2:3:4:5:6",
-        "r1:5:0:0:",
+        "a2:1:2:3:4:5:",
+        "a2:1:2:3:4:5:6:7:",
+        "a2:1:2:3:4:5:x:",
+        "a1:1:2:3:4:5:6",
+        "r2:5:0:0:::",
         "{}",
-        "a1:1:2:3:4:5:",
+        "a2:1:2:3:4:5:6",
     ],
 )
 def test_what_the_aggregator_did_not_write_is_foreign_to_it(metadata: str) -> None:
@@ -156,9 +158,9 @@ def test_what_the_aggregator_did_not_write_is_foreign_to_it(metadata: str) -> No
 @pytest.mark.parametrize(
     "metadata",
     [
-        "", "r1", "r1:5:0:0", "r1:5:0:0:", "r1:5:0:0:0::", "r1:x:0:0:0:", "r2:5:0:0:0:", NAME.metadata(),
-        "r1:5:0:0:0:é", "r1:5:0:0:0:A", "r1:5:0:0:0:AA=A", "r1:5:0:0:0:****", "r1:5:0:0:0:AAAAAA==",
-        "r1:5:0:0:0:AAAAAACA",
+        "", "r2", "r2:5:0:0", "r2:5:0:0:0:", "r2:5:0:0:0:::", "r2:x:0:0:0::", "r1:5:0:0:0::", NAME.metadata(),
+        "r2:5:0:0:0::é", "r2:5:0:0:0::A", "r2:5:0:0:0::AA=A", "r2:5:0:0:0::****", "r2:5:0:0:0::AAAAAA==",
+        "r2:5:0:0:0::AAAAAACA",
     ],
 )  # fmt: skip
 def test_what_the_recorder_did_not_write_is_foreign_to_it(metadata: str) -> None:
@@ -200,6 +202,8 @@ def judge(*links: tuple[Position, Position]) -> str:
         ("a missing part is a gap", [(at(0), at(0, 1)), (at(0, 2), at(5))], "aG"),
         ("a new epoch is no gap", [(at(0), at(5)), (at(9, epoch=1), at(12, epoch=1))], "aa"),
         ("not even if it goes back", [(at(0), at(50)), (at(3, epoch=1), at(7, epoch=1)), (at(0), at(50))], "aar"),
+        ("what is old and new at once is no repeat", [(at(0), at(5)), (at(3), at(9)), (at(9), at(10))], "aGa"),
+        ("one that is old in whole is", [(at(0), at(5)), (at(5), at(9)), (at(3), at(8)), (at(9), at(10))], "aara"),
         ("a gap inside of an epoch is one", [(at(3, epoch=1), at(7, epoch=1)), (at(8, epoch=1), at(9, epoch=1))], "aG"),
     ],
 )

@@ -10,8 +10,8 @@ from pipeline.core.alerting.model_watch import ModelWatch
 from pipeline.core.alerting.ourselves import DEAD_LETTERS, OurLimits
 from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import AggregatorName, RecorderName
-from pipeline.core.ledger.standing import AGGREGATOR, RECORDER, Standing, judge
-from pipeline.core.span import Span
+from pipeline.core.ledger.resume import LogSpan
+from pipeline.core.ledger.standing import AGGREGATOR, RECORDER, Standing, standing
 from schemas import aggregate
 from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, Severity
@@ -135,7 +135,7 @@ class Broker:
         else:
             name = AggregatorName(0, max(0, taken - 5), 0, taken, START_MS, 8)
             committed = 0, name.metadata()
-        return judge(self.role, "inference.events", number, Span(0, end), committed)
+        return standing(self.role, "inference.events", number, LogSpan(0, end), committed)
 
     def restart(self) -> None:
         """From what was saved."""

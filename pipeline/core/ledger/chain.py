@@ -11,7 +11,7 @@ class Verdict(Enum):
 
     ACCEPTED = "accepted"
     REPEAT = "repeat"  # already taken: a cut that was made again
-    GAP = "gap"  # something between is missing; taken all the same, and an alarm
+    GAP = "gap"  # it does not fit: something is missing, or in twice; taken all the same, and an alarm
 
 
 class Chain:
@@ -22,10 +22,14 @@ class Chain:
         self._positions = dict(positions or {})
 
     def observe(self, source: int, start: Position, end: Position) -> Verdict:
-        """Judges a record, and takes it unless it is a repeat. A source never seen is taken where it begins."""
+        """Judges a record, and takes it unless it is a repeat. A source never seen is taken where it begins.
+
+        A repeat has been taken whole. One that begins before our position and ends after it is no cut made again: a
+        name went back, and dropping it would lose what is new in it.
+        """
         assert start < end, (source, start, end)
         at = self._positions.get(source, start)
-        if start < at:
+        if end <= at:
             return Verdict.REPEAT
         self._positions[source] = end
         # A new epoch is an operator's word that what lies between is gone.

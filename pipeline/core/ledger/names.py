@@ -6,7 +6,7 @@ cut again, byte for byte.
 """
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -45,11 +45,31 @@ class AggregatorName:
     through_ms: int
     targets: int  # partitions of inference.aggregates that the cut is spread over
     epoch: int = 0
+    topic_id: str = ""  # of the topic that the offsets belong to; "" where the broker does not say
 
     @classmethod
-    def begin(cls, offset: int, epoch: int = 0) -> "AggregatorName":
+    def begin(cls, offset: int, epoch: int = 0, topic_id: str = "") -> "AggregatorName":
         """Nothing is done: start at `offset`."""
-        return cls(offset, offset, 0, offset, 0, 0, epoch)
+        return cls(offset, offset, 0, offset, 0, 0, epoch, topic_id)
+
+    @classmethod
+    def of(cls, numbers: Sequence[int], topic_id: str) -> "AggregatorName":
+        """From its parts, as `numbers` has them."""
+        low, start, closed_ms, to, through_ms, targets, epoch = numbers
+        return cls(low, start, closed_ms, to, through_ms, targets, epoch, topic_id)
+
+    @property
+    def reads_from(self) -> int:
+        """The first offset that a restart reads."""
+        return self.low
+
+    @property
+    def numbers(self) -> tuple[int, int, int, int, int, int, int]:
+        """All but the topic's id: what a record of the cut keeps of its name."""
+        low, start, closed_ms, to, through_ms = (
+            self.low, self.from_offset, self.closed_ms, self.to_offset, self.through_ms,
+        )  # fmt: skip
+        return low, start, closed_ms, to, through_ms, self.targets, self.epoch
 
     @property
     def is_empty(self) -> bool:
@@ -70,27 +90,27 @@ class AggregatorName:
         """What is done once this cut is: a name without a cut."""
         return replace(self, low=low, from_offset=self.to_offset, closed_ms=self.through_ms)
 
-    def after_gap(self, log_start: int, epoch: int) -> "AggregatorName":
-        """What an operator accepts when the log no longer holds `low`: go on from its start, in a new epoch.
+    def goes_on(self, low: int, from_offset: int, topic_id: str) -> "AggregatorName":
+        """What an operator accepts when the log is not what it was: it is read from `low`, and new from `from_offset`.
 
-        The named cut counts as done: it may have gone out in part, and twice is worse than a known gap.
+        Windows that are closed stay closed. The named cut counts as done: it may have gone out in part, and twice is
+        worse than a known gap. A new epoch tells every reader of the chain that what lies between is known to be gone.
         """
-        start = max(self.to_offset, log_start)
-        return AggregatorName(log_start, start, self.through_ms, start, self.through_ms, 0, epoch)
+        closed_ms = self.through_ms
+        return AggregatorName(low, from_offset, closed_ms, from_offset, closed_ms, 0, self.epoch + 1, topic_id)
 
     def metadata(self) -> str:
         """What is committed beside `low`."""
-        fields = (self.from_offset, self.closed_ms, self.to_offset, self.through_ms, self.targets, self.epoch)
-        return "a1:" + ":".join(map(str, fields))
+        return "a2:" + ":".join(map(str, (*self.numbers[1:], self.topic_id)))
 
     @classmethod
     def parse(cls, offset: int, metadata: str) -> "AggregatorName":
         """The name in a committed offset. Raises ForeignMetadataError."""
         try:
-            version, *fields = metadata.rstrip("\0").split(":")
-            if version != "a1" or len(fields) != 6:
+            version, *fields, topic_id = metadata.rstrip("\0").split(":")
+            if version != "a2" or len(fields) != 6:
                 raise ValueError(metadata)
-            return cls(offset, *map(int, fields))
+            return cls.of([offset, *map(int, fields)], topic_id)
         except ValueError as error:
             raise ForeignMetadataError(f"not the aggregator's: {metadata[:80]!r}") from error
 
@@ -105,6 +125,12 @@ class RecorderName:
     chain: Mapping[int, Position] = field(default_factory=dict)  # inference.aggregates: positions at from_offset
     epoch: int = 0  # grows when an operator accepts that the topic was made anew
     verify_below: int = 0  # ClickHouse may have records up to here already: it is asked before they are put in
+    topic_id: str = ""  # of the topic that the offsets belong to; "" where the broker does not say
+
+    @property
+    def reads_from(self) -> int:
+        """The first offset that a restart reads."""
+        return self.from_offset
 
     @property
     def is_empty(self) -> bool:
@@ -113,7 +139,8 @@ class RecorderName:
 
     def metadata(self) -> str:
         """What is committed beside `from_offset`."""
-        text = f"r1:{self.to_offset}:{self.named_at_ms}:{self.epoch}:{self.verify_below}:{_pack(self.chain)}"
+        numbers = f"{self.to_offset}:{self.named_at_ms}:{self.epoch}:{self.verify_below}"
+        text = f"r2:{numbers}:{self.topic_id}:{_pack(self.chain)}"
         if len(text) > METADATA_BYTES_MAX:
             raise ValueError(
                 f"the chain's positions of {len(self.chain)} sources do not fit into {METADATA_BYTES_MAX} bytes"
@@ -124,10 +151,11 @@ class RecorderName:
     def parse(cls, offset: int, metadata: str) -> "RecorderName":
         """The name in a committed offset. Raises ForeignMetadataError."""
         try:
-            version, to_offset, named_at_ms, epoch, verify_below, chain = metadata.rstrip("\0").split(":")
-            if version != "r1":
+            version, *numbers, topic_id, chain = metadata.rstrip("\0").split(":")
+            if version != "r2":
                 raise ValueError(metadata)
-            return cls(offset, int(to_offset), int(named_at_ms), _unpack(chain), int(epoch), int(verify_below))
+            to_offset, named_at_ms, epoch, verify_below = map(int, numbers)
+            return cls(offset, to_offset, named_at_ms, _unpack(chain), epoch, verify_below, topic_id)
         except (ValueError, IndexError) as error:
             raise ForeignMetadataError(f"not the recorder's: {metadata[:80]!r}") from error
 

@@ -6,23 +6,14 @@ operator says `inferwatch topics accept-gap`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 
-from pipeline.core.ledger.names import AggregatorName, ForeignMetadataError, Position, RecorderName
-from pipeline.core.span import Span
+from pipeline.core.ledger.names import AggregatorName, RecorderName
+from pipeline.core.ledger.resume import Committed, LogSpan, Name, Problem, Recorded, StandStill, resume
 from schemas import roles
 from schemas.topics import Topic
 
 AGGREGATOR, RECORDER = roles.AGGREGATOR.name, roles.RECORDER.name
 READS: Mapping[str, tuple[Topic, ...]] = {role.name: role.reads for role in roles.ROLES if role.is_exact}
-
-
-class Problem(Enum):
-    """Why a role's partition stands still."""
-
-    GAP = "the log was cut before it was read"
-    ANEW = "the log ends before the committed offset: the topic was made anew"
-    FOREIGN = "the committed metadata is not ours: somebody else uses this consumer group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,46 +23,69 @@ class Standing:
     role: str
     topic: str
     partition: int
-    log: Span  # offsets on the broker
-    name: AggregatorName | RecorderName | None = None  # None: nothing of ours is committed
+    log: LogSpan
+    name: Name | None = None  # what is done and named; None: nothing of ours is known
     problem: Problem | None = None
 
     @property
     def next_offset(self) -> int:
         """The first offset that a restart would read."""
-        match self.name:
-            case AggregatorName(low=offset) | RecorderName(from_offset=offset):
-                return offset
-            case _:
-                return self.log.start
+        return self.log.start if self.name is None else self.name.reads_from
 
     @property
     def lag(self) -> int:
-        """Records on the broker that no cut has taken."""
+        """Offsets on the broker that no cut has taken."""
+        if self.problem is Problem.ANEW:
+            return len(self.log)
         taken = self.name.to_offset if isinstance(self.name, AggregatorName) else self.next_offset
-        return max(0, self.log.end - max(taken, self.log.start)) if self.problem is not Problem.ANEW else len(self.log)
+        return max(0, self.log.end - max(taken, self.log.start))
 
     @property
     def lost(self) -> int:
         """Records that left the broker before the role was done with them, at most."""
         return max(0, self.log.start - self.next_offset) if self.problem is Problem.GAP else 0
 
+    @property
+    def goes_on_at(self) -> int:
+        """Where it reads on once an operator has accepted the problem."""
+        return self.log.end if self._lost_its_end else self.log.start
 
-def judge(role: str, topic: str, partition: int, log: Span, committed: tuple[int, str] | None) -> Standing:
-    """`committed`: offset and metadata of the role's group, None without."""
-    if committed is None:
-        return Standing(role, topic, partition, log)
-    parse = AggregatorName.parse if role == AGGREGATOR else RecorderName.parse
-    try:
-        name = parse(*committed)
-    except ForeignMetadataError:
-        return Standing(role, topic, partition, log, problem=Problem.FOREIGN)
-    standing = Standing(role, topic, partition, log, name)
-    if max(name.to_offset, standing.next_offset) > log.end:
-        return Standing(role, topic, partition, log, name, Problem.ANEW)
-    if standing.next_offset < log.start:
-        return Standing(role, topic, partition, log, name, Problem.GAP)
-    return standing
+    @property
+    def _lost_its_end(self) -> bool:
+        """Whether it is surely the same log, so that what it still holds was read before."""
+        same = self.name is not None and self.log.topic_id and self.name.topic_id == self.log.topic_id
+        return self.problem is Problem.SHORT and bool(same)
+
+    def trouble(self) -> str:
+        """What is wrong and what to do, for a person."""
+        assert self.problem is not None
+        where = f"{self.topic} partition {self.partition}: {self.problem.value}"
+        if self.problem is Problem.FOREIGN:
+            return f"{where}; give this installation another INFERWATCH_GROUP_PREFIX"
+        done = ""
+        if self.name is not None:
+            done = f" the {self.role} is done up to offset {self.next_offset}"
+            done += f", the log starts at {self.log.start} and ends at {self.log.end};"
+        if self.lost:
+            done += f" {self.lost:,} offsets ({self.next_offset}..{self.log.start - 1}) are lost to it;"
+        command = f"inferwatch topics accept-gap --role {self.role} {self.topic} {self.partition}"
+        return f"{where};{done} to accept it stop the {self.role} workers, then: {command}"
+
+
+def standing(
+    role: str,
+    topic: str,
+    partition: int,
+    log: LogSpan,
+    committed: Committed | None,
+    output: AggregatorName | Recorded | None = None,
+) -> Standing:
+    """`committed`: of the role's group; `output`: what its output says, where it was asked."""
+    answer = resume(role == AGGREGATOR, committed, log, output)
+    if isinstance(answer, StandStill):
+        return Standing(role, topic, partition, log, answer.name, answer.problem)
+    is_new = committed is None and output is None
+    return Standing(role, topic, partition, log, None if is_new else answer.name)
 
 
 def rewound(standing: Standing, offset: int) -> RecorderName | None:
@@ -79,27 +93,28 @@ def rewound(standing: Standing, offset: int) -> RecorderName | None:
 
     All that is in the log now is asked for in ClickHouse before it is put in, and only what is missing is.
     """
-    name, start = standing.name, max(offset, standing.log.start)
+    name, log = standing.name, standing.log
+    start = max(offset, log.start)
     if standing.problem is not None or not isinstance(name, RecorderName) or start >= name.from_offset:
         return None
-    return RecorderName(start, start, 0, {}, name.epoch, standing.log.end)
+    return RecorderName(start, start, 0, {}, name.epoch, log.end, log.topic_id)
 
 
-def accepted(standing: Standing, now_ms: int) -> AggregatorName | RecorderName:
-    """The name to commit so that the role goes on at the start of the log.
+def accepted(standing: Standing, now_ms: int) -> Name:
+    """The name to commit so that the role goes on, at `goes_on_at`, with what it cannot have counted as gone.
 
-    The aggregator's windows that are closed stay closed, and a new epoch tells every reader of the chain that what
-    lies between is known to be gone. So does one of the recorder, to the tables; rows that are there already are found
-    by asking them.
+    Of the same log what was recorded is known by its offset; of another one only a new epoch tells it apart. Rows of
+    the recorder that are there already are found by asking them.
     """
-    name, log = standing.name, standing.log
+    name, log, at = standing.name, standing.log, standing.goes_on_at
+    is_gap = standing.problem is Problem.GAP
     match name:
-        case AggregatorName() if standing.problem is Problem.GAP:
-            return name.after_gap(log.start, name.epoch + 1)
         case AggregatorName():
-            start, closed_ms = log.start, name.through_ms
-            return AggregatorName(start, start, closed_ms, start, closed_ms, 0, name.epoch + 1)
+            return name.goes_on(at, max(name.to_offset, at) if is_gap else at, log.topic_id)
+        case RecorderName() if is_gap:
+            verify_below = max(name.verify_below, name.to_offset)
+            return RecorderName(at, at, now_ms, name.chain, name.epoch, verify_below, log.topic_id)
+        case RecorderName():
+            return RecorderName(at, at, now_ms, name.chain, name.epoch + 1, 0, log.topic_id)
         case _:
-            chain: Mapping[int, Position] = name.chain if name is not None else {}
-            epoch = name.epoch if name is not None else 0
-            return RecorderName(log.start, log.start, now_ms, chain, epoch + 1)
+            raise ValueError(f"there is nothing to accept: {standing}")

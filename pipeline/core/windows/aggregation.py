@@ -189,6 +189,11 @@ class PartitionAggregator:
             window.add(more, numbers, self._bounds.pending)
         return Observed(found.accepted, Counter(reason for _, reason in found.refused))
 
+    def come_to(self, offset: int) -> None:
+        """What is observed next lies at `offset` or behind it: markers of transactions take offsets too."""
+        end = offset if self.named is None else min(offset, self.named.to_offset)
+        self.next_offset = max(self.next_offset, end)
+
     def cut(self, through_ms: int, targets: int) -> Cut | None:
         """Names the next cut and takes its content; None if it would neither hold nor close anything, or too soon.
 
@@ -205,7 +210,14 @@ class PartitionAggregator:
                 return None
             done = self._done
             name = AggregatorName(
-                self.low, done.from_offset, done.closed_ms, self.next_offset, through_ms, targets, done.epoch
+                self.low,
+                done.from_offset,
+                done.closed_ms,
+                self.next_offset,
+                through_ms,
+                targets,
+                done.epoch,
+                done.topic_id,
             )
         closing = sorted(start for start in self._open if start + WINDOW_MS <= name.through_ms)
         windows = tuple((start, *self._open.pop(start).rows()) for start in closing)

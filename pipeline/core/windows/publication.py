@@ -5,7 +5,6 @@ that is large takes several, each a link of the chain of its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple
 from zlib import crc32
 
 import numpy as np
@@ -62,12 +61,13 @@ def _parts(
             source,
             list(links[part]),
             list(links[part + 1]),
-            list(astuple(cut.name)),
+            list(cut.name.numbers),
             cut.low_after,
             take(models, np.flatnonzero(of_models == part)),
             take(classes, np.flatnonzero(of_classes == part)),
             # One record of the cut tells of the events in it.
-            *((cut.read_count, _refused(cut)) if is_first and part == 0 else ()),
+            *((cut.read_count, _refused(cut)) if is_first and part == 0 else (0, {})),
+            cut.name.topic_id,
         )
 
 

@@ -1,12 +1,12 @@
 """The audit of offsets: every record up to the recorder's position is exactly once a row or a dead letter."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
-from pipeline.core.audit import FINDINGS_MAX, Check, Finding, suspects
+from pipeline.core.audit import FINDINGS_MAX, Check, Finding, near, suspects
 from pipeline.core.span import Span, runs
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
@@ -20,7 +20,7 @@ from schemas.tolerance import Adjusted
 DAY_MS = 86_400_000
 TTL_MARGIN_MS = 900_000
 READ_MAX = 20_000  # missing offsets of one range that the broker is asked about
-LOOKED_INTO_MAX = 50  # missing ranges of one partition that the broker is asked about
+NEAR = 2000  # offsets between two missing ranges, up to which they are read together: transactions leave many
 
 
 @dataclass(slots=True)
@@ -79,8 +79,8 @@ class OffsetsAudit:
     async def _partition(self, tp: TopicPartition, whole: Span, outcome: _Outcome) -> None:
         outcome.compared += len(whole)
         for span in suspects(whole, await offsets.blocks(self.store, self._of(tp, whole))):
-            for number, gap in enumerate(await offsets.gaps(self.store, self._of(tp, span))):
-                await _judge_gap(self.kafka, tp, gap, outcome, ask_broker=number < LOOKED_INTO_MAX)
+            for gaps in near([gap async for gap in self._gaps(tp, span)], NEAR):
+                await _judge_gaps(self.kafka, tp, gaps, outcome)
             doubled = await offsets.doubled(self.store, self._of(tp, span))
             outcome.wrong += doubled[0].of if doubled else 0
             for one in doubled[:FINDINGS_MAX]:
@@ -88,20 +88,40 @@ class OffsetsAudit:
                 parts = {"what": "doubled", "partition": tp.partition, "offset": one.offset, "times": one.times}
                 outcome.findings.append(Finding(text, parts))
 
+    async def _gaps(self, tp: TopicPartition, span: Span) -> AsyncIterator[Span]:
+        start = span.start
+        while True:
+            found = await offsets.gaps(self.store, self._of(tp, Span(start, span.end)))
+            for gap in found:
+                yield gap
+            if len(found) < offsets.GAPS_MAX:
+                return
+            start = found[-1].end
+
     def _of(self, tp: TopicPartition, span: Span) -> offsets.Offsets:
         return offsets.Offsets(tp.topic, tp.partition, span, self.began_ms)
 
 
-async def _judge_gap(kafka: Kafka, tp: TopicPartition, gap: Span, outcome: _Outcome, *, ask_broker: bool) -> None:
-    """A gap is a loss unless the broker holds no record there, or only events that ClickHouse no longer keeps."""
-    ask_to = min(gap.end, gap.start + READ_MAX) if ask_broker else gap.start
-    records, asked_to = await kafka.read(tp, gap.start, ask_to)
-    kept = [r.offset for r in records if not _expired(kafka.settings, r.value, r.timestamp)]
-    outcome.expired += len(records) - len(kept)
-    outcome.holes += asked_to - gap.start - len(records)
+async def _judge_gaps(kafka: Kafka, tp: TopicPartition, gaps: Sequence[Span], outcome: _Outcome) -> None:
+    """Gaps are losses unless the broker holds no record there, or only events that ClickHouse no longer keeps."""
+    asked = [Span(gap.start, min(gap.end, gap.start + READ_MAX)) for gap in gaps]
+    at, end = asked[0].start, asked[-1].end
+    kept: list[int] = []
+    found = 0
+    while at < end:
+        records, to = await kafka.read(tp, at, end)
+        missing = [r for r in records if any(r.offset in range(gap.start, gap.end) for gap in asked)]
+        kept += [r.offset for r in missing if not _expired(kafka.settings, r.value, r.timestamp)]
+        found += len(missing)
+        if to == at:
+            break
+        at = to
+    outcome.expired += found - len(kept)
+    outcome.holes += sum(max(0, min(gap.end, at) - gap.start) for gap in asked) - found
     lost = runs(kept)
-    if asked_to < gap.end:  # not asked about: counts as lost
-        lost.append(Span(asked_to, gap.end))
+    # What was not asked about counts as lost.
+    rest = [Span(max(gap.start, min(part.end, at)), gap.end) for gap, part in zip(gaps, asked, strict=True)]
+    lost += [span for span in rest if len(span)]
     for span in lost:
         outcome.wrong += len(span)
         if len(outcome.findings) >= FINDINGS_MAX:

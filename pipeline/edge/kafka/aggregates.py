@@ -1,6 +1,6 @@
 """The aggregator's output: cuts to inference.aggregates, and what the topic says of a source whose name is lost."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import TopicPartition
@@ -10,7 +10,7 @@ from pipeline.edge.kafka.connection import Log
 from pipeline.edge.kafka.producer import OutRecord, Producer
 from schemas import aggregate
 
-_LOOK_BACK = 1000  # records, at the first look for a source's last link
+_LOOK_BACK = 50  # records, at the first look for a source's last link: it is looked for on every assignment
 
 
 class AggregatesTopic(Producer):
@@ -31,51 +31,53 @@ class AggregatesTopic(Producer):
         await self.send(self._topic, [OutRecord(key, value, target) for target, value in records], alive)
 
     async def last_name(self, source: int) -> AggregatorName | None:
-        """The name to go on from, if the committed one of a source is lost; None if nothing of it is out.
+        """What the topic says of how far a source has come; None if nothing of it is out.
 
         The newest cut that is anywhere. Unless it ended everywhere, it is to be made again.
         """
+        partitions = [TopicPartition(self._topic, p) for p in range(await self.targets())]
+        last = await self._last_of(partitions, source)
+        if not last:
+            return None
+        newest = max(last.values(), key=lambda record: record.end)
+        name = AggregatorName.of(newest.cut, newest.topic_id)
+        in_full = [record for tp, record in last.items() if Position(*record.end) == name.end]
+        return name.done(newest.low) if len(in_full) >= name.targets else name
+
+    async def _last_of(
+        self, partitions: list[TopicPartition], source: int
+    ) -> Mapping[TopicPartition, aggregate.AggregateRecord]:
+        """The newest record of `source` in each partition that has one: looks back further and further."""
         consumer = self._log.consumer()
         await consumer.start()
         try:
-            partitions = [TopicPartition(self._topic, p) for p in range(await self.targets())]
             consumer.assign(partitions)
-            last = [await _last_of(consumer, partition, source) for partition in partitions]
+            first, upper = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+            found: dict[TopicPartition, aggregate.AggregateRecord] = {}
+            look_back = _LOOK_BACK
+            while left := [tp for tp in partitions if tp not in found and upper[tp] > first[tp]]:
+                lower = {tp: max(first[tp], upper[tp] - look_back) for tp in left}
+                found |= await _last_between(consumer, lower, upper, source)
+                upper, look_back = upper | lower, 4 * look_back
+            return found
         finally:
             await consumer.stop()
-        found = [record for record in last if record is not None]
-        if not found:
-            return None
-        newest = max(found, key=lambda record: record.end)
-        name = AggregatorName(*newest.cut)
-        ended = all(record is not None and Position(*record.end) == name.end for record in last[: name.targets])
-        return name.done(newest.low) if ended else name
-
-
-async def _last_of(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, source: int
-) -> aggregate.AggregateRecord | None:
-    """The newest record of `source` in a partition: looks back further and further."""
-    first = (await consumer.beginning_offsets([partition]))[partition]
-    upper = (await consumer.end_offsets([partition]))[partition]
-    look_back = _LOOK_BACK
-    while upper > first:
-        lower = max(first, upper - look_back)
-        found = await _last_between(consumer, partition, lower, upper, source)
-        if found is not None:
-            return found
-        upper, look_back = lower, 2 * look_back
-    return None
 
 
 async def _last_between(
-    consumer: AIOKafkaConsumer, partition: TopicPartition, lower: int, upper: int, source: int
-) -> aggregate.AggregateRecord | None:
-    consumer.seek(partition, lower)
-    found: aggregate.AggregateRecord | None = None
-    while await consumer.position(partition) < upper:
-        for record in (await consumer.getmany(partition, timeout_ms=1000)).get(partition, []):
-            link = aggregate.decode(record.value)
-            if record.offset < upper and isinstance(link, aggregate.AggregateRecord) and link.source == source:
-                found = link
+    consumer: AIOKafkaConsumer, lower: Mapping[TopicPartition, int], upper: Mapping[TopicPartition, int], source: int
+) -> dict[TopicPartition, aggregate.AggregateRecord]:
+    """The newest record of `source` in each stretch of the topic."""
+    found: dict[TopicPartition, aggregate.AggregateRecord] = {}
+    key = str(source).encode()
+    for tp, offset in lower.items():
+        consumer.seek(tp, offset)
+    left = set(lower)
+    while left:
+        for tp, records in (await consumer.getmany(*left, timeout_ms=1000)).items():
+            for record in records:
+                link = aggregate.decode(record.value) if record.offset < upper[tp] and record.key == key else None
+                if isinstance(link, aggregate.AggregateRecord):
+                    found[tp] = link
+        left = {tp for tp in left if await consumer.position(tp) < upper[tp]}
     return found

@@ -6,7 +6,7 @@ one question only calls the function of the same name below, which opens and clo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -34,6 +34,7 @@ from pipeline.edge.kafka.connection import KafkaUnavailable as KafkaUnavailable
 from pipeline.edge.kafka.connection import answering
 from pipeline.edge.kafka.connection import client_options as client_options
 from pipeline.edge.kafka.log_dirs import LogDir, log_dirs
+from pipeline.edge.kafka.topic_ids import TopicIds
 from schemas.topics import TOPICS
 
 P = ParamSpec("P")
@@ -66,6 +67,7 @@ class Kafka:
         self.settings, self.where = settings, settings.kafka_bootstrap
         self._options = client_options(settings)
         self._clients: dict[Kind, Any] = {}  # that are asked
+        self._topic_ids = TopicIds(self._options)
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -77,6 +79,7 @@ class Kafka:
     async def close(self) -> None:
         """Lets go of what was opened to ask."""
         clients, self._clients = self._clients, {}
+        await self._topic_ids.stop()
         for client in clients.values():
             await (client.stop if isinstance(client, AIOKafkaConsumer) else client.close)()
 
@@ -84,7 +87,9 @@ class Kafka:
 
     def consumer(self, **options: Any) -> AIOKafkaConsumer:
         """A consumer, not started; it commits nothing by itself."""
-        return AIOKafkaConsumer(**self._options, enable_auto_commit=False, **options)
+        # What a transaction has not committed was never published.
+        own = {"enable_auto_commit": False, "isolation_level": "read_committed"}
+        return AIOKafkaConsumer(**self._options, **own, **options)
 
     def producer(self, **options: Any) -> AIOKafkaProducer:
         """A producer, not started: idempotent, and zstd: aiokafka's lz4 is level 9, eight times the CPU (measured)."""
@@ -132,6 +137,11 @@ class Kafka:
         first = await self._look(lambda consumer: consumer.beginning_offsets(partitions))
         end = await self._look(lambda consumer: consumer.end_offsets(partitions))
         return {tp: (first[tp], end[tp]) for tp in partitions}
+
+    async def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """The id of each topic (full names); a missing topic is left out, "" where the broker does not say."""
+        with answering(self.where):
+            return await self._topic_ids.of(topics)
 
     async def committed(self, role: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """What a role's group has committed, without joining it."""

@@ -1,7 +1,7 @@
 """How a process connects to Kafka: addresses and security, and what a broker's silence means."""
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -29,6 +29,9 @@ class Log(Protocol):
 
     async def ends(self, topics: Sequence[str]) -> dict[TopicPartition, tuple[int, int]]:
         """(first offset, next offset) of every partition of `topics` (full names); a missing topic is left out."""
+
+    async def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """The id of each topic; a missing topic is left out, "" where the broker does not say."""
 
     async def committed(self, role: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """What a role's group has committed, without joining it."""

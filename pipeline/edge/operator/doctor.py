@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
 from pipeline.config import Settings
-from pipeline.core.ledger.standing import READS, Problem, Standing
+from pipeline.core.ledger.standing import READS
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
-from pipeline.edge.kafka.group.standings import standings
+from pipeline.edge.operator.standings import standings
 from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable, credentials
 from pipeline.edge.store.migrations import MigrationError, has_tables, known_migrations, missing_migrations, recorded
 from pipeline.edge.store.queries import health
@@ -153,7 +153,7 @@ def _serves(key: str, actual: str, wanted: str) -> bool:
 
 
 async def _workers(kafka: Kafka) -> AsyncIterator[Line]:
-    found = await standings(kafka.settings, kafka)
+    found = await standings(kafka)
     for role in READS:
         group = await kafka.group(role)
         lag = sum(s.lag for s in found if s.role == role)
@@ -166,18 +166,7 @@ async def _workers(kafka: Kafka) -> AsyncIterator[Line]:
             )
     for s in found:
         if s.problem:
-            yield Line(f"{s.role} {s.topic}/{s.partition}", False, _trouble(s))
-
-
-def _trouble(s: Standing) -> str:
-    if s.problem is Problem.FOREIGN:
-        return f"stands still: {s.problem.value}; give it another INFERWATCH_GROUP_PREFIX"
-    assert s.problem is not None
-    lost = f" ({s.lost:,} offsets)" if s.lost else ""
-    return (
-        f"stands still: {s.problem.value}{lost}; stop the {s.role} workers, then "
-        f"inferwatch topics accept-gap --role {s.role} {s.topic} {s.partition}"
-    )
+            yield Line(f"{s.role} {s.topic}/{s.partition}", False, f"stands still: {s.trouble()}")
 
 
 async def _clickhouse(settings: Settings) -> AsyncIterator[Line]:

@@ -1,14 +1,17 @@
 """The recorder's inserts: each named cut once, whatever ClickHouse answers or does not.
 
 A token alone is not enough: a ClickHouse that is killed between logging a token and publishing the part acknowledges
-the repeat and drops it. So an insert is believed only if its first attempt was acknowledged cleanly. After anything
-else the data are asked, and exactly what is missing is put back under a further token. A late first attempt can do no
-harm then: its token is spent.
+the repeat and drops it. And ClickHouse remembers a number of tokens: while an attempt waits, others may push it out.
+So an insert is believed only if its first attempt left soon after it was named and was acknowledged cleanly. Before
+and after any other attempt the data are asked. While the token is surely remembered the whole cut goes under it once
+more: a late first attempt can do no harm then, its token is spent. What is missing after that, or if the token may be
+forgotten, is put back under a further one.
 
 This is why the HTTP here is our own: clickhouse-connect repeats a broken insert by itself, and does not tell.
 """
 
 import asyncio
+import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,21 +23,46 @@ import numpy as np
 import structlog
 
 from pipeline.config import Settings
+from pipeline.core.ledger.tokens import is_remembered
 from pipeline.core.rows.blocks import Block
 from pipeline.edge import metrics
+from pipeline.edge.clock import Clock, SystemClock
 from pipeline.edge.store import client as clickhouse
 from schemas.windows import SIZES
 
 log = structlog.get_logger()
 
+SYSTEM = SystemClock()
+
 CONCURRENT_MAX = 8  # inserts under way at once, of one worker
 WAIT_S_FIRST, WAIT_S_MAX = 0.1, 10.0
 
-# Not a matter of time: the table, the rights or the data are wrong, and will be at the next attempt.
+# Not a matter of time or of the way there: the table, the rights or our own text are wrong, and will be at the next
+# attempt. What a body that was cut short, a broken part or a full disk can cause is not among them: it is unknown.
 # https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
-_REFUSED_CODES = frozenset(
-    {6, 10, 16, 20, 26, 27, 33, 36, 44, 46, 47, 50, 53, 60, 62, 70, 72, 73, 81, 117, 130, 192, 193, 194, 349, 497, 516}
-)
+_REFUSED_CODES: Mapping[int, str] = {
+    10: "NOT_FOUND_COLUMN_IN_BLOCK: the table is of another version",
+    16: "NO_SUCH_COLUMN_IN_TABLE: the same",
+    20: "NUMBER_OF_COLUMNS_DOESNT_MATCH: the same",
+    36: "BAD_ARGUMENTS: a setting or a function of our own text",
+    44: "ILLEGAL_COLUMN: the same",
+    46: "UNKNOWN_FUNCTION: a server too old for us",
+    47: "UNKNOWN_IDENTIFIER: the table is of another version",
+    53: "TYPE_MISMATCH: the same",
+    60: "UNKNOWN_TABLE: inferwatch migrate has not run",
+    73: "UNKNOWN_FORMAT: a server too old for us",
+    81: "UNKNOWN_DATABASE: inferwatch migrate has not run",
+    115: "UNKNOWN_SETTING: a server too old for us",
+    164: "READONLY: the user may not write",
+    192: "UNKNOWN_USER: the user is not there",
+    193: "WRONG_PASSWORD: ours",
+    194: "REQUIRED_PASSWORD: ours",
+    497: "ACCESS_DENIED: the user may not",
+    516: "AUTHENTICATION_FAILED: ours",
+}
+# They were on the list and are not: 6, 26, 27, 33, 72, 117, 130 (text, quotes, numbers and bytes that cannot be parsed:
+# a request that lost its middle or its end), 50 (UNKNOWN_TYPE) and 70 (CANNOT_CONVERT_TYPE: the same, in the head of a
+# block), 62 (SYNTAX_ERROR: a query that was cut short), 349 (CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN: torn null maps).
 
 _ROWS = ("inferences", "device_heartbeats", "inference_metadata", "alerts", "dead_letters")
 _WINDOWS = ("model_windows", "class_windows")
@@ -58,7 +86,7 @@ class Attempt(Enum):
 
     FIRST = "first"
     AGAIN = "again"
-    AGAIN_OLD = "again_old"  # so long ago that the tokens may be forgotten; but nothing can be under way any more
+    AGAIN_OLD = "again_old"  # under another name, or long ago: no token of it is known, and nothing is under way
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +95,7 @@ class Answer:
 
     outcome: Outcome
     text: str = ""
+    written: int | None = None  # rows, where it says so; of a repeat that is dropped, too
 
 
 Post = Callable[[Mapping[str, str], bytes], Awaitable[Answer]]  # a request's parameters and body
@@ -75,9 +104,9 @@ Post = Callable[[Mapping[str, str], bytes], Awaitable[Answer]]  # a request's pa
 class Writer:
     """Puts rows into ClickHouse as the writer user. One a process; `reachable` says how the last attempt went."""
 
-    def __init__(self, settings: Settings, post: Post | None = None) -> None:
+    def __init__(self, settings: Settings, post: Post | None = None, clock: Clock = SYSTEM) -> None:
         """Nothing is opened before `start`. Requests go out by `post`, which is HTTP if nothing else is given."""
-        self._settings = settings
+        self._settings, self._clock = settings, clock
         self._post = post or self._http
         self._session: aiohttp.ClientSession | None = None
         self._slots = asyncio.Semaphore(CONCURRENT_MAX)
@@ -104,28 +133,50 @@ class Writer:
         if self._session:
             await self._session.close()
 
-    async def put(self, rows: Block, token: str, attempt: Attempt, alive: Callable[[], None]) -> None:
+    async def put(self, rows: Block, token: str, attempt: Attempt, named_ms: int, alive: Callable[[], None]) -> None:
         """Returns when the rows are in their table (and in all that it feeds), once.
 
-        Waits as long as that takes; `alive` is called after each attempt. Raises InsertRefusedError.
+        `named_ms`: when the cut got its name; nobody can have tried before. Waits as long as it takes; `alive` is
+        called after each attempt. Raises InsertRefusedError.
         """
-        clean = False
-        if attempt is not Attempt.AGAIN_OLD:
-            clean = await self._insert(rows, token, alive)
-        if clean and attempt is Attempt.FIRST:
-            return
-        # Only the data are believed from here on. A mend can be acknowledged and dropped like any other insert:
-        # whoever mended this cut before us may have spent the token, and left no rows.
-        mending = 0
+        table, wait_s = rows.table, WAIT_S_FIRST
+        outcome = Outcome.NOT_SENT
+        while (
+            attempt is Attempt.FIRST and outcome is Outcome.NOT_SENT and is_remembered(named_ms, self._clock.now_ms())
+        ):
+            outcome = await self._insert(rows, token, alive)
+            if outcome is Outcome.DONE:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(wait_s * 2, WAIT_S_MAX)
+        # Only the data are believed from here on, before an attempt and after it. A mend can be acknowledged and
+        # dropped like any other insert: whoever mended this cut before us may have spent the token, and left no rows.
+        under_way = (
+            None if attempt is Attempt.AGAIN_OLD else named_ms
+        )  # since when a try may be, under the token of now
+        mending, wait_s = 0, WAIT_S_FIRST
         while missing := await self._missing(rows, alive):
-            mending += 1
-            for part in missing:
-                log.warning("rows_missing", table=part.table, rows=len(part), token=token)
-                await self._insert(part, f"{token}:r{mending}", alive)
-                metrics.ROWS_MENDED.labels(part.table).inc(len(part))
+            if under_way is None or not is_remembered(under_way, self._clock.now_ms()):
+                mending, under_way = mending + 1, self._clock.now_ms()
+            if mending:
+                log.warning("rows_missing", table=table, rows=sum(map(len, missing)), token=token)
+                outcomes = {await self._mend(part, f"{token}:r{mending}", alive) for part in missing}
+            else:
+                outcomes = {await self._insert(rows, token, alive)}
+            if outcomes == {Outcome.DONE}:
+                under_way = None
+            else:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, WAIT_S_MAX)
 
-    async def _insert(self, rows: Block, token: str, alive: Callable[[], None]) -> bool:
-        """Inserts until acknowledged; whether the first attempt that was sent was."""
+    async def _mend(self, part: Block, token: str, alive: Callable[[], None]) -> Outcome:
+        outcome = await self._insert(part, token, alive)
+        if outcome is Outcome.DONE:
+            metrics.ROWS_MENDED.labels(part.table).inc(len(part))
+        return outcome
+
+    async def _insert(self, rows: Block, token: str, alive: Callable[[], None]) -> Outcome:
+        """One attempt. Raises InsertRefusedError."""
         names = ", ".join(f"`{name}`" for name in rows.names)
         params = {
             "query": f"INSERT INTO {rows.table} ({names}) FORMAT Native",
@@ -136,35 +187,36 @@ class Writer:
             "max_partitions_per_insert_block": "0",  # late events and wrong clocks may touch many days at once
             "wait_end_of_query": "1",
         }
-        clean, wait_s = True, WAIT_S_FIRST
-        while True:
+        async with self._slots:
             started = time.monotonic()
-            async with self._slots:
-                answer = await self._post(params, rows.body)
-            metrics.INSERT_SECONDS.labels(rows.table).observe(time.monotonic() - started)
-            metrics.INSERTS.labels(rows.table, answer.outcome.value).inc()
-            alive()
-            match answer.outcome:
-                case Outcome.DONE:
-                    metrics.INSERT_ROWS.labels(rows.table).inc(len(rows))
-                    return clean
-                case Outcome.REFUSED:
-                    raise InsertRefusedError(f"ClickHouse refuses rows for {rows.table}: {answer.text}")
-                case Outcome.UNKNOWN:
-                    clean = False
-                case Outcome.NOT_SENT:
-                    pass
+            answer = await self._post(params, rows.body)
+        if answer.outcome is Outcome.DONE and answer.written is not None and answer.written < len(rows):
+            said = f"{answer.written} of {len(rows)} rows arrived"  # the body was lost on its way, and nobody noticed
+            answer = Answer(Outcome.UNKNOWN, said)
+        metrics.INSERT_SECONDS.labels(rows.table).observe(time.monotonic() - started)
+        metrics.INSERTS.labels(rows.table, answer.outcome.value).inc()
+        alive()
+        if answer.outcome is Outcome.REFUSED:
+            raise InsertRefusedError(f"ClickHouse refuses rows for {rows.table}: {answer.text}")
+        if answer.outcome is Outcome.DONE:
+            metrics.INSERT_ROWS.labels(rows.table).inc(len(rows))
+        else:
             log.warning("insert_retry", table=rows.table, token=token, outcome=answer.outcome.value, said=answer.text)
-            await asyncio.sleep(wait_s)
-            wait_s = min(wait_s * 2, WAIT_S_MAX)
+        return answer.outcome
 
     async def _http(self, params: Mapping[str, str], body: bytes) -> Answer:
         assert self._session is not None, "start() first"
         params = {**params, "database": self._settings.clickhouse_database}
+        if "query" not in params:  # in the address: a body that loses its end may be another question
+            params, body = params | {"query": body.decode()} | _WHOLE, b""
         try:
             async with self._session.post(self._settings.clickhouse_url + "/", params=params, data=body) as response:
                 text = (await response.read()).decode(errors="replace")
                 answer = _classify(response.status, response.headers.get("X-ClickHouse-Exception-Code"), text)
+                if answer.outcome is Outcome.DONE and params["query"].startswith("SELECT"):
+                    answer = _whole(text)
+                elif answer.outcome is Outcome.DONE:
+                    answer = Answer(Outcome.DONE, text, _written(response.headers.get("X-ClickHouse-Summary")))
         except aiohttp.ClientConnectorError as error:
             answer = Answer(Outcome.NOT_SENT, str(error))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -173,10 +225,10 @@ class Writer:
         return answer
 
     async def query(self, sql: str, alive: Callable[[], None]) -> list[str]:
-        """The lines that ClickHouse answers, as TabSeparated. Asks until it does. Raises InsertRefusedError."""
+        """The lines that ClickHouse answers, tab-separated. Asks until it does. Raises InsertRefusedError."""
         wait_s = WAIT_S_FIRST
         while True:
-            answer = await self._post({"default_format": "TabSeparated"}, sql.encode())
+            answer = await self._post({}, sql.encode())
             alive()
             if answer.outcome is Outcome.DONE:
                 return answer.text.splitlines()
@@ -228,6 +280,32 @@ class Writer:
 
 def _some(tables: list[Block]) -> list[Block]:
     return [rows for rows in tables if len(rows)]
+
+
+# How answers come: with their end marked, for one that lost its end on its way looks like another answer.
+_END = "end\n"
+_WHOLE = {
+    "default_format": "CustomSeparated",
+    "format_custom_escaping_rule": "Escaped",
+    "format_custom_field_delimiter": "\t",
+    "format_custom_row_after_delimiter": "\n",
+    "format_custom_result_after_delimiter": _END,
+}
+
+
+def _whole(text: str) -> Answer:
+    """The answer without its mark."""
+    if not text.endswith(_END):
+        return Answer(Outcome.UNKNOWN, "the answer lost its end")
+    return Answer(Outcome.DONE, text.removesuffix(_END))
+
+
+def _written(summary: str | None) -> int | None:
+    """How many rows an insert has brought, by what ClickHouse says of it."""
+    try:
+        return int(json.loads(summary or "")["written_rows"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _classify(status: int, exception_code: str | None, text: str) -> Answer:

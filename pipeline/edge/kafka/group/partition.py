@@ -8,11 +8,13 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.core.batch import Batch
+from pipeline.core.ledger.resume import Answer, GoOn, LogSpan, Redo, StandStill
+from pipeline.core.ledger.standing import Standing
 from pipeline.edge.clock import Clock
 
 
-class GapError(Exception):
-    """The log does not hold what the ledger says is next. Only an operator can accept that."""
+class StandsStillError(Exception):
+    """Only an operator can say how this partition goes on; the text says what to do."""
 
 
 class Group(Protocol):
@@ -28,8 +30,8 @@ class Group(Protocol):
     async def fetch_committed(self, tp: TopicPartition) -> OffsetAndMetadata | None:
         """The committed offset with its metadata."""
 
-    async def log_ends(self, tp: TopicPartition) -> tuple[int, int]:
-        """First and next offset of a partition."""
+    async def log_span(self, tp: TopicPartition) -> LogSpan:
+        """The offsets of a partition that a reader can come to, and its topic's id."""
 
     async def commit(self, tp: TopicPartition, offset: OffsetAndMetadata, member: tuple[int, str]) -> None:
         """Commits for exactly this (generation, member id). Raises FencedError."""
@@ -43,7 +45,9 @@ class Partition:
         self.leaving = False
         self.failure: str | None = None  # why it stands still, for an operator
         self.restored = False
-        self.next_offset = 0  # to be taken from the inbox next
+        self.role = ""  # that keeps names here
+        self.topic_id = ""  # of the log that is read; "" while nothing is known of it
+        self.next_offset = 0  # everything before was taken from the inbox, or holds no record for us
         self.done_time_ms = 0  # broker time of what is done
         self.pending_bytes = 0
         self.pending_records = 0
@@ -68,21 +72,33 @@ class Partition:
         """What the group has committed, with its metadata; None if nothing."""
         return await self._group.fetch_committed(self.tp)
 
-    async def ends(self) -> tuple[int, int]:
-        """The first offset of the log, and the next to be written."""
-        return await self._group.log_ends(self.tp)
+    async def committed_name(self) -> tuple[int, str] | None:
+        """The same, as the ledger takes it."""
+        at = await self.committed()
+        return None if at is None else (at.offset, at.metadata)
 
-    def check_log(self, role: str, start: int, named_to: int, ends: tuple[int, int]) -> None:
-        """Whether the log still holds what is next, from `start`, and all that is named. Raises GapError."""
-        first, end = ends
-        accept = f"accept it: inferwatch topics accept-gap --role {role} {self.topic} {self.tp.partition}"
-        where = f"{self.topic}/{self.tp.partition}"
-        if start < first:
-            raise GapError(f"{where}: offsets {start}..{first - 1} left the topic before they were done; {accept}")
-        if max(start, named_to) > end:
-            raise GapError(
-                f"{where}: ends at {end}, but {max(start, named_to)} is next: the topic was made anew; {accept}"
-            )
+    def go_on(self, role: str, span: LogSpan, answer: Answer) -> Redo | GoOn:
+        """The answer, if it is one to work with. Raises StandsStillError."""
+        if isinstance(answer, StandStill):
+            stands = Standing(role, self.topic, self.tp.partition, span, answer.name, answer.problem)
+            raise StandsStillError(stands.trouble())
+        self.role = role
+        return answer
+
+    async def log_span(self) -> LogSpan:
+        """What the broker holds. What is read from here on must come from this log."""
+        span = await self._group.log_span(self.tp)
+        self.topic_id = span.topic_id
+        return span
+
+    def stand_still(self, why: str) -> None:
+        """Nothing of it is taken any more until an operator has acted. Other partitions go on."""
+        self.failure = why
+        self._paused = True
+        self._group.consumer.pause(self.tp)
+        self.leave()
+        if self.task is not None:
+            self.task.cancel()
 
     def seek(self, offset: int) -> None:
         """Reading begins at `offset`."""
@@ -102,14 +118,20 @@ class Partition:
         return self._clock.monotonic() - self._alive_at
 
     def lag(self) -> int:
-        """Records that were not taken from the inbox yet; as of the last fetch, or (paused) of the last question."""
-        end = (self._group.consumer.highwater(self.tp) or 0) if self.restored else 0
+        """Offsets that were not come to yet; as of the last fetch, or (paused) of the last question."""
+        end = (self._end() or 0) if self.restored else 0
         return max(0, max(end, self.end_asked if self._paused else 0) - self.next_offset)
+
+    def _end(self) -> int | None:
+        """Up to where there is something to read: what lies behind belongs to transactions that are open."""
+        stable: int | None = self._group.consumer.last_stable_offset(self.tp)
+        end: int | None = self._group.consumer.highwater(self.tp)
+        return end if stable is None or stable < 0 else stable
 
     @property
     def caught_up(self) -> bool:
         """Whether the log has been read to its end; not before the broker has said where that is."""
-        is_known = self.restored and self._group.consumer.highwater(self.tp) is not None
+        is_known = self.restored and self._end() is not None
         return is_known and self.lag() == 0 and not self._inbox
 
     def idle(self) -> tuple[int, int]:
@@ -150,6 +172,16 @@ class Partition:
             self._paused = True
             self._group.consumer.pause(self.tp)
 
+    def come_to(self, position: int) -> None:
+        """From the fetcher, after `deliver`: where the consumer is. An offset is not a record.
+
+        Markers of transactions, aborted batches and what was compacted away take offsets too: the consumer steps over
+        them, and where nothing waits here, so do we.
+        """
+        if not self._inbox and position > self.next_offset:
+            self.next_offset = position
+            self.alive()
+
     async def take(self, records_max: int, until: int | None = None) -> list[Batch]:
         """At most about `records_max` records that have arrived, none of offset `until` or later; maybe none."""
         taken: list[Batch] = []
@@ -161,8 +193,8 @@ class Partition:
             if rest is not None:
                 self._inbox.appendleft(rest)
             if head is None:
-                if until is not None and self.next_offset < until and not taken:
-                    raise GapError(f"{self.topic}/{self.tp.partition}: {self.next_offset}..{until - 1} are gone")
+                assert until is not None
+                self.next_offset = max(self.next_offset, until)  # no record for us lies before it
                 break
             taken.append(head)
             count += len(head)

@@ -16,12 +16,13 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.core.batch import Batch
-from pipeline.core.ledger.names import ForeignMetadataError
+from pipeline.core.ledger.resume import LogSpan, Problem
+from pipeline.core.ledger.standing import Standing
 from pipeline.edge import metrics
 from pipeline.edge.clock import Clock
-from pipeline.edge.kafka.connection import Log
+from pipeline.edge.kafka.connection import KafkaUnavailable, Log
 from pipeline.edge.kafka.group.commits import Committer, FencedError
-from pipeline.edge.kafka.group.partition import GapError, Partition
+from pipeline.edge.kafka.group.partition import Partition, StandsStillError
 
 log = structlog.get_logger()
 
@@ -148,9 +149,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         except FencedError as error:
             metrics.CUTS_FENCED.labels(partition.topic).inc()
             log.warning("fenced", topic=partition.topic, partition=partition.tp.partition, reason=str(error))
-        except (GapError, ForeignMetadataError) as error:
-            partition.failure = str(error)
-            log.error("partition_stands_still", topic=partition.topic, partition=partition.tp.partition, why=str(error))
+        except StandsStillError as error:
+            self._stand_still(partition, str(error))
         except asyncio.CancelledError:
             raise
         except BaseException as error:
@@ -169,7 +169,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             except kafka_errors.ConsumerStoppedError:
                 return
             except kafka_errors.OffsetOutOfRangeError as error:
-                self.fail(error)  # the log was cut under us; after a restart the ledger says what is missing
+                if not await self._find_other_logs():
+                    self.fail(error)  # the log was cut under us; after a restart the ledger says what is missing
                 continue
             except (kafka_errors.IllegalStateError, kafka_errors.KafkaError) as error:
                 # NoOffsetForPartition: fetched before our seek. Others: the broker is away, and the client tries on.
@@ -177,20 +178,62 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 await asyncio.sleep(poll_s)
                 continue
             self.fetched_at = self.clock.monotonic()
-            count = 0
-            for tp, records in batches.items():
-                count += len(records)
-                partition = self.partitions.get(tp)
-                if partition is not None and partition.restored and records:
-                    batch = fetched(tp, records)
-                    metrics.RECORDS.labels(tp.topic).inc(len(records))
-                    metrics.BYTES.labels(tp.topic).inc(batch.bytes)
-                    partition.deliver(batch)
+            count = sum(map(len, batches.values()))
+            await self.take_in({tp: fetched(tp, records) for tp, records in batches.items() if records})
             self._measure()
             if count < POLL_RECORDS_MAX // 4:
                 await asyncio.sleep(poll_s)
             else:
                 await asyncio.sleep(0)
+
+    async def take_in(self, batches: Mapping[TopicPartition, Batch]) -> None:
+        """What one fetch brought goes to the partitions of this moment, with where the consumer has come to.
+
+        Records are believed only if, once they are here, their topic still is the one that was restored: a topic made
+        anew goes on giving records at the old offsets.
+        """
+        reading = [(p, await self.consumer.position(p.tp)) for p in self.partitions.values() if p.restored]
+        if batches:
+            await self._find_other_logs()
+        for partition, position in reading:
+            if partition.failure is not None:
+                continue
+            if (batch := batches.get(partition.tp)) is not None:
+                metrics.RECORDS.labels(partition.topic).inc(len(batch))
+                metrics.BYTES.labels(partition.topic).inc(batch.bytes)
+                partition.deliver(batch)
+            partition.come_to(position)
+
+    async def _find_other_logs(self) -> bool:
+        """Stops what reads a topic that was made anew; whether any was."""
+        reading = [partition for partition in self.partitions.values() if partition.topic_id and not partition.failure]
+        ids = await self._ids({partition.topic for partition in reading})
+        others = [partition for partition in reading if ids[partition.topic] != partition.topic_id]
+        for partition in others:
+            if partition.role:
+                span = LogSpan(0, 0, ids[partition.topic])
+                stands = Standing(partition.role, partition.topic, partition.tp.partition, span, None, Problem.ANEW)
+                self._stand_still(partition, stands.trouble())
+            else:  # it keeps no name: after a restart it reads the new one from its start
+                self.fail(RuntimeError(f"{partition.topic} was made anew"))
+        return bool(others)
+
+    def _stand_still(self, partition: Partition, why: str) -> None:
+        partition.stand_still(why)
+        log.error("partition_stands_still", topic=partition.topic, partition=partition.tp.partition, why=why)
+
+    async def _ids(self, topics: Iterable[str]) -> Mapping[str, str]:
+        """The ids of all of these topics; asks until the broker knows them."""
+        wanted = set(topics)
+        while True:
+            try:
+                ids = await self._log.topic_ids(wanted) if wanted else {}
+                if len(ids) == len(wanted):
+                    return ids
+                log.warning("topics_missing", topics=sorted(wanted - ids.keys()))
+            except KafkaUnavailable as error:
+                log.warning("broker_unreachable", error=str(error))
+            await asyncio.sleep(0.5)
 
     async def _ask_ends_forever(self) -> None:
         """What comes behind a paused partition is not fetched: without asking, its lag would stand still."""
@@ -238,13 +281,15 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         assert self.committer is not None
         await self.committer.commit(tp, offset, member)
 
-    async def log_ends(self, tp: TopicPartition) -> tuple[int, int]:
-        """First and next offset of a partition; asks until the broker answers."""
+    async def log_span(self, tp: TopicPartition) -> LogSpan:
+        """The offsets of a partition that a reader can come to, of one topic; asks until the broker answers."""
         while True:
+            before = (await self._ids([tp.topic]))[tp.topic]
             try:
                 first = await self.consumer.beginning_offsets([tp])
                 end = await self.consumer.end_offsets([tp])
-                return first[tp], end[tp]
+                if (await self._ids([tp.topic]))[tp.topic] == before:
+                    return LogSpan(first[tp], end[tp], before)
             except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError) as error:
                 log.warning("broker_unreachable", error=repr(error))
                 await asyncio.sleep(0.5)

@@ -9,13 +9,11 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName, RecorderName
-from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Standing, accepted, judge, rewound
-from pipeline.core.span import Span
+from pipeline.core.ledger.resume import LogSpan
+from pipeline.core.ledger.standing import AGGREGATOR, READS, RECORDER, Standing, accepted, rewound, standing
 from pipeline.edge.clock import Clock, now_ms
-from pipeline.edge.kafka.aggregates import AggregatesTopic
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.connection import KafkaUnavailable, Log
-from schemas.topics import AGGREGATES
 
 log = structlog.get_logger()
 
@@ -23,40 +21,17 @@ log = structlog.get_logger()
 async def standings(settings: Settings, log: Log, roles: Iterable[str] = tuple(READS)) -> list[Standing]:
     """Every role in every partition that it reads, by role, topic, partition; a missing topic is left out."""
     names = {role: [settings.topic(topic.name) for topic in READS[role]] for role in roles}
-    logs = await log.ends(sorted({name for wanted in names.values() for name in wanted}))
+    topics = sorted({name for wanted in names.values() for name in wanted})
+    logs, ids = await log.ends(topics), await log.topic_ids(topics)
     out = []
     for role, wanted in names.items():
         committed = await log.committed(role)
         for tp in sorted(tp for tp in logs if tp.topic in wanted):
             at = committed.get(tp)
             found = None if at is None else (at.offset, at.metadata)
-            out.append(judge(role, tp.topic, tp.partition, Span(*logs[tp]), found))
+            span = LogSpan(*logs[tp], ids.get(tp.topic, ""))
+            out.append(standing(role, tp.topic, tp.partition, span, found))
     return out
-
-
-async def standing_of(kafka: Kafka, role: str, topics: set[str], partition: int) -> Standing | None:
-    """A role in one partition of one of `topics`; None if it does not read it.
-
-    Where nothing is committed any more, the aggregator's last record says how far it had come.
-    """
-    all_of_role = await standings(kafka.settings, kafka, [role])
-    found = [s for s in all_of_role if s.topic in topics and s.partition == partition]
-    if not found:
-        return None
-    (standing,) = found
-    if role == AGGREGATOR and standing.name is None and standing.problem is None:
-        last = await _last_name(kafka, partition)
-        if last is not None:
-            return judge(role, standing.topic, partition, standing.log, (last.low, last.metadata()))
-    return standing
-
-
-async def _last_name(kafka: Kafka, partition: int) -> AggregatorName | None:
-    topic = AggregatesTopic(kafka, kafka.settings.topic(AGGREGATES.name))
-    try:
-        return await topic.last_name(partition)
-    finally:
-        await topic.stop()
 
 
 async def recorder_offsets(log: Log, topic: str) -> dict[int, int]:
@@ -76,10 +51,10 @@ async def aggregator_names(log: Log, topic: str) -> dict[int, AggregatorName]:
 
 
 async def accept_gap(kafka: Kafka, standing: Standing) -> None:
-    """Lets a role go on at the start of the log. Raises GroupInUseError while a worker of the role runs."""
+    """Lets a role go on where the log can be read. Raises GroupInUseError while a worker of the role runs."""
     name = accepted(standing, now_ms())
     partition = TopicPartition(standing.topic, standing.partition)
-    await kafka.commit_for_empty_group(standing.role, partition, standing.log.start, name.metadata())
+    await kafka.commit_for_empty_group(standing.role, partition, name.reads_from, name.metadata())
 
 
 async def rewind(kafka: Kafka, since_ms: int) -> dict[TopicPartition, int]:
@@ -88,11 +63,11 @@ async def rewind(kafka: Kafka, since_ms: int) -> dict[TopicPartition, int]:
     found = {TopicPartition(s.topic, s.partition): s for s in all_of_role}
     first = await kafka.first_since(list(found), since_ms)
     again = {}
-    for tp, standing in found.items():
-        name = rewound(standing, first[tp][0]) if tp in first else None
+    for tp, at in found.items():
+        name = rewound(at, first[tp][0]) if tp in first else None
         if name is not None:
             await kafka.commit_for_empty_group(RECORDER, tp, name.from_offset, name.metadata())
-            again[tp] = standing.next_offset - name.from_offset
+            again[tp] = at.next_offset - name.from_offset
     return again
 
 
