@@ -10,7 +10,7 @@ async def outer() -> None:
 
 
 async def inner() -> None:
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 
 def test_the_stack_of_a_waiting_task_goes_down_to_what_it_waits_for() -> None:
@@ -22,5 +22,5 @@ def test_the_stack_of_a_waiting_task_goes_down_to_what_it_waits_for() -> None:
         finally:
             task.cancel()
 
-    assert [line.split(" ")[0] for line in asyncio.run(play())] == ["outer", "inner", "sleep"]
+    assert [line.split(" ")[0] for line in asyncio.run(play())] == ["outer", "inner", "Event.wait"]
     assert _stack(None) == []
