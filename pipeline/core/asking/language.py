@@ -1,0 +1,312 @@
+"""The filter language: one line that lists, pages, exports, live tails and links share.
+
+    model:helmets/3 confidence:<0.5 class:person,helmet -device:cam-7 metadata.site:s1 has:error
+
+Terms are joined by "and", the values of one term (separated by commas) by "or"; a minus before a term says "not".
+A bare value may hold `*` for any text; in "quotes" every character is itself (\\" and \\\\ for those two). Numbers are
+compared by < <= > >= or lie in a range 0.2..0.5, both ends included. `model:helmets` means all its versions.
+What is asked of detections (class, confidence) holds for one and the same detection.
+
+Nothing is dropped silently: what cannot be expressed is a mistake, and all mistakes are told together.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+LENGTH_MAX = 4000  # characters of a filter
+TERMS_MAX = 50
+VALUES_MAX = 200  # of all terms together
+_BARE = re.compile(r'[^\s",]+')
+_NAME = re.compile(r"[a-z_]+")
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+METADATA = "metadata"  # the field with a key: metadata.site
+
+
+class Kind(Enum):
+    """What the values of a field are."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    EITHER = "text or number"  # a value of metadata: by how it is asked
+    PRESENCE = "presence"
+
+
+FIELDS: Mapping[str, tuple[Kind, str]] = {
+    "id": (Kind.TEXT, "event_id of an inference"),
+    "model": (Kind.TEXT, "model_id; without a version: all versions"),
+    "device": (Kind.TEXT, "device_id"),
+    "class": (Kind.TEXT, "class of a detection"),
+    "confidence": (Kind.NUMBER, "confidence of a detection, 0 to 1"),
+    "latency": (Kind.NUMBER, "milliseconds"),
+    "detections": (Kind.NUMBER, "how many there are"),
+    "error": (Kind.TEXT, "text of the error; error:* is any"),
+    "tag": (Kind.TEXT, "one of the tags"),
+    "source": (Kind.TEXT, "what sent the event"),
+    "deployment": (Kind.TEXT, "hosted, edge, ..."),
+    "server": (Kind.TEXT, "server_version"),
+    METADATA: (Kind.EITHER, "metadata.KEY: a value of the event's metadata, or of what was added later"),
+    "has": (Kind.PRESENCE, "error, detection, latency, device, image or metadata.KEY"),
+}
+PRESENCES = ("error", "detection", "latency", "device", "image", METADATA)
+
+
+class Value(NamedTuple):
+    """A text; `wild`: its * stand for any text."""
+
+    text: str
+    wild: bool = False
+
+
+class Bounds(NamedTuple):
+    """Numbers from `low` to `high`; None: no bound. An end that is not `_in` does not belong to them itself."""
+
+    low: float | None = None
+    high: float | None = None
+    low_in: bool = True
+    high_in: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition: any of `values` (texts or bounds). Without values it asks for presence."""
+
+    field: str
+    values: tuple[Value, ...] | tuple[Bounds, ...] = ()
+    key: str = ""  # of metadata
+    negated: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values are bounds."""
+        return bool(self.values) and isinstance(self.values[0], Bounds)
+
+    def __str__(self) -> str:
+        """As it is written; reads back as the same."""
+        minus = "-" if self.negated else ""
+        name = f"{self.field}.{_quoted(self.key)}" if self.field == METADATA else self.field
+        if not self.values:
+            return f"{minus}has:{name}"
+        return f"{minus}{name}:" + ",".join(_written(value) for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """All of these hold. Empty: everything."""
+
+    terms: tuple[Term, ...] = ()
+
+    def __str__(self) -> str:
+        """As it is written; reads back as the same."""
+        return " ".join(map(str, self.terms))
+
+    def also(self, term: Term) -> "Filter":
+        """With one condition more; one that is there already stays as it is."""
+        return self if term in self.terms else Filter((*self.terms, term))
+
+    def without(self, term: Term) -> "Filter":
+        """Without this condition."""
+        return Filter(tuple(other for other in self.terms if other != term))
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What cannot be understood: where it begins (in characters), which text, why and what to do."""
+
+    position: int
+    text: str
+    why: str
+
+
+class FilterError(Exception):
+    """A filter that says what cannot be expressed."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        """All of them."""
+        super().__init__("; ".join(f"at {m.position + 1}, {m.text!r}: {m.why}" for m in mistakes))
+        self.mistakes = mistakes
+
+
+def parse(text: str) -> Filter:
+    """The filter that a line says. Raises FilterError with every mistake in it."""
+    if len(text) > LENGTH_MAX:
+        raise FilterError([Mistake(LENGTH_MAX, "", f"a filter has {LENGTH_MAX} characters at most")])
+    terms: list[Term] = []
+    mistakes: list[Mistake] = []
+    reader = _Reader(text)
+    while reader.skip_blanks():
+        start = reader.at
+        try:
+            terms.append(_term(reader))
+        except _NotUnderstoodError as error:
+            reader.skip_word()
+            mistakes.append(Mistake(start, text[start : reader.at], str(error)))
+    values = sum(len(term.values) for term in terms)
+    if len(terms) > TERMS_MAX or values > VALUES_MAX:
+        mistakes.append(Mistake(0, "", f"a filter has {TERMS_MAX} terms and {VALUES_MAX} values at most"))
+    if mistakes:
+        raise FilterError(mistakes)
+    return Filter(tuple(terms))
+
+
+class _NotUnderstoodError(Exception):
+    """Why the term at hand cannot be understood."""
+
+
+class _Reader:
+    """A text, and how far it has been read."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def skip_blanks(self) -> bool:
+        """Whether anything follows."""
+        while self.at < len(self.text) and self.text[self.at].isspace():
+            self.at += 1
+        return self.at < len(self.text)
+
+    def skip_word(self) -> None:
+        """To the next blank: where the next term may begin."""
+        while self.at < len(self.text) and not self.text[self.at].isspace():
+            self.at += 1
+
+    def take(self, literal: str) -> bool:
+        """Whether this follows; then it is read."""
+        if not self.text.startswith(literal, self.at):
+            return False
+        self.at += len(literal)
+        return True
+
+    def match(self, pattern: re.Pattern[str]) -> str:
+        """What of this kind follows; maybe nothing."""
+        found = pattern.match(self.text, self.at)
+        self.at = found.end() if found else self.at
+        return found.group() if found else ""
+
+    def quoted(self) -> str:
+        """The text up to the closing quote."""
+        out: list[str] = []
+        while self.at < len(self.text):
+            char = self.text[self.at]
+            self.at += 1
+            if char == '"':
+                return "".join(out)
+            if char == "\\" and self.at < len(self.text):
+                char = self.text[self.at]
+                self.at += 1
+            out.append(char)
+        raise _NotUnderstoodError("the closing quote is missing")
+
+    @property
+    def ends(self) -> bool:
+        """Whether a term may end here."""
+        return self.at == len(self.text) or self.text[self.at].isspace()
+
+
+def _term(reader: _Reader) -> Term:
+    negated = reader.take("-")
+    name = reader.match(_NAME)
+    if name not in FIELDS:
+        known = ", ".join(FIELDS)
+        raise _NotUnderstoodError(f"write field:value; the fields are {known}")
+    key = _key(reader) if name == METADATA else ""
+    if not reader.take(":"):
+        raise _NotUnderstoodError(f"{name} needs a value: {name}:...")
+    kind, meaning = FIELDS[name]
+    if kind is Kind.PRESENCE:
+        return _presence(reader, negated)
+    values = [_value(reader, name, kind, meaning)]
+    while reader.take(","):
+        values.append(_value(reader, name, kind, meaning))
+    if not reader.ends:
+        raise _NotUnderstoodError('a blank or a comma is expected after a value; put odd values into "quotes"')
+    bounds = tuple(value for value in values if isinstance(value, Bounds))
+    texts = tuple(value for value in values if isinstance(value, Value))
+    if bounds and texts:
+        raise _NotUnderstoodError("either numbers to compare or texts, not both in one term")
+    return Term(name, bounds or texts, key, negated)
+
+
+def _key(reader: _Reader) -> str:
+    if not reader.take("."):
+        raise _NotUnderstoodError("say which: metadata.KEY:value")
+    key = reader.quoted() if reader.take('"') else reader.match(re.compile(r'[^\s":,]+'))
+    if not key:
+        raise _NotUnderstoodError("say which: metadata.KEY:value")
+    return key
+
+
+def _presence(reader: _Reader, negated: bool) -> Term:
+    name = reader.match(_NAME)
+    if name not in PRESENCES:
+        raise _NotUnderstoodError(f"has: knows {', '.join(PRESENCES[:-1])} and metadata.KEY")
+    key = _key(reader) if name == METADATA else ""
+    if not reader.ends:
+        raise _NotUnderstoodError("has: takes one name; write another term for another")
+    return Term(name, (), key, negated)
+
+
+def _value(reader: _Reader, name: str, kind: Kind, meaning: str) -> Value | Bounds:
+    if reader.take('"'):
+        text = reader.quoted()
+        if kind is Kind.NUMBER:
+            raise _NotUnderstoodError(f"{name} is a number ({meaning})")
+        return Value(text)
+    text = reader.match(_BARE)
+    if not text:
+        raise _NotUnderstoodError(f'{name} needs a value ({meaning}); "" for the empty text')
+    bounds = _bounds(text, compared_only=kind is Kind.EITHER) if kind is not Kind.TEXT else None
+    if bounds is not None:
+        return bounds
+    if kind is Kind.NUMBER:
+        raise _NotUnderstoodError(f"{name} is a number ({meaning}): write {name}:0.5, <0.5, >=0.5 or 0.2..0.5")
+    return Value(text, "*" in text)
+
+
+def _bounds(text: str, *, compared_only: bool) -> Bounds | None:
+    """The numbers that a text stands for; None if it is no such text. `compared_only`: a plain number is a text."""
+    for sign, low_side in ((">=", True), ("<=", False), (">", True), ("<", False)):
+        if text.startswith(sign):
+            number = _number(text[len(sign) :])
+            closed = sign.endswith("=")
+            if number is None:
+                return None
+            return Bounds(low=number, low_in=closed) if low_side else Bounds(high=number, high_in=closed)
+    low, dots, high = text.partition("..")
+    if dots:
+        first, last = _number(low), _number(high)
+        return None if first is None or last is None else Bounds(first, last)
+    number = None if compared_only else _number(text)
+    return None if number is None else Bounds(number, number)
+
+
+def _number(text: str) -> float | None:
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = float(text)
+    return number if abs(number) < 1e18 else None
+
+
+def _written(value: Value | Bounds) -> str:
+    if isinstance(value, Value):
+        return value.text if value.wild else _quoted(value.text)
+    low, high, low_in, high_in = value
+    if low is not None and high is not None:
+        return _plain(low) if low == high else f"{_plain(low)}..{_plain(high)}"
+    if low is not None:
+        return f">{'=' * low_in}{_plain(low)}"
+    assert high is not None
+    return f"<{'=' * high_in}{_plain(high)}"
+
+
+def _plain(number: float) -> str:
+    return repr(number).removesuffix(".0")
+
+
+def _quoted(text: str) -> str:
+    """As it is, where it reads back so; else in quotes."""
+    is_plain = re.fullmatch(r"[\w./@+%-]+", text, re.ASCII) and ".." not in text
+    return text if is_plain else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
