@@ -23,6 +23,9 @@ class Verb(NamedTuple):
 
 VERBS = {
     "up": Verb("up:up", "Starts Kafka, ClickHouse and the workers here, and keeps them running until Ctrl-C."),
+    "web": Verb("web:web", "Take in events over HTTP until it is told to stop (SIGTERM)."),
+    "keys": Verb("keys:app", "API keys: create, list, rotate, revoke."),
+    "users": Verb("users:app", "People: create, list, give roles, set a password, delete."),
     "demo": Verb(
         "demo:demo",
         "Start everything, run a real classifier on real images, watch its confidence drop, and prove the counts.",
@@ -70,6 +73,8 @@ EXIT_CODES = {
     "pipeline.core.alerting.told.NoSuchAlertError": 1,
     "pipeline.edge.operator.dead_letters.NoSuchDeadLetterError": 1,
     "pipeline.trial.demo.digits.DigitsError": 1,
+    "pipeline.web.access.admin.NoSuchKeyError": 1,
+    "pipeline.web.access.admin.NoSuchUserError": 1,
 }
 
 _OPTIONS: dict[str, Any] = {

@@ -1,0 +1,1 @@
+"""Who may what: API keys, people, roles."""

@@ -1,0 +1,57 @@
+"""Who asks, and what they may: the one place that decides it. Pure.
+
+Nobody may anything in a workspace that no grant of theirs names; "*" names every one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from schemas.access import EVERY_WORKSPACE, ApiKey, Scope, User, UserRole
+
+
+class May(Enum):
+    """Something that an endpoint lets one do."""
+
+    INGEST = "ingest"
+    QUERY = "query"
+    OPERATE = "operate"  # acknowledge, silence, mark
+    ADMIN = "admin"
+
+
+_OF_SCOPE: Mapping[Scope, frozenset[May]] = {
+    Scope.INGEST: frozenset({May.INGEST}),
+    Scope.QUERY: frozenset({May.QUERY}),
+    Scope.ADMIN: frozenset(May),
+}
+_OF_ROLE: Mapping[UserRole, frozenset[May]] = {
+    UserRole.VIEWER: frozenset({May.QUERY}),
+    UserRole.OPERATOR: frozenset({May.QUERY, May.OPERATE}),
+    UserRole.ADMIN: frozenset(May),
+}
+_NOTHING: frozenset[May] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A key or a person. `name` is for logs and limits: it holds no secret."""
+
+    name: str
+    grants: Mapping[str, frozenset[May]]  # by workspace, or "*"
+
+    def may(self, what: May, workspace: str) -> bool:
+        """In this workspace? `"*"` asks whether in every one."""
+        return what in self.grants.get(workspace, _NOTHING) or what in self.grants.get(EVERY_WORKSPACE, _NOTHING)
+
+
+def of_key(key: ApiKey) -> Principal:
+    """The bearer of a key."""
+    return Principal(f"key/{key.id}", {key.workspace: frozenset().union(*(_OF_SCOPE[scope] for scope in key.scopes))})
+
+
+def of_user(user: User) -> Principal:
+    """A person that has logged in."""
+    return Principal(f"user/{user.name}", {workspace: _OF_ROLE[role] for workspace, role in user.roles.items()})
+
+
+EVERYTHING: Mapping[str, frozenset[May]] = {EVERY_WORKSPACE: frozenset(May)}

@@ -1,0 +1,64 @@
+"""What every part speaks: ASGI, headers, and answers that are no 200 as exceptions with a JSON reason."""
+
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+
+import orjson
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = dict[bytes, bytes]
+
+JSON = b"application/json"
+
+
+class Refused(Exception):
+    """A request that gets no 200: its status, a word for programs, a sentence for people."""
+
+    def __init__(
+        self, status: int, reason: str, message: str, *, retry_after_s: float | None = None, allow: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.message = status, reason, message
+        self.retry_after_s, self.allow = retry_after_s, allow
+
+    @property
+    def body(self) -> bytes:
+        """The JSON that is answered."""
+        return orjson.dumps({"reason": self.reason, "message": self.message})
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """What goes with it."""
+        out = []
+        if self.retry_after_s is not None:
+            out.append((b"retry-after", str(max(1, round(self.retry_after_s))).encode()))
+        if self.allow:
+            out.append((b"allow", self.allow.encode()))
+        if self.status == 401:
+            out.append((b"www-authenticate", b"Bearer"))
+        return out
+
+
+def headers_of(scope: Scope) -> Headers:
+    """By lower-case name; of a repeated one the last."""
+    return dict(scope["headers"])
+
+
+def only(scope: Scope, *methods: str) -> None:
+    """Raises Refused (405) for any other method."""
+    if scope["method"] not in methods:
+        allowed = ", ".join(methods)
+        raise Refused(405, "method_not_allowed", f"{scope['method']} is not {allowed}", allow=allowed)
+
+
+async def answer(
+    send: Send, status: int, body: bytes, headers: Iterable[tuple[bytes, bytes]] = (), content_type: bytes = JSON
+) -> None:
+    """A whole answer."""
+    all_headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": all_headers})
+    await send({"type": "http.response.body", "body": body})
