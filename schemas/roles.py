@@ -24,3 +24,5 @@ NOTIFIER = WorkerRole("notifier", "alerts -> people", (SILENCES,))
 
 ROLES = (AGGREGATOR, RECORDER, DETECTOR, NOTIFIER)
 ROLE_NAMES = tuple(role.name for role in ROLES)
+
+WEB = "web"  # the HTTP side: no worker, it has no group and takes no cuts

@@ -15,6 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from pipeline.config.sections import (
     DetectionSettings,
+    HttpSettings,
     KafkaSettings,
     LogSettings,
     NotificationSettings,
@@ -29,6 +30,9 @@ PREFIX = "INFERWATCH_"
 CONFIG_FILE = PREFIX + "CONFIG_FILE"
 
 
+# Of the Python client (client/), whose programs may have them set: no mistakes here.
+_OF_THE_CLIENT = {PREFIX + name for name in ("URL", "API_KEY", "DEVICE_ID", "SPOOL")}
+
 SECTIONS: tuple[type[Section], ...] = (
     KafkaSettings,
     StoreSettings,
@@ -37,6 +41,7 @@ SECTIONS: tuple[type[Section], ...] = (
     NotificationSettings,
     TrialSettings,
     WebSettings,
+    HttpSettings,
     LogSettings,
 )
 
@@ -48,6 +53,7 @@ class ConfigError(Exception):
 # Fields come in the order of the bases from the last to the first.
 class Settings(
     LogSettings,
+    HttpSettings,
     WebSettings,
     TrialSettings,
     NotificationSettings,
@@ -119,7 +125,7 @@ def _from_variables(environ: Mapping[str, str], mistakes: list[str]) -> dict[str
     given = {
         name.removeprefix(PREFIX).lower(): _Given(text, name)
         for name, text in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_FILE and text != ""
+        if name.startswith(PREFIX) and name != CONFIG_FILE and name not in _OF_THE_CLIENT and text != ""
     }
     return _with_secrets(given, mistakes)
 

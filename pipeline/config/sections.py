@@ -216,8 +216,29 @@ class TrialSettings(Section):
 class WebSettings(Section):
     """Where a process answers over HTTP."""
 
-    web_host: str = Field("127.0.0.1", description="address that /metrics, /healthz and /readyz listen on")
-    web_port: int = Field(6066, ge=1, le=65_535, description="their port")
+    web_host: str = Field(
+        "127.0.0.1", description="address that a process listens on: the HTTP side, and /metrics, /healthz, /readyz"
+    )
+    web_port: int = Field(6066, ge=1, le=65_535, description="its port")
+
+
+class HttpSettings(Section):
+    """The HTTP side, `inferwatch web`: what it takes in, how much, from whom."""
+
+    web_api_key: SecretStr = Field(
+        SecretStr(""), description="a key that may everything, besides those of `inferwatch keys`: for the first steps"
+    )
+    web_metrics_open: bool = Field(False, description="/metrics of the HTTP side is for everybody who can reach it")
+    ingest_buffer_mb: int = Field(
+        64, ge=17, le=65_536, description="bodies that one HTTP process holds at most; what comes then gets a 503"
+    )
+    ingest_answer_s: float = Field(
+        8.0, gt=0, le=300, description="a request that Kafka has not acknowledged by then gets a 503"
+    )
+    ingest_body_s: float = Field(30.0, gt=0, le=600, description="a body that is not there by then gets a 408")
+    ingest_rate: float = Field(
+        0.0, ge=0, description="events a second that one key may send through one process; then 429; 0: no limit"
+    )
 
 
 class LogSettings(Section):

@@ -75,7 +75,29 @@ SNAPSHOTS_NOT_USED = Counter(
 )
 SNAPSHOT_SECONDS = Histogram("inferwatch_snapshot_seconds", "From a state to its snapshot on Kafka.", buckets=_INSERTS)
 
+HTTP_REQUESTS = Counter("inferwatch_http_requests_total", "Requests that were answered.", ["part", "status"])
+INGESTED = Counter("inferwatch_ingested_total", "Records that came by HTTP and that Kafka has acknowledged.", ["kind"])
+NOT_INGESTED = Counter("inferwatch_not_ingested_total", "Records that came by HTTP, not taken.", ["kind", "reason"])
+INGEST_SECONDS = Histogram(
+    "inferwatch_ingest_seconds", "From the last byte of a request to Kafka's acknowledgement.", buckets=_INSERTS
+)
+INGEST_BYTES = Gauge("inferwatch_ingest_bytes", "Bodies in memory that Kafka has not acknowledged yet.")
+CLIENT_DROPPED = Counter("inferwatch_client_dropped_total", "Inferences that clients have dropped, as they say.")
+INFERENCES_UNMATCHED = Counter(
+    "inferwatch_inferences_unmatched_total", "Requests and responses (CloudEvents) whose other half did not come."
+)
+
+KINDS = ("events", "heartbeats", "metadata")  # what comes by HTTP
+HTTP_PARTS = ("process", "ingest")  # of the HTTP side; process: /metrics, /healthz, /readyz
+HTTP_REASONS = ("other_workspace", "unknown_type", "not_acknowledged")  # besides those of a record
+
 BUILD.info({"version": version("inferwatch")})
+for _part in HTTP_PARTS:
+    HTTP_REQUESTS.labels(_part, "200")
+for _kind_in in KINDS:
+    INGESTED.labels(_kind_in)
+    for _why_not in (*(reason.value for reason in Reason), *HTTP_REASONS):
+        NOT_INGESTED.labels(_kind_in, _why_not)
 for _verdict in Verdict:
     CHAIN.labels(_verdict.value)
 for _lost in Lost:

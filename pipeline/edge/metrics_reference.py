@@ -69,6 +69,11 @@ LABELS = {
     ("state", "inferwatch_partitions"): _values(metrics.STATES),
     ("state", "inferwatch_alerts_total"): _of(AlertState),
     ("kind", ""): _of(AlertKind),
+    ("kind", "inferwatch_ingested_total"): _values(metrics.KINDS),
+    ("kind", "inferwatch_not_ingested_total"): _values(metrics.KINDS),
+    ("reason", "inferwatch_not_ingested_total"): f"{_of(Reason)}, {_values(metrics.HTTP_REASONS)}",
+    ("part", ""): _values(metrics.HTTP_PARTS),
+    ("status", ""): "the HTTP status",
     ("sender", ""): _of(RecipientKind),
 }
 

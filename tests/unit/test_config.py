@@ -18,6 +18,7 @@ SECRETS = [
     "smtp_password",
     "pagerduty_key",
     "webhook_secret",
+    "web_api_key",
 ]
 
 

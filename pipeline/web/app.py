@@ -1,0 +1,110 @@
+"""One ASGI application of parts: a part says which paths are its own, the rest is the process's own pages or a 404.
+
+/healthz is for everybody. /readyz tells everybody whether, and only who has a key why not. /metrics wants a key that
+may query every workspace, unless INFERWATCH_WEB_METRICS_OPEN says otherwise.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+import orjson
+import structlog
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from pipeline.edge.metrics import HTTP_REQUESTS
+from pipeline.web.access.door import Door
+from pipeline.web.access.principal import May
+from pipeline.web.asgi import JSON, Asgi, Message, Receive, Refused, Scope, Send, answer, headers_of, only
+from schemas.access import EVERY_WORKSPACE
+from schemas.roles import WEB
+
+log = structlog.get_logger()
+
+
+class Part(Protocol):
+    """One of the applications that this one is made of."""
+
+    name: str
+
+    def find(self, path: str) -> Asgi | None:
+        """Who answers at this path; None: it is not this part's."""
+
+    def not_ready(self) -> list[str]:
+        """Why it does not work; empty when it does."""
+
+    async def stop(self) -> None:
+        """Lets go of what it holds."""
+
+
+class App:
+    """What the server calls."""
+
+    def __init__(self, parts: Sequence[Part], door: Door, access_ready: asyncio.Event, *, metrics_open: bool) -> None:
+        self._parts, self._door, self._access_ready = parts, door, access_ready
+        self._metrics_open = metrics_open
+        self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await receive()
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        name, found = self._find(scope["path"])
+        status = 0
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if not status:
+                status = message["status"]
+            await send(message)
+
+        try:
+            await found(scope, receive, counted)
+        except Refused as why:
+            if not status:
+                await answer(counted, why.status, why.body, why.headers)
+        except Exception:
+            log.exception("request_failed", part=name, method=scope["method"], path=scope["path"])
+            if status:
+                raise  # the answer has begun: the server breaks the connection off
+            await answer(counted, 500, b'{"reason":"internal","message":"this is our mistake; our log says more"}')
+        finally:
+            HTTP_REQUESTS.labels(name, str(status)).inc()
+
+    def _find(self, path: str) -> tuple[str, Asgi]:
+        for part in self._parts:
+            if (found := part.find(path)) is not None:
+                return part.name, found
+        return "process", self._pages.get(path, _nothing)
+
+    async def _healthz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        only(scope, "GET", "HEAD")
+        await answer(send, 200, orjson.dumps({"ok": True, "role": WEB}))
+
+    async def _readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
+        only(scope, "GET", "HEAD")
+        why = [] if self._access_ready.is_set() else ["the keys are not read yet"]
+        why += [reason for part in self._parts for reason in part.not_ready()]
+        told: dict[str, object] = {"ready": not why, "role": WEB}
+        if why and self._is_known(scope):
+            told["why"] = why
+        await answer(send, 503 if why else 200, orjson.dumps(told))
+
+    async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
+        only(scope, "GET", "HEAD")
+        if not self._metrics_open:
+            self._door.admit(scope, headers_of(scope), May.QUERY, EVERY_WORKSPACE)
+        await answer(send, 200, generate_latest(), content_type=CONTENT_TYPE_LATEST.encode())
+
+    def _is_known(self, scope: Scope) -> bool:
+        try:
+            self._door.admit(scope, headers_of(scope), May.QUERY, EVERY_WORKSPACE)
+        except Refused:
+            return False
+        return True
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    await answer(send, 404, b'{"reason":"not_found","message":"there is nothing at this path"}', content_type=JSON)

@@ -1,0 +1,70 @@
+"""The HTTP side as a process: what it follows, its parts, how it begins and ends."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+
+from pipeline.config import Settings
+from pipeline.edge.clock import Clock, SystemClock
+from pipeline.edge.kafka.batches import Batches
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.kafka.compacted import FollowedTopic, write_compacted
+from pipeline.edge.kafka.connection import KafkaUnavailable
+from pipeline.web.access.book import AccessBook
+from pipeline.web.access.door import Door
+from pipeline.web.app import App, Part
+from pipeline.web.ingest.part import Ingest
+from pipeline.web.server import serve
+from schemas.topics import ACCESS
+
+log = structlog.get_logger()
+
+USES_S = 60.0  # between looks at which keys were used
+STUCK_SHARE = 0.75  # of the time that a request waits: then a partition that is stuck refuses at once
+
+Make = Callable[[Settings, Door, Kafka, Clock], Part]
+
+
+def _ingest(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
+    return Ingest(settings, door, Batches(kafka, settings.ingest_answer_s * STUCK_SHARE), clock)
+
+
+PARTS: Mapping[str, Make] = {"ingest": _ingest}
+
+
+async def run(
+    settings: Settings, names: Sequence[str], when_asked_to_end: Callable[[Callable[[], None]], None]
+) -> None:
+    """Serves these parts until it is asked to end."""
+    clock = SystemClock()
+    async with Kafka(settings) as kafka:
+        topic = FollowedTopic(kafka, settings.topic(ACCESS.name))
+        book = AccessBook(topic, settings.web_api_key.get_secret_value())
+        door = Door(book, clock)
+        parts = [PARTS[name](settings, door, kafka, clock) for name in names]
+        app = App(parts, door, topic.ready, metrics_open=settings.web_metrics_open)
+        beside = [asyncio.create_task(topic.follow_forever()), asyncio.create_task(_write_uses(settings, book))]
+        serving = asyncio.create_task(serve(app, settings.web_host, settings.web_port, when_asked_to_end))
+        log.info("web_started", parts=list(names), host=settings.web_host, port=settings.web_port)
+        try:
+            done, _ = await asyncio.wait({serving, *beside}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises what nobody thought of: the process ends with it
+        finally:
+            for task in (*beside, serving):
+                task.cancel()
+            await asyncio.gather(*beside, serving, return_exceptions=True)
+            for part in parts:
+                await part.stop()
+
+
+async def _write_uses(settings: Settings, book: AccessBook) -> None:
+    """When keys were used last, at most hourly each. Nothing depends on it: what cannot be written is left out."""
+    while True:
+        await asyncio.sleep(USES_S)
+        if uses := book.take_uses():
+            try:
+                await write_compacted(settings, settings.topic(ACCESS.name), uses)
+            except KafkaUnavailable as error:
+                log.warning("uses_not_written", error=str(error))
