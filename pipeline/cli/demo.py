@@ -15,7 +15,7 @@ from pipeline.cli.data_dir import DEFAULT
 from pipeline.cli.duration import seconds
 from pipeline.cli.running import run
 from pipeline.cli.signals import tell, when_asked_to_end
-from pipeline.cli.up import Steps, addresses, commands
+from pipeline.cli.up import PROCESSES, Steps, addresses, commands
 from pipeline.config import Settings
 from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
 from pipeline.core.windows.log_clock import WINDOW_MS
@@ -31,7 +31,6 @@ from pipeline.trial.demo.digits import train
 from pipeline.trial.demo.job import DEGRADED, Demo, confidence_rule
 from pipeline.trial.demo.view import KINDS, WINDOWS_SHOWN, alerts_table, live_view, summary
 from pipeline.trial.phases import schedule
-from schemas.roles import ROLE_NAMES
 
 POLL_S = 2.0
 RESOLVED_S = 20.0  # for alerts that end with the last windows
@@ -91,7 +90,7 @@ class _Run:
         self._stop = asyncio.Event()
         self._signals = 0
         self._task: asyncio.Task[bool] | None = None
-        self._stack = Stack(data_dir, roles=ROLE_NAMES, progress=self._steps, notice=self._notice)
+        self._stack = Stack(data_dir, roles=PROCESSES, progress=self._steps, notice=self._notice)
 
     async def run(self) -> bool:
         """Whether all was well."""

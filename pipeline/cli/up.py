@@ -17,9 +17,10 @@ from pipeline.cli.data_dir import DEFAULT
 from pipeline.cli.signals import tell, when_asked_to_end
 from pipeline.edge.local import Progress as Step
 from pipeline.edge.local.stack import Stack
-from schemas.roles import ROLE_NAMES
+from schemas.roles import ROLE_NAMES, WEB
 
 ROLES = ROLE_NAMES
+PROCESSES = (*ROLES, WEB)
 
 Port = Annotated[int | None, typer.Option(min=1, max=65_535, help="default: a free one, the same the next time")]
 
@@ -29,6 +30,9 @@ def up(
     kafka_port: Port = None,
     clickhouse_port: Port = None,
     clickhouse_native_port: Port = None,
+    web_port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="of the HTTP side; default: 8080 where it is free")
+    ] = None,
     web_port_base: Annotated[
         int | None,
         typer.Option(min=1, max=65_000, help="/metrics of the first worker; the others follow (default: free ones)"),
@@ -40,7 +44,12 @@ def up(
     What runs where is written to DATA_DIR/endpoints.json once everything is ready; logs are in DATA_DIR/logs.
     The same directory finds all its data again the next time.
     """
-    told = {"kafka": kafka_port, "clickhouse_http": clickhouse_port, "clickhouse_native": clickhouse_native_port}
+    told = {
+        "kafka": kafka_port,
+        "clickhouse_http": clickhouse_port,
+        "clickhouse_native": clickhouse_native_port,
+        WEB: web_port,
+    }
     if web_port_base is not None:
         told |= {role: web_port_base + number for number, role in enumerate(ROLES)}
     ports = {name: port for name, port in told.items() if port is not None}
@@ -53,7 +62,7 @@ async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
     steps = Steps(out)
     stack = Stack(
         data_dir,
-        roles=ROLES,
+        roles=PROCESSES,
         ports=ports,
         progress=steps,
         notice=lambda text: tell(problems, f"[yellow]![/] {escape(text)}"),
@@ -89,6 +98,8 @@ def addresses(stack: Stack) -> Table:
     here = stack.endpoints()
     table = Table(title="inferwatch is up", title_justify="left", show_header=False, title_style="bold green")
     table.add_row("Kafka", here["kafka"])
+    if here["web"] is not None:
+        table.add_row("HTTP side", here["web"])
     table.add_row("ClickHouse (HTTP)", here["clickhouse"]["http"])
     table.add_row("for Grafana and people", f"user {here['reader']['user']}, database {here['reader']['database']}")
     for role, worker in here["workers"].items():
@@ -103,7 +114,10 @@ def commands(stack: Stack) -> str:
     """How to ask it, while it runs: where it is by default, every verb finds it by itself."""
     is_found = stack.directory == DEFAULT.absolute()
     there = "" if is_found else f" --data-dir {shlex.quote(str(stack.directory))}"
-    return escape(f"ask it: inferwatch doctor{there}, inferwatch alerts tail{there}, and every other verb likewise")
+    here = stack.endpoints()
+    ask = f"ask it: inferwatch doctor{there}, inferwatch alerts tail{there}, and every other verb likewise"
+    send = f"send to it: export INFERWATCH_URL={here['web']} INFERWATCH_API_KEY={here['api_key']}"
+    return escape(ask if here["web"] is None else f"{ask}\n{send}")
 
 
 class Steps:

@@ -52,7 +52,7 @@ def test_a_second_up_finds_everything_again_and_a_killed_one_leaves_no_orphan(tm
         first = up.endpoints
         assert stat.S_IMODE(up.file.stat().st_mode) == 0o600
         assert first.keys() == {
-            *("kafka", "clickhouse", "reader", "api", "console", "workspace", "api_key", "pids", "workers", "settings")
+            *("kafka", "clickhouse", "reader", "web", "workspace", "api_key", "pids", "workers", "settings")
         }
         settings = up.settings(directory)
         ask(settings, "admin", "CREATE TABLE mine (n UInt32) ENGINE = MergeTree ORDER BY n")

@@ -13,7 +13,7 @@ from pipeline.config import Settings, load
 from pipeline.edge.local.layout import Secrets, kept_secrets, settings_for
 
 # `inferwatch up` without workers
-UP = "import sys; from pipeline.cli import app, up; up.ROLES = (); sys.argv.insert(1, 'up'); app.run()"
+UP = "import sys; from pipeline.cli import app, up; up.PROCESSES = (); sys.argv.insert(1, 'up'); app.run()"
 
 
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:

@@ -241,13 +241,12 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
 def test_endpoints_have_exactly_the_names_that_were_agreed() -> None:
     settings = settings_for(load({}), "127.0.0.1:1", "http://127.0.0.1:2", Passwords("a", "w", "r"))
-    told = endpoints(settings, "key", {"kafka": 3}, {"recorder": "http://127.0.0.1:4/metrics"})
+    told = endpoints(settings, "http://127.0.0.1:5", "key", {"kafka": 3}, {"recorder": "http://127.0.0.1:4/metrics"})
     assert json.loads(json.dumps(told)) == {
         "kafka": "127.0.0.1:1",
         "clickhouse": {"http": "http://127.0.0.1:2", "user": "admin", "password": "a", "database": "inferwatch"},
         "reader": {"http": "http://127.0.0.1:2", "user": "reader", "password": "r", "database": "inferwatch"},
-        "api": None,
-        "console": None,
+        "web": "http://127.0.0.1:5",
         "workspace": "default",
         "api_key": "key",
         "pids": {"kafka": 3},
@@ -272,7 +271,7 @@ def test_a_verb_finds_what_runs_in_a_directory(tmp_path: Path, monkeypatch: pyte
         folder.mkdir(parents=True)
         passwords = kept_secrets(folder).passwords
         there[folder] = settings_for(started, f"127.0.0.1:{len(there) + 1}", "http://127.0.0.1:2", passwords)
-        (folder / "endpoints.json").write_text(json.dumps(endpoints(there[folder], "key", {}, {})))
+        (folder / "endpoints.json").write_text(json.dumps(endpoints(there[folder], None, "key", {}, {})))
     asked = load({})
     assert settings_for_verb(None) == asked  # nothing runs there any more
     with pytest.raises(EmbeddedError, match="no inferwatch up is ready in else/where; start it: inferwatch up --data"):

@@ -15,7 +15,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from agents.main import RoleName
 from deploy.grafana.sql import CLICKHOUSE_TYPE, PLUGIN_VERSION
 from pipeline.cli.app import VERBS
-from pipeline.cli.up import ROLES
+from pipeline.cli.up import PROCESSES, ROLES
 from pipeline.config import CONFIG_FILE, PREFIX, Settings, load, to_environ
 from pipeline.edge import metrics
 from pipeline.edge.local.jars import locked_jars
@@ -73,7 +73,7 @@ def test_every_role_is_a_service_of_its_name() -> None:
 def test_prometheus_asks_every_role_at_the_port_of_the_settings() -> None:
     [job] = [job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "inferwatch"]
     [lookup] = job["dns_sd_configs"]
-    assert (tuple(lookup["names"]), lookup["port"]) == (ROLES, WEB_PORT)
+    assert (tuple(lookup["names"]), lookup["port"]) == (PROCESSES, WEB_PORT)
     assert job.get("metrics_path", "/metrics") == "/metrics"
 
 
@@ -98,7 +98,7 @@ def test_services_are_reached_where_they_listen() -> None:
         "prometheus": {"9090"},
         "alertmanager": {"9093"},
         "grafana": {"3000"},
-    } | {role: {str(WEB_PORT)} for role in ROLES}
+    } | {name: {str(WEB_PORT)} for name in PROCESSES}
     assert listening.keys() == services().keys() - {"topics", "tables", "producer"}
     found = {
         (path.name, *address)

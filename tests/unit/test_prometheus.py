@@ -107,7 +107,7 @@ def test_rules_ask_for_metrics_that_are_there() -> None:
 def test_every_role_is_scraped_where_it_answers() -> None:
     (job,) = (job for job in CONFIG["scrape_configs"] if job["job_name"] == "inferwatch")
     (by_name,) = job["dns_sd_configs"]
-    assert by_name["names"] == list(up.ROLES)
+    assert by_name["names"] == list(up.PROCESSES)
     assert by_name["port"] == Settings.model_fields["web_port"].default
     absent = str(ALERTS["InferwatchRoleAbsent"]["expr"])
     assert re.findall(r'role="(\w+)"', absent) == list(up.ROLES)

@@ -18,12 +18,15 @@ from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
 from pipeline.edge.local.directory import is_held, read_json, write_private_json
 from pipeline.edge.local.kafka import EmbeddedKafka
 from pipeline.edge.local.ports import free_port, is_free
+from schemas.roles import WEB
 
+WEB_PORT = 8080  # of the HTTP side, where it is free
 SERVER_PORTS = ("kafka", "kafka_controller", "clickhouse_http", "clickhouse_native")
 OPTIONS = {
     "kafka": "--kafka-port",
     "clickhouse_http": "--clickhouse-port",
     "clickhouse_native": "--clickhouse-native-port",
+    WEB: "--web-port",
 }
 ENDPOINTS = "endpoints.json"  # there while everything runs
 _OF_THE_PROCESS = tuple(PREFIX + field for field in ("WEB_", "LOG_"))
@@ -59,7 +62,7 @@ def chosen_ports(directory: Path, names: Sequence[str], told: Mapping[str, int])
         ports[name] = port
     for name in names:
         if name not in ports:
-            last = stored.get(name)
+            last = stored.get(name, WEB_PORT if name == WEB else None)
             usable = isinstance(last, int) and last not in ports.values() and is_free(last)
             ports[name] = last if isinstance(last, int) and usable else free_port(ports.values())
     if stored | ports != stored:
@@ -145,8 +148,10 @@ def _told(settings: Settings) -> dict[str, str]:
     return {name: text for name, text in given.items() if not name.startswith(_OF_THE_PROCESS)}
 
 
-def endpoints(settings: Settings, api_key: str, pids: Mapping[str, int], metrics: Mapping[str, str]) -> dict[str, Any]:
-    """What endpoints.json holds."""
+def endpoints(
+    settings: Settings, web: str | None, api_key: str, pids: Mapping[str, int], metrics: Mapping[str, str]
+) -> dict[str, Any]:
+    """What endpoints.json holds. `web`: the address of the HTTP side, `api_key`: one that may everything there."""
 
     def login(user: str, password: SecretStr) -> dict[str, str]:
         return {
@@ -160,8 +165,7 @@ def endpoints(settings: Settings, api_key: str, pids: Mapping[str, int], metrics
         "kafka": settings.kafka_bootstrap,
         "clickhouse": login(settings.clickhouse_admin_user, settings.clickhouse_admin_password),
         "reader": login(settings.clickhouse_reader_user, settings.clickhouse_reader_password),
-        "api": None,
-        "console": None,
+        "web": web,
         "workspace": settings.workspace,
         "api_key": api_key,
         "pids": dict(pids),

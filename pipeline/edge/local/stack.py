@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka.errors import KafkaError
+from pydantic import SecretStr
 
 from pipeline.config import Settings, load
 from pipeline.edge.kafka.client import KafkaUnavailable, create_topics
@@ -36,6 +37,7 @@ from pipeline.edge.local.machine import check_machine
 from pipeline.edge.local.worker import Worker
 from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.migrations import migrate
+from schemas.roles import WEB
 
 BEHIND_S = 60.0  # a worker that works, but is not ready by then, has something to catch up with
 SAY_S = 20.0  # after which it is said what is waited for; the next time after twice as long
@@ -131,10 +133,16 @@ class Stack:
         """Addresses, users and pids, as in endpoints.json."""
         return endpoints(
             self.settings,
+            self.web.url if self.web else None,
             self._api_key,
             {engine.name: engine.pid for engine in self._engines()},
             {role: worker.metrics_url for role, worker in self.workers.items()},
         )
+
+    @property
+    def web(self) -> Worker | None:
+        """The HTTP side, if it is among what was asked for."""
+        return self.workers.get(WEB)
 
     def _engines(self) -> list[Engine]:
         return [engine for engine in (self.kafka, self.clickhouse) if engine] + list(self.workers.values())
@@ -147,7 +155,11 @@ class Stack:
         self.kafka, self.clickhouse = servers(self.directory, ports, secrets.passwords, [database])
         self.settings = settings_for(self._base, self.kafka.bootstrap, self.clickhouse.url, secrets.passwords)
         logs = self.directory / "logs"
-        self.workers = {role: Worker(role, self.settings, web_port=ports[role], logs=logs) for role in self._roles}
+        of_web = {"web_api_key": SecretStr(secrets.api_key), "web_metrics_open": True}  # on 127.0.0.1
+        told = {WEB: self.settings.model_copy(update=of_web)}
+        self.workers = {
+            role: Worker(role, told.get(role, self.settings), web_port=ports[role], logs=logs) for role in self._roles
+        }
 
     async def _start_servers(self) -> None:
         assert self.kafka is not None
@@ -161,7 +173,10 @@ class Stack:
         await self._step("Tables", lambda: migrate(self.settings), self.clickhouse)
 
     async def _start_workers(self) -> None:
-        await _together(*(self._bring_up(role.capitalize(), worker) for role, worker in self.workers.items()))
+        steps = {WEB: "HTTP side"}
+        await _together(
+            *(self._bring_up(steps.get(role, role.capitalize()), one) for role, one in self.workers.items())
+        )
 
     async def _bring_up(self, step: str, engine: Engine) -> None:
         await asyncio.to_thread(engine.prepare, self._tell)

@@ -1,4 +1,4 @@
-"""One worker of a role (`inferwatch worker ROLE`) as a child process."""
+"""One worker of a role (`inferwatch worker ROLE`), or the HTTP side (`inferwatch web`), as a child process."""
 
 import http.client
 import json
@@ -10,10 +10,11 @@ from pipeline.config import PREFIX, Settings, to_environ
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.ports import HOST, PROBE_S
 from pipeline.edge.local.process import Child
+from schemas.roles import WEB
 
 
 class Worker(Engine):
-    """`python -m agents worker ROLE`, told everything by its environment."""
+    """`python -m agents worker ROLE`, or `web`, told everything by its environment."""
 
     def __init__(self, role: str, settings: Settings, *, web_port: int, logs: Path) -> None:
         super().__init__(role, logs, ports=(web_port,))
@@ -21,13 +22,19 @@ class Worker(Engine):
         self._settings = settings.model_copy(update={"web_host": HOST, "web_port": web_port})
 
     @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{HOST}:{self.web_port}"
+
+    @property
     def metrics_url(self) -> str:
         """Where Prometheus finds it."""
-        return f"http://{HOST}:{self.web_port}/metrics"
+        return f"{self.url}/metrics"
 
     def _make_child(self) -> Child:
         inherited = {name: text for name, text in os.environ.items() if not name.startswith(PREFIX)}
-        command = [sys.executable, "-m", "agents", "worker", self.name]
+        verb = [WEB] if self.name == WEB else ["worker", self.name]
+        command = [sys.executable, "-m", "agents", *verb]
         return Child(command, self.log, environ=inherited | to_environ(self._settings))
 
     def answers(self) -> bool:
