@@ -22,11 +22,12 @@ from tests.performance import (
     bench_kernel,
     bench_live,
     bench_memory,
+    bench_web,
     system,
 )
 from tests.performance.figures import Figure, VoidRunError, table
 
-BENCHES = ("kernel", "catch-up", "live", "memory", "detector", "alerts")
+BENCHES = ("kernel", "catch-up", "live", "memory", "detector", "alerts", "web")
 
 Run = Callable[[], list[Figure]]
 
@@ -71,6 +72,8 @@ def _runs(options: argparse.Namespace) -> Iterator[tuple[str, Run]]:
             for series in options.series:
                 name = f"detector, {series:,} series"
                 yield name, partial(bench_detector.run, running, directory, series, options.seconds)
+        if "web" in options.benches:
+            yield "web", partial(bench_web.run, running, directory, options.seconds)
         if "alerts" in options.benches:
             yield "alerts", partial(bench_alerts.run, running, directory, options.seconds)
 
@@ -83,7 +86,7 @@ def _options() -> argparse.Namespace:
         "--span", type=int, default=600, help="catch-up: seconds of event time that they are spread over"
     )
     parser.add_argument("--rates", type=int, nargs="+", default=[2_000, 10_000, 20_000], help="live: events/s")
-    parser.add_argument("--seconds", type=int, default=60, help="live, detector, alerts: how long")
+    parser.add_argument("--seconds", type=int, default=60, help="live, detector, alerts, web: how long")
     parser.add_argument("--series", type=int, nargs="+", default=[70_000, 100_000], help="detector: how many")
     parser.add_argument("--minutes", type=float, default=0.5, help="memory: how long ClickHouse is away")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
