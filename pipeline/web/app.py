@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pipeline.edge.metrics import HTTP_REQUESTS
 from pipeline.web.access.door import Door
 from pipeline.web.access.principal import May
-from pipeline.web.asgi import JSON, Asgi, Message, Receive, Refused, Scope, Send, answer, headers_of, only
+from pipeline.web.asgi import JSON, Asgi, Body, Message, Receive, Refused, Scope, Send, answer, headers_of, only
 from schemas.access import EVERY_WORKSPACE
 from schemas.roles import WEB
 
@@ -28,7 +28,7 @@ class Part(Protocol):
     name: str
 
     def find(self, path: str) -> Asgi | None:
-        """Who answers at this path; None: it is not this part's."""
+        """Who answers at this path (still with its %20); None: it is not this part's."""
 
     def not_ready(self) -> list[str]:
         """Why it does not work; empty when it does."""
@@ -51,8 +51,8 @@ class App:
             await receive()
             await send({"type": "websocket.close", "code": 1000})
             return
-        name, found = self._find(scope["path"])
-        status = 0
+        name, found = self._find(scope.get("raw_path", b"").decode("latin-1") or scope["path"])
+        body, status = Body(receive), 0
 
         async def counted(message: Message) -> None:
             nonlocal status
@@ -61,9 +61,11 @@ class App:
             await send(message)
 
         try:
-            await found(scope, receive, counted)
+            await found(scope, body, counted)
         except Refused as why:
             if not status:
+                if scope["method"] not in ("GET", "HEAD") and why.status != 408:
+                    await body.drain()
                 await answer(counted, why.status, why.body, why.headers)
         except Exception:
             log.exception("request_failed", part=name, method=scope["method"], path=scope["path"])

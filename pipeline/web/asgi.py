@@ -1,6 +1,8 @@
 """What every part speaks: ASGI, headers, and answers that are no 200 as exceptions with a JSON reason."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -13,6 +15,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
 JSON = b"application/json"
+DRAIN_S, DRAIN_BYTES_MAX = 5.0, 64 << 20
 
 
 class Refused(Exception):
@@ -41,6 +44,28 @@ class Refused(Exception):
         if self.status == 401:
             out.append((b"www-authenticate", b"Bearer"))
         return out
+
+
+class Body:
+    """What is received of a request, and whether more is to come."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.ended = False
+
+    async def __call__(self) -> Message:
+        """The next message."""
+        message = await self._receive()
+        self.ended = not message.get("more_body", False)
+        return message
+
+    async def drain(self) -> None:
+        """Takes what a client still sends, for a while: one that is cut off while it sends does not see why."""
+        size = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while not self.ended and size <= DRAIN_BYTES_MAX:
+                    size += len((await self()).get("body", b""))
 
 
 def headers_of(scope: Scope) -> Headers:
