@@ -78,7 +78,7 @@ dashboards: install ## Grafana's dashboards and alert rules from deploy/grafana
 	$(BIN)/python -m deploy.grafana
 
 bench: install ## what an event costs, and how long it takes
-	$(BIN)/python -m tests.performance $(ARGS)
+	PYTHONPATH=client/src $(BIN)/python -m tests.performance $(ARGS)
 
 bench-detect: install ## how soon automatic detection sees a fault, and how often it is wrong; some ten minutes
 	$(BIN)/python -m tests.performance.detect $(ARGS)

@@ -31,7 +31,7 @@ CONFIG_FILE = PREFIX + "CONFIG_FILE"
 
 
 # Of the Python client (client/), whose programs may have them set: no mistakes here.
-_OF_THE_CLIENT = {PREFIX + name for name in ("URL", "API_KEY", "DEVICE_ID", "SPOOL")}
+OF_THE_CLIENT = {PREFIX + name for name in ("URL", "API_KEY", "DEVICE_ID", "SPOOL")}
 
 SECTIONS: tuple[type[Section], ...] = (
     KafkaSettings,
@@ -125,7 +125,7 @@ def _from_variables(environ: Mapping[str, str], mistakes: list[str]) -> dict[str
     given = {
         name.removeprefix(PREFIX).lower(): _Given(text, name)
         for name, text in environ.items()
-        if name.startswith(PREFIX) and name != CONFIG_FILE and name not in _OF_THE_CLIENT and text != ""
+        if name.startswith(PREFIX) and name != CONFIG_FILE and name not in OF_THE_CLIENT and text != ""
     }
     return _with_secrets(given, mistakes)
 

@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.app import Deferred, app
 from pipeline.cli.up import ROLES
 from pipeline.config import PREFIX, Settings
+from pipeline.config.loading import OF_THE_CLIENT
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -63,7 +64,7 @@ def test_every_make_target_exists(page: Path) -> None:
 
 @pages
 def test_every_setting_exists(page: Path) -> None:
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG_FILE"}
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | {f"{PREFIX}CONFIG_FILE"} | OF_THE_CLIENT
     for name in re.findall(rf"\b{PREFIX}[A-Z][A-Z0-9_]+[A-Z0-9]\b", page.read_text()):
         assert name.removesuffix("_FILE") in known or name in known, name
 
