@@ -16,9 +16,9 @@ async def web(
     here: Here,
     parts: Annotated[str, typer.Option(help="which parts, comma-separated; default: all (ingest)")] = "",
 ) -> None:
-    """Take in events over HTTP until it is told to stop (SIGTERM). Run as many as are needed: it keeps no state.
+    """Take in events over HTTP until it is told to stop (SIGTERM).
 
-    It listens on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT, and answers /metrics, /healthz and /readyz there, too.
+    Run as many as are needed: it keeps no state. It listens on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT, and answers /metrics, /healthz and /readyz there, too.
     """
     from pipeline.web.process import PARTS, run
 

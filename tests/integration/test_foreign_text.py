@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 
 from pipeline.config import Settings
-from pipeline.edge.store.client import ask, connect
+from tests.integration.outside import ask, connect
 from tests.names import NAMES
 
 pytestmark = pytest.mark.integration

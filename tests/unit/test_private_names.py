@@ -33,7 +33,15 @@ def test_the_version_looked_at_here_is_pinned_and_installed(package: str, pinned
 
 
 def test_nothing_else_is_pinned_in_pyproject() -> None:
-    assert sorted(pins()) == ["aiokafka", "apprise", "chdb-core", "faust-streaming", "grafana-foundation-sdk", "jgo"]
+    known = ["aiokafka", "apprise", "chdb-core", "faust-streaming", "grafana-foundation-sdk", "granian", "jgo"]
+    assert sorted(pins()) == known
+
+
+def test_granian_can_be_embedded() -> None:
+    """Its own documentation calls this experimental."""
+    from granian.server.embed import Server
+
+    assert {"serve", "stop"} <= set(dir(Server))
 
 
 def test_aiokafkas_coordinator_holds_generation_member_id_and_commit_lock() -> None:
