@@ -18,7 +18,8 @@ async def web(
 ) -> None:
     """Take in events over HTTP until it is told to stop (SIGTERM).
 
-    Run as many as are needed: it keeps no state. It listens on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT, and answers /metrics, /healthz and /readyz there, too.
+    Run as many as are needed: it keeps no state. It listens on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT, and answers
+    /metrics, /healthz and /readyz there, too.
     """
     from pipeline.web.process import PARTS, run
 
