@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
 from pipeline.edge.local.kafka import EmbeddedKafka
 from pipeline.edge.local.ports import HOST, free_port, free_ports
 from pipeline.edge.local.process import Child
+from schemas.roles import WEB
 from tests.deployment import ROOT, Service, in_order, services
 from tests.integration.image import Installed
 from tests.integration.workers import eventually
@@ -46,7 +47,7 @@ class ComposedKafka(EmbeddedKafka):
         self._composed = "".join(f"{name}={text}\n" for name, text in settings.items())
 
     def _format(self) -> None:  # when all is prepared, and nothing has read the settings
-        self._properties.write_text(self._composed)
+        (self.directory / "server.properties").write_text(self._composed)
         super()._format()
 
 
@@ -163,8 +164,8 @@ class Composition:
 
     @property
     def worker_names(self) -> list[str]:
-        """The services that are workers."""
-        return [name for name, service in self.services.items() if service.command[:1] == ["worker"]]
+        """The services that are workers, and the HTTP side."""
+        return [name for name, service in self.services.items() if service.command[:1] in (["worker"], [WEB])]
 
     def healthy(self, service: Service) -> bool:
         """What the service's own health check says, run as it stands."""
@@ -187,6 +188,12 @@ class Composition:
         else:
             assert condition == "service_healthy"
             eventually(lambda: self.healthy(service), 60, f"{service.name} is healthy", lambda: self.said(service.name))
+
+    def run(self, service: Service, command: Sequence[str]) -> str:
+        """What a verb prints, as `docker compose run` runs it in a service's place."""
+        done = self._installed.run(command, self.environment(service))
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def said(self, name: str) -> str:
         """The end of a service's log."""

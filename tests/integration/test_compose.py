@@ -1,6 +1,7 @@
 """The services of docker-compose.yml find one another, do their work, and end in order."""
 
 import asyncio
+import http.client
 import json
 import urllib.request
 import uuid
@@ -50,7 +51,7 @@ def settings(composed: Composition) -> Settings:
 
 def test_every_service_is_healthy_by_its_own_check(composed: Composition) -> None:
     checked = [service for service in composed.services.values() if service.health]
-    assert {"kafka", "clickhouse", "aggregator", "recorder", "detector", "notifier"} <= {s.name for s in checked}
+    assert {"kafka", "clickhouse", "aggregator", "recorder", "detector", "notifier", "web"} <= {s.name for s in checked}
     assert {s.name: composed.healthy(s) for s in checked} == {s.name: True for s in checked}
 
 
@@ -83,6 +84,21 @@ def test_an_event_goes_in_and_its_row_comes_out(composed: Composition, settings:
         eventually(lambda: ask(client, synthetic) == [(4,)], 30, "the producer's", lambda: composed.said("producer"))
     finally:
         client.close()
+
+
+def test_a_key_is_made_and_an_event_goes_in_over_http(composed: Composition) -> None:
+    web = composed.services["web"]
+    made = composed.run(web, ["keys", "create", "tests", "--workspace", "compose", "--json"])
+    key = orjson.loads(made)["api_key"]
+    connection = http.client.HTTPConnection(HOST, composed.ports["web"], timeout=30)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+
+    def taken() -> bool:  # a second or two after it was made
+        connection.request("POST", "/v1/compose/events", b'{"model_id":"by http"}', headers)
+        return connection.getresponse().read() == b'{"accepted":1,"results":[]}'
+
+    eventually(taken, 20, "the key is known", lambda: composed.said("web"))
+    connection.close()
 
 
 def test_the_admin_may_do_everything_and_nobody_comes_in_without_a_password(
