@@ -29,7 +29,7 @@ from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.kafka.producer import Producer
 from pipeline.edge.kafka.reader import Reader
-from pipeline.edge.notification.delivery import Delivery, Patience
+from pipeline.edge.notification.delivery import Delivery, SendPatience
 from pipeline.edge.notification.outcome import Outcome, Sent
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
@@ -106,7 +106,7 @@ class NotifierWork:
         desk = await self._restore(partition)
         first = (await partition.log_span()).start
         partition.seek(first)
-        patience = Patience(give_up_s=self._settings.notify_give_up_s)
+        patience = SendPatience(give_up_s=self._settings.notify_give_up_s)
         async with self._world.senders() as senders, self._reading(desk) as reader:
             delivery = Delivery(senders, desk.done, patience)
             try:

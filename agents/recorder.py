@@ -33,7 +33,7 @@ FOLLOWED_MAX = 20_000  # records of inference.aggregates: hours of cuts of eight
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class RowsRoute:
     """Where the records of a topic go: how to make rows of them, and which tables say how far it had come."""
 
     record: Callable[[Batch, Mapping[int, Position], int], Recorded]
@@ -59,7 +59,7 @@ class Recorder:
         self._settings, self._clock, self._metrics = settings, world.clock, world.metrics
         self._store, self._fold, self._idle_s = world.store, fold, idle_s
         self.routes = {
-            settings.topic(topic.name): Route(partial(kernel.rows, topic, settings.time_limits), table)
+            settings.topic(topic.name): RowsRoute(partial(kernel.rows, topic, settings.time_limits), table)
             for topic, table in TABLES.items()
         }
 

@@ -26,7 +26,7 @@ _AGAIN = ("_retry", "_unreachable", "_unknown")
 _VARIABLE = re.compile(r"\d+|'[^']*'|\"[^\"]*\"|<[^>]*>|\([^)]*\)|\{[^}]*\}")
 
 
-class Repeats:
+class RepeatCount:
     """What was said of late: each kind once in FOLD_S. Its memory is bounded."""
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class Repeats:
         return more
 
 
-class Folded(logging.Filter):
+class FoldedRepeats(logging.Filter):
     """Of libraries: lets one record of each kind through in FOLD_S."""
 
     def __init__(self) -> None:
         """Nothing was said yet."""
         super().__init__()
-        self._repeats = Repeats()
+        self._repeats = RepeatCount()
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is to be said; if so, with how many were not."""
@@ -67,7 +67,7 @@ class FoldedRetries:
 
     def __init__(self) -> None:
         """Nothing was said yet."""
-        self._repeats = Repeats()
+        self._repeats = RepeatCount()
 
     def __call__(self, _: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Drops it, or adds how many were dropped."""
@@ -105,7 +105,7 @@ def configure(settings: Settings, **bound: object) -> None:
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
-    handler.addFilter(Folded())
+    handler.addFilter(FoldedRepeats())
     root = logging.getLogger()
     root.handlers = [handler]
     for library in ("clickhouse_connect", "aiokafka"):

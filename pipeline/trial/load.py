@@ -9,7 +9,7 @@ import orjson
 
 from pipeline.config import Settings
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka.publish import Delivery, Publisher, partition_of
+from pipeline.edge.kafka.publish import BatchSent, Publisher, partition_of
 from pipeline.trial.sent import Account, SentRecords
 from pipeline.trial.workload import DrawnRecords, Workload, daily_rhythm
 from schemas import topics
@@ -46,7 +46,7 @@ class Load:
         self._topic = settings.topic(topics.EVENTS.name)
         self._keys = [stream.key for stream in workload.streams]
         self._account = Account(workload.spec.workspace, workload.streams)
-        self._on_their_way: dict[Delivery, DrawnRecords] = {}
+        self._on_their_way: dict[BatchSent, DrawnRecords] = {}
         self._failure: str | None = None
         self._stop = asyncio.Event()
         self._give_up = asyncio.Event()
@@ -139,12 +139,12 @@ class Load:
                 self._watch(delivery, part.select(np.arange(delivery.start, delivery.end)))
             await asyncio.sleep(0)  # lets the sender take this batch while the next one is made
 
-    def _watch(self, delivery: Delivery, records: DrawnRecords) -> None:
+    def _watch(self, delivery: BatchSent, records: DrawnRecords) -> None:
         self._on_their_way[delivery] = records
         self.sent += len(records)
         delivery.future.add_done_callback(lambda _: self._settle(delivery))
 
-    def _settle(self, delivery: Delivery) -> None:
+    def _settle(self, delivery: BatchSent) -> None:
         future = delivery.future
         error = None if future.cancelled() else future.exception()
         if future.cancelled() or error is not None:  # stays on its way: nobody knows

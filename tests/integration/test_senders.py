@@ -17,7 +17,7 @@ from pipeline.config import Settings
 from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind, kind_of
 from pipeline.edge.local.ports import HOST, free_port
-from pipeline.edge.notification.delivery import Delivery, Patience
+from pipeline.edge.notification.delivery import Delivery, SendPatience
 from pipeline.edge.notification.outcome import Failed, Outcome, Sender, Sent
 from pipeline.edge.notification.senders import open_senders
 from pipeline.edge.notification.webhook import SIGNATURE_HEADER, signature
@@ -351,7 +351,7 @@ async def active(url: str) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def delivering(
-    senders: Mapping[RecipientKind, Sender], patience: Patience
+    senders: Mapping[RecipientKind, Sender], patience: SendPatience
 ) -> AsyncIterator[tuple[Delivery, dict[str, Outcome]]]:
     done: dict[str, Outcome] = {}
     delivery = Delivery(senders, lambda one, outcome: done.update({one.idempotency_key: outcome}), patience)
@@ -361,7 +361,7 @@ async def delivering(
         await delivery.stop()
 
 
-QUICK = Patience(attempt_s=0.5, wait_s_first=0.05, wait_s_max=0.2, give_up_s=3, queue_max=3, idle_s=0.2)
+QUICK = SendPatience(attempt_s=0.5, wait_s_first=0.05, wait_s_max=0.2, give_up_s=3, queue_max=3, idle_s=0.2)
 
 
 def test_who_fails_hangs_or_breaks_off_delays_only_itself_and_is_tried_again() -> None:

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 
 from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import RecipientKind
-from pipeline.edge.notification.delivery import Delivery, Patience
+from pipeline.edge.notification.delivery import Delivery, SendPatience
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from tests.alerts import T0, alert
 from tests.names import SURROGATE
 
-IMPATIENT = Patience(attempt_s=0.02, wait_s_first=0.001, wait_s_max=0.002, give_up_s=0.05, idle_s=0.02)
+IMPATIENT = SendPatience(attempt_s=0.02, wait_s_first=0.001, wait_s_max=0.002, give_up_s=0.05, idle_s=0.02)
 ERRORS = (
     UnicodeEncodeError("utf-8", SURROGATE, 1, 2, "surrogates not allowed"),
     KeyError(SURROGATE),

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from agents.aggregator import Aggregator
-from agents.recorder import Recorder, Route
+from agents.recorder import Recorder, RowsRoute
 from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.batch import Batch
@@ -178,7 +178,7 @@ def chain_is_not_checked() -> Bug:
     def employ(settings: Settings, world: World) -> Job:
         role = Recorder(settings, world, directly, IDLE_S)
         topic = settings.topic(AGGREGATES.name)
-        role.routes[topic] = Route(
+        role.routes[topic] = RowsRoute(
             lambda records, _, epoch: record_aggregates(records, {}, epoch), role.routes[topic].table
         )
         return Job(dict.fromkeys(role.routes, role.work))

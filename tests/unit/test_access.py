@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pipeline.web.access import credentials
-from pipeline.web.access.book import USED_EVERY_MS, AccessBook, Unknown, key_in
+from pipeline.web.access.book import USED_EVERY_MS, AccessBook, NotKnown, key_in
 from pipeline.web.access.door import Door
 from pipeline.web.access.limits import Limits
 from pipeline.web.access.principal import May, Principal, of_key, of_user
@@ -102,7 +102,7 @@ def test_what_is_no_key_opens_nothing(text: str) -> None:
     topic = Topic()
     topic.put(made().key)
     asked = book(topic, "local")
-    assert asked.bearer(text.encode("utf-8", "replace").decode("latin-1"), NOW) in (Unknown.WRONG_KEY, Unknown.NO_KEY)
+    assert asked.bearer(text.encode("utf-8", "replace").decode("latin-1"), NOW) in (NotKnown.WRONG_KEY, NotKnown.NO_KEY)
 
 
 def test_a_key_with_one_letter_changed_opens_nothing() -> None:
@@ -110,7 +110,7 @@ def test_a_key_with_one_letter_changed_opens_nothing() -> None:
     topic.put(key.key)
     for at in range(len(key.text)):
         changed = key.text[:at] + ("a" if key.text[at] != "a" else "b") + key.text[at + 1 :]
-        assert book(topic).bearer(changed, NOW) is Unknown.WRONG_KEY
+        assert book(topic).bearer(changed, NOW) is NotKnown.WRONG_KEY
 
 
 def test_a_key_ends_when_it_expires_and_at_once_when_it_is_revoked() -> None:
@@ -118,9 +118,9 @@ def test_a_key_ends_when_it_expires_and_at_once_when_it_is_revoked() -> None:
     topic.put(key.key)
     asked = book(topic)
     assert isinstance(asked.bearer(key.text, NOW + DAY - 1), Principal)
-    assert asked.bearer(key.text, NOW + DAY) is Unknown.WRONG_KEY
+    assert asked.bearer(key.text, NOW + DAY) is NotKnown.WRONG_KEY
     topic.delete(key.key)
-    assert asked.bearer(key.text, NOW) is Unknown.WRONG_KEY
+    assert asked.bearer(key.text, NOW) is NotKnown.WRONG_KEY
 
 
 def test_a_rotated_key_is_good_in_both_forms_until_the_grace_is_over() -> None:
@@ -131,18 +131,18 @@ def test_a_rotated_key_is_good_in_both_forms_until_the_grace_is_over() -> None:
     assert rotated.key.id == key.key.id
     assert isinstance(asked.bearer(rotated.text, NOW + 2 * DAY), Principal)
     assert isinstance(asked.bearer(key.text, NOW + DAY - 1), Principal)
-    assert asked.bearer(key.text, NOW + DAY) is Unknown.WRONG_KEY
+    assert asked.bearer(key.text, NOW + DAY) is NotKnown.WRONG_KEY
     topic.put(credentials.rotate_key(rotated.key, NOW, 0).key)
-    assert asked.bearer(rotated.text, NOW) is Unknown.WRONG_KEY
+    assert asked.bearer(rotated.text, NOW) is NotKnown.WRONG_KEY
 
 
 def test_before_the_topic_is_read_nobody_is_told_that_a_key_is_wrong() -> None:
-    assert book(Topic()).bearer(made().text, NOW) is Unknown.NOT_READY
+    assert book(Topic()).bearer(made().text, NOW) is NotKnown.NOT_READY
     assert isinstance(book(Topic(), "local").bearer("local", NOW), Principal)
 
 
 def test_without_a_local_key_an_empty_one_is_no_key() -> None:
-    assert book(Topic()).bearer("", NOW) is Unknown.NO_KEY
+    assert book(Topic()).bearer("", NOW) is NotKnown.NO_KEY
 
 
 def test_the_use_of_a_key_is_written_once_an_hour() -> None:
@@ -162,7 +162,7 @@ def test_the_use_of_a_key_is_written_once_an_hour() -> None:
 def test_a_late_word_of_its_use_does_not_revive_a_key() -> None:
     topic, key = Topic(), made()
     topic.put(KeyUse(id=key.key.id, used_at_ms=NOW))
-    assert book(topic).bearer(key.text, NOW) is Unknown.WRONG_KEY
+    assert book(topic).bearer(key.text, NOW) is NotKnown.WRONG_KEY
 
 
 # People
@@ -181,7 +181,7 @@ def test_a_person_logs_in_by_the_password_and_by_nothing_else() -> None:
     assert who.may(May.OPERATE, "acme")
     assert not who.may(May.ADMIN, "acme")
     for name, password in (("ann", "wrong"), ("bob", ""), ("nobody", "x")):
-        assert asyncio.run(asked.person(name, password)) is Unknown.WRONG_KEY
+        assert asyncio.run(asked.person(name, password)) is NotKnown.WRONG_KEY
     assert hashed.startswith("$argon2id$")
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.core.asking.language import Bounds, Filter, FilterError, Term, Value, parse
+from pipeline.core.asking.language import Filter, FilterError, Range, Term, Value, parse
 from pipeline.core.asking.sql import Bound, where
 
 
@@ -14,13 +14,13 @@ from pipeline.core.asking.sql import Bound, where
         ("class:person,helmet", Term("class", (Value("person"), Value("helmet")))),
         ("class:hel*", Term("class", (Value("hel*", True),))),
         ('class:"hel*"', Term("class", (Value("hel*"),))),
-        ("confidence:<0.5", Term("confidence", (Bounds(high=0.5, high_in=False),))),
-        ("confidence:>=.5", Term("confidence", (Bounds(low=0.5),))),
-        ("latency:10..20", Term("latency", (Bounds(10, 20),))),
-        ("detections:0", Term("detections", (Bounds(0, 0),))),
+        ("confidence:<0.5", Term("confidence", (Range(high=0.5, high_in=False),))),
+        ("confidence:>=.5", Term("confidence", (Range(low=0.5),))),
+        ("latency:10..20", Term("latency", (Range(10, 20),))),
+        ("detections:0", Term("detections", (Range(0, 0),))),
         ("metadata.site:s1", Term("metadata", (Value("s1"),), "site")),
         ("metadata.line:4", Term("metadata", (Value("4"),), "line")),
-        ("metadata.line:>3", Term("metadata", (Bounds(low=3, low_in=False),), "line")),
+        ("metadata.line:>3", Term("metadata", (Range(low=3, low_in=False),), "line")),
         ('metadata."a b:c":""', Term("metadata", (Value(""),), "a b:c")),
         ("has:error", Term("error")),
         ("-has:metadata.site", Term("metadata", (), "site", negated=True)),

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pipeline.web.asgi import Refused
 from pipeline.web.ingest import repeats
 from pipeline.web.ingest.cloudevents import CloudEvents, Found
-from pipeline.web.ingest.intake import Outcome, Places
-from pipeline.web.ingest.kinds import Problem, kinds, looked_at
+from pipeline.web.ingest.intake import Places, Taken
+from pipeline.web.ingest.kinds import NotTaken, kinds, looked_at
 from pipeline.web.ingest.kserve import UnreadableError, event_of, request_of
 from pipeline.web.ingest.pairs import HALVES_MAX, Half, Pairs
 from pipeline.web.ingest.repeats import Repeats
@@ -72,7 +72,7 @@ def test_two_events_without_an_id_get_different_ones() -> None:
 @given(st.dictionaries(st.sampled_from([*EVENT, "device_id", "x"]), st.none() | st.integers() | st.text(max_size=9)))
 def test_what_is_taken_is_what_the_pipeline_takes(fields: dict[str, Any]) -> None:
     found = look("events", orjson.dumps(fields))
-    if isinstance(found, Problem):
+    if isinstance(found, NotTaken):
         assert found.reason
     else:
         sound, value = found
@@ -84,18 +84,18 @@ def test_what_is_taken_is_what_the_pipeline_takes(fields: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("raw", "problem"),
     [
-        (b"{}", Problem("missing_field", "model_id")),
-        (b"", Problem("not_json", "")),
-        (b"[]", Problem("wrong_type", "")),
-        (b'{"model_id":"m","workspace":null}', Problem("wrong_type", "workspace")),
-        (orjson.dumps(EVENT | {"workspace": "other"}), Problem("other_workspace", "workspace")),
-        (orjson.dumps(EVENT | {"event_time_ms": NOW + 3_600_000}), Problem("out_of_range", "event_time_ms")),
-        (orjson.dumps(EVENT | {"schema": 9}), Problem("unknown_schema", "schema")),
-        (b"[" * 2000, Problem("too_large", "")),
-        (orjson.dumps(EVENT | {"x": "y" * (1 << 20)}), Problem("too_large", "")),
+        (b"{}", NotTaken("missing_field", "model_id")),
+        (b"", NotTaken("not_json", "")),
+        (b"[]", NotTaken("wrong_type", "")),
+        (b'{"model_id":"m","workspace":null}', NotTaken("wrong_type", "workspace")),
+        (orjson.dumps(EVENT | {"workspace": "other"}), NotTaken("other_workspace", "workspace")),
+        (orjson.dumps(EVENT | {"event_time_ms": NOW + 3_600_000}), NotTaken("out_of_range", "event_time_ms")),
+        (orjson.dumps(EVENT | {"schema": 9}), NotTaken("unknown_schema", "schema")),
+        (b"[" * 2000, NotTaken("too_large", "")),
+        (orjson.dumps(EVENT | {"x": "y" * (1 << 20)}), NotTaken("too_large", "")),
     ],
 )
-def test_a_bad_record_is_refused_with_the_reason_and_the_field(raw: bytes, problem: Problem) -> None:
+def test_a_bad_record_is_refused_with_the_reason_and_the_field(raw: bytes, problem: NotTaken) -> None:
     assert look("events", raw) == problem
 
 
@@ -117,8 +117,8 @@ def test_a_keys_partition_changes_with_their_number() -> None:
 
 
 def test_nothing_came_only_if_something_is_to_be_sent_again() -> None:
-    outcome = Outcome()
-    outcome.refuse(KINDS["events"], 2, Problem("not_json", ""))
+    outcome = Taken()
+    outcome.refuse(KINDS["events"], 2, NotTaken("not_json", ""))
     assert not outcome.nothing_came
     outcome.results.append({"line": 1, "status": "retry", "reason": "not_acknowledged", "field": ""})
     assert outcome.nothing_came
@@ -270,7 +270,7 @@ def test_whatever_a_model_answers_becomes_a_sound_event_or_a_reason(name: str, v
         found = event_of(raw, None)
     except UnreadableError:
         return
-    assert not isinstance(look("events", orjson.dumps(EVENT | found)), Problem)
+    assert not isinstance(look("events", orjson.dumps(EVENT | found)), NotTaken)
 
 
 def _too_big(value: Any) -> bool:

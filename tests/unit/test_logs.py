@@ -10,7 +10,7 @@ import structlog
 
 from pipeline.config import Settings
 from pipeline.edge import logs
-from pipeline.edge.logs import FOLD_S, KINDS_MAX, Folded
+from pipeline.edge.logs import FOLD_S, KINDS_MAX, FoldedRepeats
 from tests.names import NAMES
 
 OURS = re.compile(r"\x1b\[\d*m")  # colours
@@ -34,7 +34,7 @@ def record(at_s: float, text: str, *args: object, name: str = "aiokafka.consumer
 
 
 def test_what_a_library_says_all_the_time_is_one_line_a_minute_with_its_number() -> None:
-    folded = Folded()
+    folded = FoldedRepeats()
     minutes: list[list[str]] = []
     for minute in range(3):
         lines = []
@@ -53,7 +53,7 @@ def test_what_a_library_says_all_the_time_is_one_line_a_minute_with_its_number()
 
 
 def test_another_message_another_level_and_another_library_are_said() -> None:
-    folded = Folded()
+    folded = FoldedRepeats()
     assert folded.filter(record(0, "one"))
     assert folded.filter(record(0, "two"))
     assert folded.filter(record(0, "one", name="faust"))
@@ -86,7 +86,7 @@ def test_our_own_retries_are_folded_by_topic_and_table_and_facts_are_not(
 
 
 def test_the_memory_of_what_was_said_is_bounded() -> None:
-    folded = Folded()
+    folded = FoldedRepeats()
     for i in range(10 * KINDS_MAX):
         folded.filter(record(i / 1000, "kind " + "abcdefghij"[i % 10] * (i // 10)))
     assert len(folded._repeats._said) <= KINDS_MAX

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.core.rows.native import Column, Lists, Maps, Names, NullableNumbers, Numbers, Strings, block
+from pipeline.core.rows.native import CodedNames, Column, Lists, Maps, NullableNumbers, Numbers, Strings, block
 from pipeline.core.tally import Ints
 from tests.native_reader import read_block
 
@@ -84,7 +84,7 @@ def test_maps_are_where_each_row_ends_then_all_keys_then_all_values() -> None:
 
 
 def test_names_are_sent_once_and_meant_by_number() -> None:
-    column = Names(["b", "a"], ints(0, 1, 0))
+    column = CodedNames(["b", "a"], ints(0, 1, 0))
     assert column.type == "LowCardinality(String)"
     assert column.prefix == struct.pack("<Q", 1)
     head = struct.pack("<Q", 0x600)  # numbers of one byte; the names come with it
@@ -93,21 +93,21 @@ def test_names_are_sent_once_and_meant_by_number() -> None:
 
 @pytest.mark.parametrize(("count", "width", "code"), [(256, 0, "B"), (257, 1, "H"), (65_536, 1, "H"), (65_537, 2, "I")])
 def test_the_numbers_of_names_are_as_wide_as_they_must_be(count: int, width: int, code: str) -> None:
-    data = Names([str(n) for n in range(count)], ints(0, count - 1)).data()
+    data = CodedNames([str(n) for n in range(count)], ints(0, count - 1)).data()
     assert data[:8] == bytes([width, 6]) + bytes(6)
     assert data.endswith(struct.pack(f"<Q2{code}", 2, 0, count - 1))
 
 
 def test_no_names_are_nothing_but_their_version() -> None:
-    assert block({"n": Names([], ints())}, 0) == b"\x01\x00\x01n\x16LowCardinality(String)" + struct.pack("<Q", 1)
+    assert block({"n": CodedNames([], ints())}, 0) == b"\x01\x00\x01n\x16LowCardinality(String)" + struct.pack("<Q", 1)
 
 
 def test_the_version_of_names_comes_before_the_lists_that_they_are_in() -> None:
-    column = Lists(ints(1), Lists(ints(1), Names(["a"], ints(0))))
+    column = Lists(ints(1), Lists(ints(1), CodedNames(["a"], ints(0))))
     assert column.prefix == struct.pack("<Q", 1)
     ends = struct.pack("<Q", 1) * 2
-    assert block({"n": column}, 1).endswith(column.prefix + ends + Names(["a"], ints(0)).data())
-    assert Maps(ints(), Names([], ints()), Names([], ints())).prefix == struct.pack("<2Q", 1, 1)
+    assert block({"n": column}, 1).endswith(column.prefix + ends + CodedNames(["a"], ints(0)).data())
+    assert Maps(ints(), CodedNames([], ints()), CodedNames([], ints())).prefix == struct.pack("<2Q", 1, 1)
 
 
 def test_a_block_is_its_shape_and_then_each_column_with_name_and_type() -> None:
@@ -149,10 +149,10 @@ def columns_of(rows: list[dict[str, Any]]) -> dict[str, Column]:
     def sizes(lists: Iterable[Any]) -> Ints:
         return ints(*map(len, lists))
 
-    def names(values: Iterable[str]) -> Names:
+    def names(values: Iterable[str]) -> CodedNames:
         several = list(values)
         known = sorted(set(several))
-        return Names(known, ints(*map(known.index, several)))
+        return CodedNames(known, ints(*map(known.index, several)))
 
     maybe = [row["maybe"] for row in rows]
     maps = [row["map"] for row in rows]

@@ -10,7 +10,7 @@ from pipeline.core.ledger.resume import (
     GoOn,
     LogSpan,
     Problem,
-    Recorded,
+    RecordedUpTo,
     Redo,
     StandStill,
     resume,
@@ -45,7 +45,7 @@ def aggregator(at: AggregatorName | None, there: LogSpan, link: AggregatorName |
     return resume_aggregator(None if at is None else (at.low, at.metadata()), there, link)
 
 
-def recorder(at: RecorderName | None, there: LogSpan, recorded: Recorded | None, cut_rows_max: int = 10) -> Answer:
+def recorder(at: RecorderName | None, there: LogSpan, recorded: RecordedUpTo | None, cut_rows_max: int = 10) -> Answer:
     return resume_recorder(None if at is None else (at.from_offset, at.metadata()), there, recorded, cut_rows_max)
 
 
@@ -110,8 +110,8 @@ def fresh(start: int, epoch: int = 0) -> RecorderName:
     return RecorderName(start, start, 0, {}, epoch, topic_id=ID)
 
 
-def held(last: int, epoch: int = 0, topic_id: str = ID) -> Recorded:
-    return Recorded(epoch, last, topic_id)
+def held(last: int, epoch: int = 0, topic_id: str = ID) -> RecordedUpTo:
+    return RecordedUpTo(epoch, last, topic_id)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def held(last: int, epoch: int = 0, topic_id: str = ID) -> Recorded:
     ],
 )
 def test_a_recorder_goes_on(
-    story: str, committed: RecorderName | None, there: LogSpan, recorded: Recorded | None, answer: Answer
+    story: str, committed: RecorderName | None, there: LogSpan, recorded: RecordedUpTo | None, answer: Answer
 ) -> None:
     assert recorder(committed, there, recorded) == answer, story
 

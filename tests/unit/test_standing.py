@@ -1,7 +1,7 @@
 """Where a role stands, and what accepting a gap commits."""
 
 from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
-from pipeline.core.ledger.resume import LogSpan, Problem, Recorded
+from pipeline.core.ledger.resume import LogSpan, Problem, RecordedUpTo
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER, Standing, accepted, rewound, standing
 
 ID, OTHER = "oneTopicsId", "anotherTopicsId"
@@ -90,7 +90,7 @@ def test_a_recorders_topic_made_anew_begins_an_epoch_after_all_that_its_tables_k
     chain = {0: Position(1, 2, 3)}
     name = accepted(recorder(LogSpan(0, 900, OTHER), RecorderName(40, 60, 0, chain, 2, topic_id=ID)), now_ms=7)
     assert name == RecorderName(0, 0, 7, chain, 3, 0, OTHER)
-    found = standing(RECORDER, "events", 0, LogSpan(0, 900, OTHER), None, Recorded(4, 70, ID))
+    found = standing(RECORDER, "events", 0, LogSpan(0, 900, OTHER), None, RecordedUpTo(4, 70, ID))
     assert accepted(found, now_ms=7) == RecorderName(0, 0, 7, {}, 5, 0, OTHER)
 
 

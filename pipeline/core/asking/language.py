@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 METADATA = "metadata"  # the field with a key: metadata.site
 
 
-class Kind(Enum):
+class ValueKind(Enum):
     """What the values of a field are."""
 
     TEXT = "text"
@@ -34,21 +34,21 @@ class Kind(Enum):
     PRESENCE = "presence"
 
 
-FIELDS: Mapping[str, tuple[Kind, str]] = {
-    "id": (Kind.TEXT, "event_id of an inference"),
-    "model": (Kind.TEXT, "model_id; without a version: all versions"),
-    "device": (Kind.TEXT, "device_id"),
-    "class": (Kind.TEXT, "class of a detection"),
-    "confidence": (Kind.NUMBER, "confidence of a detection, 0 to 1"),
-    "latency": (Kind.NUMBER, "milliseconds"),
-    "detections": (Kind.NUMBER, "how many there are"),
-    "error": (Kind.TEXT, "text of the error; error:* is any"),
-    "tag": (Kind.TEXT, "one of the tags"),
-    "source": (Kind.TEXT, "what sent the event"),
-    "deployment": (Kind.TEXT, "hosted, edge, ..."),
-    "server": (Kind.TEXT, "server_version"),
-    METADATA: (Kind.EITHER, "metadata.KEY: a value of the event's metadata, or of what was added later"),
-    "has": (Kind.PRESENCE, "error, detection, latency, device, image or metadata.KEY"),
+FIELDS: Mapping[str, tuple[ValueKind, str]] = {
+    "id": (ValueKind.TEXT, "event_id of an inference"),
+    "model": (ValueKind.TEXT, "model_id; without a version: all versions"),
+    "device": (ValueKind.TEXT, "device_id"),
+    "class": (ValueKind.TEXT, "class of a detection"),
+    "confidence": (ValueKind.NUMBER, "confidence of a detection, 0 to 1"),
+    "latency": (ValueKind.NUMBER, "milliseconds"),
+    "detections": (ValueKind.NUMBER, "how many there are"),
+    "error": (ValueKind.TEXT, "text of the error; error:* is any"),
+    "tag": (ValueKind.TEXT, "one of the tags"),
+    "source": (ValueKind.TEXT, "what sent the event"),
+    "deployment": (ValueKind.TEXT, "hosted, edge, ..."),
+    "server": (ValueKind.TEXT, "server_version"),
+    METADATA: (ValueKind.EITHER, "metadata.KEY: a value of the event's metadata, or of what was added later"),
+    "has": (ValueKind.PRESENCE, "error, detection, latency, device, image or metadata.KEY"),
 }
 PRESENCES = ("error", "detection", "latency", "device", "image", METADATA)
 
@@ -60,7 +60,7 @@ class Value(NamedTuple):
     wild: bool = False
 
 
-class Bounds(NamedTuple):
+class Range(NamedTuple):
     """Numbers from `low` to `high`; None: no bound. An end that is not `_in` does not belong to them itself."""
 
     low: float | None = None
@@ -74,14 +74,14 @@ class Term:
     """One condition: any of `values` (texts or bounds). Without values it asks for presence."""
 
     field: str
-    values: tuple[Value, ...] | tuple[Bounds, ...] = ()
+    values: tuple[Value, ...] | tuple[Range, ...] = ()
     key: str = ""  # of metadata
     negated: bool = False
 
     @property
     def is_number(self) -> bool:
         """Whether its values are bounds."""
-        return bool(self.values) and isinstance(self.values[0], Bounds)
+        return bool(self.values) and isinstance(self.values[0], Range)
 
     def __str__(self) -> str:
         """As it is written; reads back as the same."""
@@ -216,14 +216,14 @@ def _term(reader: _Reader) -> Term:
     if not reader.take(":"):
         raise _NotUnderstoodError(f"{name} needs a value: {name}:...")
     kind, meaning = FIELDS[name]
-    if kind is Kind.PRESENCE:
+    if kind is ValueKind.PRESENCE:
         return _presence(reader, negated)
     values = [_value(reader, name, kind, meaning)]
     while reader.take(","):
         values.append(_value(reader, name, kind, meaning))
     if not reader.ends:
         raise _NotUnderstoodError('a blank or a comma is expected after a value; put odd values into "quotes"')
-    bounds = tuple(value for value in values if isinstance(value, Bounds))
+    bounds = tuple(value for value in values if isinstance(value, Range))
     texts = tuple(value for value in values if isinstance(value, Value))
     if bounds and texts:
         raise _NotUnderstoodError("either numbers to compare or texts, not both in one term")
@@ -249,24 +249,24 @@ def _presence(reader: _Reader, negated: bool) -> Term:
     return Term(name, (), key, negated)
 
 
-def _value(reader: _Reader, name: str, kind: Kind, meaning: str) -> Value | Bounds:
+def _value(reader: _Reader, name: str, kind: ValueKind, meaning: str) -> Value | Range:
     if reader.take('"'):
         text = reader.quoted()
-        if kind is Kind.NUMBER:
+        if kind is ValueKind.NUMBER:
             raise _NotUnderstoodError(f"{name} is a number ({meaning})")
         return Value(text)
     text = reader.match(_BARE)
     if not text:
         raise _NotUnderstoodError(f'{name} needs a value ({meaning}); "" for the empty text')
-    bounds = _bounds(text, compared_only=kind is Kind.EITHER) if kind is not Kind.TEXT else None
+    bounds = _bounds(text, compared_only=kind is ValueKind.EITHER) if kind is not ValueKind.TEXT else None
     if bounds is not None:
         return bounds
-    if kind is Kind.NUMBER:
+    if kind is ValueKind.NUMBER:
         raise _NotUnderstoodError(f"{name} is a number ({meaning}): write {name}:0.5, <0.5, >=0.5 or 0.2..0.5")
     return Value(text, "*" in text)
 
 
-def _bounds(text: str, *, compared_only: bool) -> Bounds | None:
+def _bounds(text: str, *, compared_only: bool) -> Range | None:
     """The numbers that a text stands for; None if it is no such text. `compared_only`: a plain number is a text."""
     for sign, low_side in ((">=", True), ("<=", False), (">", True), ("<", False)):
         if text.startswith(sign):
@@ -274,13 +274,13 @@ def _bounds(text: str, *, compared_only: bool) -> Bounds | None:
             closed = sign.endswith("=")
             if number is None:
                 return None
-            return Bounds(low=number, low_in=closed) if low_side else Bounds(high=number, high_in=closed)
+            return Range(low=number, low_in=closed) if low_side else Range(high=number, high_in=closed)
     low, dots, high = text.partition("..")
     if dots:
         first, last = _number(low), _number(high)
-        return None if first is None or last is None else Bounds(first, last)
+        return None if first is None or last is None else Range(first, last)
     number = None if compared_only else _number(text)
-    return None if number is None else Bounds(number, number)
+    return None if number is None else Range(number, number)
 
 
 def _number(text: str) -> float | None:
@@ -290,7 +290,7 @@ def _number(text: str) -> float | None:
     return number if abs(number) < 1e18 else None
 
 
-def _written(value: Value | Bounds) -> str:
+def _written(value: Value | Range) -> str:
     if isinstance(value, Value):
         return value.text if value.wild else _quoted(value.text)
     low, high, low_in, high_in = value

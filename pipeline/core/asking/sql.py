@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from pipeline.core.asking.language import METADATA, Bounds, Filter, Term, Value
+from pipeline.core.asking.language import METADATA, Filter, Range, Term, Value
 
 PPM = 1_000_000
 
@@ -144,11 +144,11 @@ def _text(value: Value, column: str, bound: Bound) -> str:
 
 
 def _numbers(term: Term, column: str, bound: Bound) -> str:
-    ranges = [_range(value, column, bound) for value in term.values if isinstance(value, Bounds)]
+    ranges = [_range(value, column, bound) for value in term.values if isinstance(value, Range)]
     return ranges[0] if len(ranges) == 1 else "(" + " OR ".join(ranges) + ")"
 
 
-def _range(value: Bounds, column: str, bound: Bound) -> str:
+def _range(value: Range, column: str, bound: Bound) -> str:
     low, high, low_in, high_in = value
     if low is not None and low == high:
         return f"{column} = {bound.number(low)}"

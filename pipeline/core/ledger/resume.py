@@ -24,7 +24,7 @@ class LogSpan(Span):
 
 
 @dataclass(frozen=True, slots=True)
-class Recorded:
+class RecordedUpTo:
     """What ClickHouse has of a partition."""
 
     epoch: int
@@ -91,7 +91,7 @@ def resume_aggregator(committed: Committed | None, log: LogSpan, last_link: Aggr
 
 
 def resume_recorder(
-    committed: Committed | None, log: LogSpan, recorded: Recorded | None = None, cut_rows_max: int = 0
+    committed: Committed | None, log: LogSpan, recorded: RecordedUpTo | None = None, cut_rows_max: int = 0
 ) -> Answer:
     """`recorded`: what ClickHouse has at and after the name's end, if it could be asked.
 
@@ -137,12 +137,15 @@ def recorded_after(committed: Committed | None) -> tuple[int, int] | None:
 
 
 def resume(
-    role_is_aggregator: bool, committed: Committed | None, log: LogSpan, output: AggregatorName | Recorded | None = None
+    role_is_aggregator: bool,
+    committed: Committed | None,
+    log: LogSpan,
+    output: AggregatorName | RecordedUpTo | None = None,
 ) -> Answer:
     """For whoever asks about any role."""
     if role_is_aggregator:
         return resume_aggregator(committed, log, output if isinstance(output, AggregatorName) else None)
-    return resume_recorder(committed, log, output if isinstance(output, Recorded) else None)
+    return resume_recorder(committed, log, output if isinstance(output, RecordedUpTo) else None)
 
 
 def _in_log(name: Name, log: LogSpan, verify_below: int = 0) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.core.ledger.names import AggregatorName, RecorderName
-from pipeline.core.ledger.resume import Committed, LogSpan, Name, Problem, Recorded, StandStill, resume
+from pipeline.core.ledger.resume import Committed, LogSpan, Name, Problem, RecordedUpTo, StandStill, resume
 from schemas import roles
 from schemas.topics import Topic
 
@@ -78,7 +78,7 @@ def standing(
     partition: int,
     log: LogSpan,
     committed: Committed | None,
-    output: AggregatorName | Recorded | None = None,
+    output: AggregatorName | RecordedUpTo | None = None,
 ) -> Standing:
     """`committed`: of the role's group; `output`: what its output says, where it was asked."""
     answer = resume(role == AGGREGATOR, committed, log, output)

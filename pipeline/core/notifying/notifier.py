@@ -30,7 +30,7 @@ from pipeline.core.notifying.outbox import Outbox
 from pipeline.core.notifying.policy import NotifierPolicy
 from pipeline.core.notifying.resend import Resend, ResendState
 from pipeline.core.notifying.routing import ALERTMANAGER, Routing, cause_of
-from pipeline.core.notifying.withholding import Limits
+from pipeline.core.notifying.withholding import TellLimits
 from schemas.alert import AlertEvent, AlertState
 from schemas.rule import Rule
 from schemas.silence import Acknowledgement, Silence
@@ -59,7 +59,7 @@ class Notifier:
         self._routing, self._silences, self._policy = routing, silences, policy or NotifierPolicy()
         self._episodes = Episodes(self._policy.alerts_max)
         self._groups = Groups(self._policy.group_wait_ms, self._policy.group_interval_ms)
-        self._limits = Limits(routing, self._episodes)
+        self._limits = TellLimits(routing, self._episodes)
         self._storms = Storms(self._policy.storm_max)
         self._outbox = Outbox(self._policy.outbox_max)
         self._resend = Resend(alertmanager_labels, self._policy.events_max)

@@ -10,7 +10,7 @@ from pipeline.core.notifying.routing import Routing
 from schemas.alert import AlertEvent
 
 
-class Limits:
+class TellLimits:
     """The allowances of all recipients, as the rules have them."""
 
     def __init__(self, routing: Routing, episodes: Episodes) -> None:

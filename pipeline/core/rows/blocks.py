@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.ledger.names import mark
-from pipeline.core.rows.native import DTYPES, Column, Lists, Maps, Names, NullableNumbers, Numbers, Strings, block
+from pipeline.core.rows.native import DTYPES, CodedNames, Column, Lists, Maps, NullableNumbers, Numbers, Strings, block
 from pipeline.core.tally import Ints
 
 
@@ -123,12 +123,12 @@ class _Source:
         keys = self.column(key_type, total)
         return Maps(sizes, keys, self.column(value_type, total))
 
-    def _names(self, count: int) -> Names:
+    def _names(self, count: int) -> CodedNames:
         if not count:
-            return Names([], np.zeros(0, np.int64))
+            return CodedNames([], np.zeros(0, np.int64))
         width = self.varint()
         self.skip(7)
         (names,) = self.numbers("<u8", 1)
         texts = [self.text().decode() for _ in range(names)]
         self.skip(8)
-        return Names(texts, self.numbers(("<u1", "<u2", "<u4")[width], count).astype(np.int64))
+        return CodedNames(texts, self.numbers(("<u1", "<u2", "<u4")[width], count).astype(np.int64))

@@ -10,7 +10,7 @@ import orjson
 from msgspec import UNSET
 
 from pipeline.core.batch import Batch
-from pipeline.core.rows.native import Column, Lists, Maps, Names, NullableNumbers, Numbers, Strings
+from pipeline.core.rows.native import CodedNames, Column, Lists, Maps, NullableNumbers, Numbers, Strings
 from pipeline.core.rows.tables import Recorded, RowsOf
 from pipeline.core.windows.numbering import Numbering
 from schemas import event
@@ -96,7 +96,7 @@ class _Columns:
         if not self._numbers:
             return {}
         texts, numbers = self._texts, {name: np.concatenate(parts) for name, parts in self._numbers.items()}
-        names = {name: Names(numbering.texts, numbers[name]) for name, numbering in self._names.items()}
+        names = {name: CodedNames(numbering.texts, numbers[name]) for name, numbering in self._names.items()}
         latency_us = np.rint(numbers["latency_ms"] * 1000)
         known = ~np.isnan(latency_us)
         detections = numbers["detection_count"]

@@ -111,7 +111,7 @@ class Strings:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class CodedNames:
     """Texts that recur: each is sent once, and meant by its number. `numbers` has shape (rows,)."""
 
     names: Sequence[str]
@@ -139,9 +139,9 @@ class Names:
             )
         )
 
-    def take(self, rows: Ints) -> "Names":
+    def take(self, rows: Ints) -> "CodedNames":
         """These rows, in this order."""
-        return Names(self.names, self.numbers[rows])
+        return CodedNames(self.names, self.numbers[rows])
 
 
 @dataclass(frozen=True, slots=True)

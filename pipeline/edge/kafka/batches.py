@@ -28,7 +28,7 @@ REQUEST_MS = 10_000
 
 
 @dataclass(slots=True)
-class Part:
+class KeyedRecords:
     """The records of one request for one partition."""
 
     keys: list[bytes] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Part:
 
 @dataclass(slots=True)
 class _Waiting:
-    part: Part
+    part: KeyedRecords
     now_ms: int
     done: "asyncio.Future[bool]"  # whether all of it was acknowledged
     sent: int = 0  # records that are in a batch already
@@ -77,7 +77,7 @@ class Batches:
             self._failed_at = _now()
             raise unavailable(self._log.where, error) from error
 
-    async def send(self, topic: str, parts: Mapping[int, Part], now_ms: int) -> set[int]:
+    async def send(self, topic: str, parts: Mapping[int, KeyedRecords], now_ms: int) -> set[int]:
         """Returns when Kafka has answered for all of them: the partitions of which something was not acknowledged.
 
         Those may have arrived in part. Cancelling it takes nothing back.

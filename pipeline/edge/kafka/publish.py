@@ -24,7 +24,7 @@ LINGER_MS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class BatchSent:
     """A batch on its way: records start .. end of what was handed in."""
 
     partition: int
@@ -60,7 +60,7 @@ class Publisher:
         keys: Sequence[bytes],
         values: Sequence[bytes | None],
         now_ms: int,
-    ) -> AsyncIterator[Delivery]:
+    ) -> AsyncIterator[BatchSent]:
         """Records in their order, in as few batches as they fit into; waits while the partition's queue is full.
 
         A batch is on its way if and only if its delivery was yielded, also when this is cancelled.
@@ -75,7 +75,7 @@ class Publisher:
                 end += 1
             assert end > start, "a batch takes at least one record, however large"
             batch.close()
-            yield Delivery(partition, start, end, await self._queue(batch, topic, partition))
+            yield BatchSent(partition, start, end, await self._queue(batch, topic, partition))
             start = end
 
     async def flush(self) -> None:

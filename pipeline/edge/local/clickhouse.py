@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from pipeline.edge.local import EmbeddedError, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse_server import engine_file
-from pipeline.edge.local.directory import Room
+from pipeline.edge.local.directory import FreeSpace
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.ports import HOST, PROBE_S
 from pipeline.edge.local.process import Child
@@ -149,7 +149,7 @@ class EmbeddedClickHouse(Engine):
             raise EmbeddedError("ClickHouse (chdb-core) is not installed; pip install 'inferwatch[embedded]'")
         (self.directory / "data").mkdir(parents=True, exist_ok=True)
         self._server_log.parent.mkdir(parents=True, exist_ok=True)
-        room = Room.of(self.directory)
+        room = FreeSpace.of(self.directory)
         config = _CONFIG.format(
             host=HOST,
             http=self.http_port,

@@ -18,7 +18,7 @@ _ROOM_BYTES = 480_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class FreeSpace:
     """What stays free on a disk, so that it is never full. Below each, in this order, something pauses."""
 
     insert_bytes: int  # ClickHouse's inserts: Kafka keeps what waits

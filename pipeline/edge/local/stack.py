@@ -21,7 +21,7 @@ from pipeline.config import Settings, load
 from pipeline.edge.kafka.client import KafkaUnavailable, create_topics
 from pipeline.edge.local import EmbeddedError, Progress, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse
-from pipeline.edge.local.directory import DirectoryLock, Room, free_bytes, write_private_json
+from pipeline.edge.local.directory import DirectoryLock, FreeSpace, free_bytes, write_private_json
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.kafka import EmbeddedKafka
 from pipeline.edge.local.layout import (
@@ -244,7 +244,7 @@ class Stack:
     async def _watch_disk(self) -> None:
         """Kafka would die of a full disk, in the middle of a record: stopped in order before, it comes back whole."""
         assert self.kafka is not None
-        room, inserts = Room.of(self.directory), True
+        room, inserts = FreeSpace.of(self.directory), True
         while True:
             free = free_bytes(self.directory)
             told = f"only {free / 1e6:.0f} MB free on the disk of {self.directory}"

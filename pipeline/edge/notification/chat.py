@@ -22,7 +22,7 @@ from pipeline.core.notifying.notification import Notification
 from pipeline.core.words import shown
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
 from pipeline.edge.notification.posting import asked_wait_s, may_work_later
-from pipeline.edge.notification.progress import Progress
+from pipeline.edge.notification.progress import SentSoFar
 from pipeline.edge.notification.targets import Targets
 from pipeline.edge.notification.wording import emphasis, subject, text
 
@@ -51,7 +51,7 @@ class Chat:
     def __init__(self, targets: Targets, public_url: str) -> None:
         """Judges where it connects by `targets`."""
         self._targets, self._public_url = targets, public_url
-        self._progress: Progress[set[Any]] = Progress(set)
+        self._progress: SentSoFar[set[Any]] = SentSoFar(set)
         logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it logs addresses and answers; we say what failed
 
     async def send(self, notification: Notification) -> Outcome:

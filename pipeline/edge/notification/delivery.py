@@ -30,7 +30,7 @@ Done = Callable[[Notification, Outcome], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class SendPatience:
     """How long to try."""
 
     attempt_s: float = ATTEMPT_S
@@ -45,9 +45,9 @@ class Patience:
 class Delivery:
     """Sends what it is given. `done` is called once for each notification, with what became of it."""
 
-    def __init__(self, senders: Senders, done: Done, patience: Patience | None = None) -> None:
+    def __init__(self, senders: Senders, done: Done, patience: SendPatience | None = None) -> None:
         """One sender for each kind of recipient."""
-        self._senders, self._done, self._patience = senders, done, patience or Patience()
+        self._senders, self._done, self._patience = senders, done, patience or SendPatience()
         self._queues: dict[str, asyncio.Queue[Notification]] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
 

@@ -16,7 +16,7 @@ from typing import Literal
 from pipeline.core.notifying.notification import Notification
 from pipeline.core.notifying.recipients import mail_addresses
 from pipeline.edge.notification.outcome import Failed, Outcome, Sent
-from pipeline.edge.notification.progress import Progress
+from pipeline.edge.notification.progress import SentSoFar
 from pipeline.edge.notification.wording import html, subject, text
 
 TIMEOUT_S = 20.0
@@ -62,7 +62,7 @@ class Mail:
         """A connection for each mail: they are few."""
         self._server, self._public_url = server, public_url
         # Of each address: no answer if it has the mail, else why it never will.
-        self._progress: Progress[dict[str, Answer | None]] = Progress(dict)
+        self._progress: SentSoFar[dict[str, Answer | None]] = SentSoFar(dict)
 
     async def send(self, notification: Notification) -> Outcome:
         """Hands it to the server."""

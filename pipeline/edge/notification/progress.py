@@ -12,7 +12,7 @@ _KEPT_MAX = 10_000  # notifications under way; the oldest are forgotten first
 T = TypeVar("T")
 
 
-class Progress(Generic[T]):
+class SentSoFar(Generic[T]):
     """One note a notification."""
 
     def __init__(self, nothing: type[T]) -> None:

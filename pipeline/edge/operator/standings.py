@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from pipeline.core.ledger.names import AggregatorName
-from pipeline.core.ledger.resume import Recorded
+from pipeline.core.ledger.resume import RecordedUpTo
 from pipeline.core.ledger.standing import AGGREGATOR, READS, Standing, standing
 from pipeline.edge.kafka.aggregates import AggregatesTopic
 from pipeline.edge.kafka.client import Kafka
@@ -30,7 +30,7 @@ async def standings(kafka: Kafka, roles: Iterable[str] = tuple(READS)) -> list[S
 async def _with_output(kafka: Kafka, aggregates: AggregatesTopic, store: ClickHouse, one: Standing) -> Standing:
     if one.name is not None or one.problem is not None:
         return one
-    output: AggregatorName | Recorded | None
+    output: AggregatorName | RecordedUpTo | None
     if one.role == AGGREGATOR:
         output = await aggregates.last_name(one.partition)
     else:

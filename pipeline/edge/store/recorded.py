@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 
 from pipeline.core.ledger.names import mark, marked
-from pipeline.core.ledger.resume import Recorded
+from pipeline.core.ledger.resume import RecordedUpTo
 from pipeline.edge.store.client import ClickHouse
 from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, Topic
 
@@ -21,7 +21,7 @@ TABLES: Mapping[Topic, str] = {
 
 async def recorded(
     query: Ask, table: str, topic: str, partition: int, least: tuple[int, int] = (0, 0)
-) -> Recorded | None:
+) -> RecordedUpTo | None:
     """The highest (epoch, offset) >= `least` that ClickHouse has of a partition; None if it has none."""
     if table == WINDOWS:
         sql = (
@@ -38,7 +38,7 @@ async def recorded(
     if line == r"\N":
         return None
     epoch, last = marked(int(line)) if table == WINDOWS else (least[0], int(line))
-    return Recorded(epoch, last, await recorded_log(query, topic, partition))
+    return RecordedUpTo(epoch, last, await recorded_log(query, topic, partition))
 
 
 async def recorded_log(query: Ask, topic: str, partition: int) -> str:
@@ -56,7 +56,7 @@ async def note_log(query: Ask, topic: str, partition: int, topic_id: str) -> Non
         await query(f"INSERT INTO kafka_logs (topic, partition, topic_id) VALUES {values}")
 
 
-async def ask_recorded(store: ClickHouse, table: str, topic: str, partition: int) -> Recorded | None:
+async def ask_recorded(store: ClickHouse, table: str, topic: str, partition: int) -> RecordedUpTo | None:
     """For an operator. Raises ClickHouseUnavailable."""
 
     async def query(sql: str) -> list[str]:

@@ -24,7 +24,7 @@ USED_EVERY_MS = 3_600_000  # how often a key's last use is written, at most
 Headers = Mapping[bytes, bytes]
 
 
-class Unknown(Enum):
+class NotKnown(Enum):
     """Why nobody is known by what was sent along."""
 
     NO_KEY = "send an API key: Authorization: Bearer, X-Api-Key or ?api_key="
@@ -64,33 +64,33 @@ class AccessBook:
         """Has the topic been read?"""
         return self._topic.ready.is_set()
 
-    def bearer(self, text: str, now_ms: int) -> Principal | Unknown:
+    def bearer(self, text: str, now_ms: int) -> Principal | NotKnown:
         """Who has this key."""
         if not text:
-            return Unknown.NO_KEY
+            return NotKnown.NO_KEY
         if self._local and credentials.same(credentials.digest(text), self._local):
             return Principal("local", EVERYTHING)
         if not self.ready:
-            return Unknown.NOT_READY
+            return NotKnown.NOT_READY
         self._read()
         key_id = credentials.id_in(text)
         key = self._keys.get(key_id or "")
         if not credentials.fits(text, key, now_ms) or key is None:
-            return Unknown.WRONG_KEY
+            return NotKnown.WRONG_KEY
         if key.expires_at_ms is not None and now_ms >= key.expires_at_ms:
-            return Unknown.WRONG_KEY
+            return NotKnown.WRONG_KEY
         self._used_ms[key.id] = now_ms
         return self._principals[key.id]
 
-    async def person(self, name: str, password: str) -> Principal | Unknown:
+    async def person(self, name: str, password: str) -> Principal | NotKnown:
         """Who logs in by a password."""
         if not self.ready:
-            return Unknown.NOT_READY
+            return NotKnown.NOT_READY
         self._read()
         user = self._users.get(name)
         hashed = user.password_hash if user is not None else None
         fits = await asyncio.to_thread(credentials.password_fits, password, hashed)
-        return principal.of_user(user) if fits and user is not None else Unknown.WRONG_KEY
+        return principal.of_user(user) if fits and user is not None else NotKnown.WRONG_KEY
 
     def take_uses(self) -> dict[bytes, bytes]:
         """The records of the uses that are to be written now."""

@@ -1,7 +1,7 @@
 """Every part asks here, before anything else, whether a request may do what it wants."""
 
 from pipeline.edge.clock import Clock
-from pipeline.web.access.book import AccessBook, Unknown, key_in
+from pipeline.web.access.book import AccessBook, NotKnown, key_in
 from pipeline.web.access.principal import May, Principal
 from pipeline.web.asgi import Headers, Refused, Scope
 
@@ -16,9 +16,9 @@ class Door:
         """Who asks. Raises Refused: 401 without a good key, 403 where it does not allow this, 503 at the very start."""
         text = key_in(headers, scope["query_string"])
         who = self._book.bearer(text, self._clock.now_ms())
-        if who is Unknown.NOT_READY:
+        if who is NotKnown.NOT_READY:
             raise Refused(503, "not_ready", who.value, retry_after_s=1)
-        if isinstance(who, Unknown):
+        if isinstance(who, NotKnown):
             raise Refused(401, who.name.lower(), who.value)
         if not who.may(what, workspace):
             where = "every workspace" if workspace == "*" else f"the workspace {workspace}"

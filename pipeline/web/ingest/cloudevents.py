@@ -18,7 +18,7 @@ import orjson
 from pipeline.edge.clock import Clock
 from pipeline.web.asgi import Headers, Refused
 from pipeline.web.ingest.bodies import of_list
-from pipeline.web.ingest.kinds import Problem
+from pipeline.web.ingest.kinds import NotTaken
 from pipeline.web.ingest.kserve import REQUEST, RESPONSE, UnreadableError, event_of, request_of
 from pipeline.web.ingest.pairs import Half, Pairs
 from schemas.rejection import Reason
@@ -68,7 +68,7 @@ class Found:
     """What came of a request: records by kind (line, bytes), problems, and halves that wait for the other one."""
 
     records: dict[str, list[tuple[int, bytes]]] = field(default_factory=dict)
-    problems: list[tuple[int, str, Problem]] = field(default_factory=list)
+    problems: list[tuple[int, str, NotTaken]] = field(default_factory=list)
     kept: int = 0
 
     def add(self, kind: str, line: int, raw: bytes) -> None:
@@ -83,7 +83,7 @@ class CloudEvents:
         self._clock = clock
         self._pairs = Pairs(clock)
 
-    def read(self, headers: Headers, body: bytes) -> list[CloudEvent | Problem]:
+    def read(self, headers: Headers, body: bytes) -> list[CloudEvent | NotTaken]:
         """The CloudEvents of a request. Raises Refused: 400, 413, 415."""
         content_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         if content_type == BATCHED:
@@ -107,17 +107,17 @@ class CloudEvents:
         except msgspec.ValidationError as error:
             raise Refused(400, "missing_field", f"the ce-* headers are no CloudEvent: {error}") from None
 
-    async def records(self, workspace: str, sent: list[CloudEvent | Problem]) -> Found:
+    async def records(self, workspace: str, sent: list[CloudEvent | NotTaken]) -> Found:
         """Our records in them. A response whose request is late waits for it a little."""
         found = Found()
         for line, one in enumerate(sent, 1):
-            if isinstance(one, Problem):
+            if isinstance(one, NotTaken):
                 found.problems.append((line, _EVENTS, one))
                 continue
             try:
                 await self._take(workspace, line, one, found)
             except (UnreadableError, binascii.Error) as error:
-                found.problems.append((line, _EVENTS, Problem(Reason.NOT_JSON.value, f"data: {error}"[:200])))
+                found.problems.append((line, _EVENTS, NotTaken(Reason.NOT_JSON.value, f"data: {error}"[:200])))
         return found
 
     async def _take(self, workspace: str, line: int, one: CloudEvent, found: Found) -> None:
@@ -138,23 +138,23 @@ class CloudEvents:
                 record["latency_ms"] = time_ms - request.time_ms
             found.add(_EVENTS, line, orjson.dumps(record))
         else:
-            found.problems.append((line, _EVENTS, Problem("unknown_type", "type")))
+            found.problems.append((line, _EVENTS, NotTaken("unknown_type", "type")))
 
 
-def _read(raw: bytes) -> CloudEvent | Problem:
+def _read(raw: bytes) -> CloudEvent | NotTaken:
     try:
         return _sound(_decode(raw))
     except msgspec.ValidationError as error:
-        return Problem(Reason.WRONG_TYPE.value, str(error)[:200])
+        return NotTaken(Reason.WRONG_TYPE.value, str(error)[:200])
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return Problem(Reason.NOT_JSON.value, "")
+        return NotTaken(Reason.NOT_JSON.value, "")
 
 
-def _sound(one: CloudEvent) -> CloudEvent | Problem:
+def _sound(one: CloudEvent) -> CloudEvent | NotTaken:
     if one.specversion != "1.0":
-        return Problem(Reason.UNKNOWN_SCHEMA.value, "specversion")
+        return NotTaken(Reason.UNKNOWN_SCHEMA.value, "specversion")
     if not one.id:
-        return Problem(Reason.OUT_OF_RANGE.value, "id")
+        return NotTaken(Reason.OUT_OF_RANGE.value, "id")
     return one
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from pipeline.edge.clock import Clock
-from pipeline.edge.kafka.batches import Batches, Part
+from pipeline.edge.kafka.batches import Batches, KeyedRecords
 from pipeline.edge.kafka.publish import partition_of
 from pipeline.edge.metrics import INGESTED, NOT_INGESTED
-from pipeline.web.ingest.kinds import Kind, Problem, looked_at
+from pipeline.web.ingest.kinds import Kind, NotTaken, looked_at
 
 PLACES_MAX = 100_000  # keys whose partition is remembered
 TURN_RECORDS = 1000  # other requests get a turn after so many
@@ -46,7 +46,7 @@ class Places:
 
 
 @dataclass(slots=True)
-class Outcome:
+class Taken:
     """What became of a request's records. `results` names those that were not taken, by line."""
 
     accepted: int = 0
@@ -63,7 +63,7 @@ class Outcome:
         self.results.sort(key=lambda result: result["line"])
         return orjson.dumps({"accepted": self.accepted, "results": self.results})
 
-    def refuse(self, kind: Kind, line: int, problem: Problem) -> None:
+    def refuse(self, kind: Kind, line: int, problem: NotTaken) -> None:
         """This record will never be taken."""
         self.results.append({"line": line, "status": REFUSED, "reason": problem.reason, "field": problem.field})
         NOT_INGESTED.labels(kind.name, problem.reason).inc()
@@ -73,7 +73,7 @@ class Outcome:
 class _Bound:
     """What goes to one partition, and the lines it came from."""
 
-    part: Part = field(default_factory=Part)
+    part: KeyedRecords = field(default_factory=KeyedRecords)
     lines: list[int] = field(default_factory=list)
 
 
@@ -85,7 +85,7 @@ class Intake:
         self._places: dict[str, Places] = {}
 
     async def take(
-        self, kind: Kind, topic: str, workspace: str, numbered: Sequence[tuple[int, bytes]], outcome: Outcome
+        self, kind: Kind, topic: str, workspace: str, numbered: Sequence[tuple[int, bytes]], outcome: Taken
     ) -> None:
         """Returns when Kafka has answered. Raises KafkaUnavailable where nothing could be sent at all."""
         places = self._places.setdefault(topic, Places(topic))
@@ -97,7 +97,7 @@ class Intake:
                 await asyncio.sleep(0)
             for line, raw in numbered[start : start + TURN_RECORDS]:
                 found = looked_at(kind, raw, workspace, now_ms)
-                if isinstance(found, Problem):
+                if isinstance(found, NotTaken):
                     outcome.refuse(kind, line, found)
                     continue
                 sound, value = found

@@ -36,7 +36,7 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class NotTaken:
     """Why a record is not taken."""
 
     reason: str
@@ -75,7 +75,7 @@ def kinds(limits: TimeLimits) -> Mapping[str, Kind]:
     return {kind.name: kind for kind in found}
 
 
-def looked_at(kind: Kind, raw: bytes, workspace: str, now_ms: int) -> tuple[Sound, bytes] | Problem:
+def looked_at(kind: Kind, raw: bytes, workspace: str, now_ms: int) -> tuple[Sound, bytes] | NotTaken:
     """The record and the bytes that go to Kafka, or why not."""
     found = kind.decode(raw, now_ms)
     if type(found) is not kind.struct:
@@ -87,11 +87,11 @@ def looked_at(kind: Kind, raw: bytes, workspace: str, now_ms: int) -> tuple[Soun
             raw = _with_field(raw, found.field, _value(found.field, workspace, now_ms))
             found = kind.decode(raw, now_ms)
         if isinstance(found, Rejected):
-            return Problem(found.reason.value, found.field)
+            return NotTaken(found.reason.value, found.field)
         if type(found) is not kind.struct:
             found = found.value  # a record that was adjusted says so beside its value
     if found.workspace != workspace:
-        return Problem(OTHER_WORKSPACE, "workspace")
+        return NotTaken(OTHER_WORKSPACE, "workspace")
     return found, raw
 
 

@@ -22,7 +22,7 @@ from pipeline.web.access.principal import May, Principal
 from pipeline.web.asgi import Asgi, Headers, Receive, Refused, Scope, Send, answer, headers_of, only
 from pipeline.web.ingest import bodies
 from pipeline.web.ingest.cloudevents import CLOUDEVENTS, CloudEvents
-from pipeline.web.ingest.intake import Intake, Outcome
+from pipeline.web.ingest.intake import Intake, Taken
 from pipeline.web.ingest.kinds import Kind, kinds
 from pipeline.web.ingest.repeats import Repeats
 from pipeline.web.ingest.room import Held, Room
@@ -31,7 +31,7 @@ DROPPED_MAX = 1_000_000_000  # of one header: what is larger is no count
 IDEMPOTENCY_KEY_LENGTH_MAX = 255
 AGAIN_S = 2.0  # after which a request that got a 503 may come again
 
-Take = Callable[[Outcome], Coroutine[Any, Any, None]]
+Take = Callable[[Taken], Coroutine[Any, Any, None]]
 
 
 class Ingest:
@@ -103,7 +103,7 @@ class Ingest:
         await answer(send, 200, told)
 
     async def _taken(self, take: Take) -> bytes:
-        outcome = Outcome()
+        outcome = Taken()
         await take(outcome)
         if outcome.nothing_came:
             raise _unavailable("Kafka has not acknowledged")
@@ -120,7 +120,7 @@ class Ingest:
         sent = self._cloudevents.read(headers, body)
         self._limit(who, len(sent))
 
-        async def take(outcome: Outcome) -> None:
+        async def take(outcome: Taken) -> None:
             found = await self._cloudevents.records(workspace, sent)
             for line, kind_name, problem in found.problems:
                 outcome.refuse(self._kinds[kind_name], line, problem)
