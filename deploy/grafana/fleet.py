@@ -16,6 +16,7 @@ from deploy.grafana.sql import (
     NOT_EARLIER,
     RATE,
     WORKSPACE,
+    Target,
     compared,
     over_time,
     table,
@@ -91,11 +92,11 @@ def _totals() -> list[stat.Panel]:
     ]
 
 
-def _models() -> table_panel.Panel:
+def _models_query() -> Target:
     def mean(total: str, count: str, when: str) -> str:
         return f"sumIf({total}, {when}) / nullIf(sumIf({count}, {when}), 0)"
 
-    query = table(
+    return table(
         "WITH window_start >= $__fromTime AS now, window_start > $__toTime - 60 - window_s AS fresh,",
         f"  {mean('confidence_ppm_sum', 'detection_count', 'NOT now')} / 1e6 AS confidence_before,",
         f"  {mean('latency_us_sum', 'latency_count', 'NOT now')} / 1e3 AS time_before",
@@ -119,6 +120,9 @@ def _models() -> table_panel.Panel:
         'ORDER BY least(round(ifNull("Latest vs range", 0), 1), 0), "Model"',
         "LIMIT 500",
     )
+
+
+def _models() -> table_panel.Panel:
     to_model = house.link(
         "Model ${__value.text}",
         house.MODEL,
@@ -132,7 +136,7 @@ def _models() -> table_panel.Panel:
             "Each version of each model, first those whose confidence sank by 5 % or more. Latest: the mean confidence "
             "of the last minute of the range (of the last window, where those are longer). "
             "A model's name opens its dashboard. " + _COMPARED,
-            query,
+            _models_query(),
         )
         .override_by_name("Model", panels.column(links=[to_model], custom_minWidth=160))
         .override_by_name("name", panels.column(custom_hidden=True))

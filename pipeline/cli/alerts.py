@@ -2,7 +2,6 @@
 
 import asyncio
 import getpass
-import re
 import uuid
 from contextlib import suppress
 from typing import Annotated, Literal
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from pipeline.cli.duration import seconds
 from pipeline.cli.history import state_text
+from pipeline.cli.matchers import matcher, matcher_text
 from pipeline.cli.running import Here, verb
 from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.terminal import escape
@@ -27,7 +27,7 @@ from pipeline.edge.operator import alerts as edge
 from schemas import silence as silence_schema
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.rejection import Rejected
-from schemas.silence import Acknowledgement, Matcher, Silence
+from schemas.silence import Acknowledgement, Silence
 
 app = typer.Typer(no_args_is_help=True, help="Alerts: list, acknowledge, accept, resolve, silence, follow.")
 
@@ -37,7 +37,6 @@ _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
 _LEAVE_S = 1.0
 _RESOLVED_S = 20.0
-_MATCHER = re.compile(r"^([A-Za-z_][A-Za-z0-9_]*)(=~|!~|!=|=)(.*)$", re.DOTALL)
 _ACKNOWLEDGEABLE = (AlertState.FIRING, AlertState.RECOVERING, AlertState.NO_DATA, AlertState.SUPPRESSED)
 
 
@@ -193,7 +192,7 @@ async def silences(
     for heading in ("id", "until", "matches", "author", "comment"):
         table.add_column(heading, overflow="fold")
     for one in sorted(found, key=lambda s: s.ends_at_ms):
-        matches = ", ".join(map(_text, one.matchers))
+        matches = ", ".join(map(matcher_text, one.matchers))
         table.add_row(*map(escape, (one.id, iso(one.ends_at_ms), matches, one.author, one.comment)))
     Console().print(table if found else "No silences.")
 
@@ -234,20 +233,6 @@ async def tail(here: Here, as_json: Annotated[bool, typer.Option("--json", help=
     await asyncio.gather(asked, return_exceptions=True)
     with suppress(asyncio.CancelledError):
         await following
-
-
-def matcher(text: str) -> Matcher:
-    """'site=~"north.*"' and the like. Raises typer.BadParameter."""
-    found = _MATCHER.match(text)
-    if not found:
-        raise typer.BadParameter(f"expected name=value, name=~regex, name!=value or name!~regex, got {text!r}")
-    name, sign, value = found.groups()
-    return Matcher(name, value, is_regex=sign.endswith("~"), is_equal=not sign.startswith("!"))
-
-
-def _text(one: Matcher) -> str:
-    sign = {(False, True): "=", (True, True): "=~", (False, False): "!=", (True, False): "!~"}
-    return f"{one.name}{sign[one.is_regex, one.is_equal]}{one.value}"
 
 
 async def _say(

@@ -12,7 +12,7 @@ from pipeline.core.notifying.episodes import Lost
 from pipeline.core.notifying.recipients import RecipientKind
 from pipeline.core.state import NoSnapshot
 from pipeline.edge import metrics
-from pipeline.edge.store.inserts import Outcome
+from pipeline.edge.store.answers import Outcome
 from schemas.alert import AlertKind, AlertState
 from schemas.rejection import Reason
 from schemas.tolerance import Adjustment

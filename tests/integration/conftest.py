@@ -14,8 +14,9 @@ from contextlib import closing
 import pytest
 
 from pipeline.config import Settings
-from pipeline.edge.kafka.client import admin, create_topics
+from pipeline.edge.kafka.client import admin
 from schemas.topics import TOPICS
+from tests.asked_once import create_topics
 from tests.integration.engines import (
     Container,
     Engines,

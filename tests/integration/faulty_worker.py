@@ -22,7 +22,8 @@ from pipeline.core.rows.blocks import Block, read
 from pipeline.core.rows.native import Maps, Numbers, Strings
 from pipeline.edge.kafka.aggregates import AggregatesTopic
 from pipeline.edge.kafka.producer import Producer
-from pipeline.edge.store.inserts import Answer, Outcome, Writer
+from pipeline.edge.store.answers import Answer, Outcome
+from pipeline.edge.store.inserts import Writer
 from schemas.topics import EVENTS
 from tests.integration.workers import FAULT, Action, Fault, Step
 

@@ -19,8 +19,8 @@ from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings
 from pipeline.core.ledger.names import AggregatorName, RecorderName
-from pipeline.edge.kafka import client as kafka
 from schemas import topics
+from tests import asked_once as kafka
 
 ZERO = -2147483648
 

@@ -17,12 +17,12 @@ from pipeline.config import Settings
 from pipeline.core.alerting.undelivered import METRIC as UNDELIVERED
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.compacted import put_rules
 from pipeline.edge.kafka.producer import OutRecord
 from schemas import alert
 from schemas.alert import AlertEvent, AlertState
 from schemas.topics import AGGREGATES, ALERTS, DETECTOR_STATE, EVENTS, HEARTBEATS
+from tests import asked_once as kafka
 from tests import builders
 from tests.alerting import SUBJECT, event, rule
 from tests.integration.receivers import Receiver, post_office, receiver

@@ -18,11 +18,12 @@ from pipeline.core.audit import Report
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER, Standing
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka.client import client_options, create_topics
+from pipeline.edge.kafka.client import client_options
 from pipeline.edge.kafka.topic_ids import TopicIds
 from pipeline.edge.operator.standings import standings
 from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
 from tests import builders
+from tests.asked_once import create_topics
 from tests.integration import oracle
 from tests.integration.groups import commit, committed
 from tests.integration.outside import kafka_says

@@ -11,9 +11,9 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings, to_environ
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
 from schemas.rejection import Reason
 from schemas.topics import EVENTS
+from tests import asked_once as kafka
 from tests.integration import oracle
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.groups import commit, committed, delete_group, delete_records

@@ -16,13 +16,13 @@ from aiokafka.structs import ConsumerRecord
 
 from pipeline.config import Settings, to_environ
 from pipeline.core.windows.log_clock import window_start
-from pipeline.edge.kafka import client as broker
 from pipeline.edge.kafka.publish import publishing
 from pipeline.trial.load import Load, Pace
 from pipeline.trial.sent import Cell, SentRecords, decode
 from pipeline.trial.workload import Workload, WorkloadSpec
 from schemas import event, heartbeat
 from schemas.event import InferenceEvent
+from tests import asked_once as broker
 from tests.integration.engines import Server
 
 pytestmark = pytest.mark.integration

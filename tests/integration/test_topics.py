@@ -15,9 +15,10 @@ from pipeline.config import Settings, to_environ
 from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
 from pipeline.core.ledger.resume import Problem
 from pipeline.core.ledger.standing import Standing
-from pipeline.edge.kafka import client as kafka
+from pipeline.edge.kafka.client import GroupInUseError
 from pipeline.edge.kafka.group.standings import accept_gap, standings
 from schemas.topics import AGGREGATES, EVENTS
+from tests import asked_once as kafka
 from tests.integration import seeding
 from tests.integration.outside import kafka_says
 
@@ -125,7 +126,7 @@ def test_a_gap_cannot_be_accepted_while_a_worker_runs(gap: Settings) -> None:
         try:
             await asyncio.wait_for(consumer.getmany(timeout_ms=200), 10)
             at = await kafka.committed(gap, "recorder")
-            with pytest.raises(kafka.GroupInUseError, match="stop the recorder workers first"):
+            with pytest.raises(GroupInUseError, match="stop the recorder workers first"):
                 await kafka.commit_for_empty_group(gap, "recorder", TopicPartition(events, 0), 7, "")
             assert await kafka.committed(gap, "recorder") == at
         finally:

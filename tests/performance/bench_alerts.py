@@ -19,8 +19,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from pipeline.config import Settings
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
-from pipeline.edge.kafka.client import Kafka, create_topics
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import put_rules
 from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.kafka.publish import partition_of
@@ -29,7 +28,9 @@ from schemas.aggregate import AggregateRecord
 from schemas.alert import AlertEvent, AlertKind, AlertState
 from schemas.heartbeat import Heartbeat
 from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS
+from tests import asked_once as kafka
 from tests.alerting import rule
+from tests.asked_once import create_topics
 from tests.integration.engines import Engines
 from tests.performance import system
 from tests.performance.figures import Figure, VoidRunError, quantile

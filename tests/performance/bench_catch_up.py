@@ -19,10 +19,10 @@ from pipeline.config import Settings
 from pipeline.core.ledger.chain import Chain, Verdict
 from pipeline.core.ledger.names import AggregatorName, Position, RecorderName
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka import client as kafka
 from pipeline.edge.kafka.publish import Publisher, partition_of
 from schemas import aggregate
 from schemas.topics import AGGREGATES, EVENTS
+from tests import asked_once as kafka
 from tests.integration.engines import Engines
 from tests.integration.outside import migrate
 from tests.performance import system

@@ -16,10 +16,11 @@ from pathlib import Path
 from pipeline.config import Settings
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka.client import Kafka, create_topics
+from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.producer import Producer
 from pipeline.edge.local.ports import HOST
 from schemas.topics import AGGREGATES
+from tests.asked_once import create_topics
 from tests.integration.engines import Engines
 from tests.performance import system
 from tests.performance.aggregates import ManyModels

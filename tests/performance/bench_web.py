@@ -18,11 +18,11 @@ from pydantic import SecretStr
 
 from pipeline.config import Settings
 from pipeline.edge.clock import now_ms
-from pipeline.edge.kafka.client import create_topics, ends
 from pipeline.edge.local.ports import HOST, free_port
 from pipeline.edge.local.worker import Worker
 from schemas.roles import WEB
 from schemas.topics import EVENTS
+from tests.asked_once import create_topics, ends
 from tests.integration.engines import Engines
 from tests.performance import system
 from tests.performance.events import chunks

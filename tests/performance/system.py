@@ -16,11 +16,11 @@ import psutil
 from clickhouse_connect.driver.client import Client
 
 from pipeline.config import Settings, to_environ
-from pipeline.edge.kafka.client import create_topics
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.ports import free_port
 from pipeline.edge.local.process import Child
 from pipeline.edge.local.worker import Worker
+from tests.asked_once import create_topics
 from tests.integration.engines import Engines, embedded_engines, world_settings
 from tests.integration.outside import connect, migrate
 from tests.performance.events import SPEC

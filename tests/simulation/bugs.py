@@ -17,7 +17,8 @@ from pipeline.core.ledger.names import AggregatorName, RecorderName
 from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.windows import record_aggregates
 from pipeline.edge.kafka.aggregates import AggregatesTopic
-from pipeline.edge.store.inserts import Attempt, Outcome, Writer
+from pipeline.edge.store.answers import Outcome
+from pipeline.edge.store.inserts import Attempt, Writer
 from schemas.topics import AGGREGATES, EVENTS
 from tests.simulation.alert_bugs import ALERT_BUGS
 from tests.simulation.lies import Anyones, Over, one, works_on

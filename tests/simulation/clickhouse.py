@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 from typing import Any
 
-from pipeline.edge.store.inserts import Answer, Outcome
+from pipeline.edge.store.answers import Answer, Outcome
 from tests.native_reader import read_block
 from tests.simulation.luck import Luck, Sender, ViolationError
 

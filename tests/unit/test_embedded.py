@@ -319,7 +319,7 @@ def test_a_clock_that_is_wrong_is_said(tmp_path: Path) -> None:
 
 
 def test_a_disk_keeps_room_for_kafka_last(tmp_path: Path) -> None:
-    room = directory.Room.of(tmp_path)
+    room = directory.FreeSpace.of(tmp_path)
     assert 0 < room.kafka_bytes < room.merge_bytes < room.insert_bytes < directory.FREE_BYTES_MIN
 
 

@@ -13,13 +13,16 @@ import pytest
 from tests.tree import ROOT, tracked_files
 
 SOURCE = ("schemas", "pipeline", "agents")
-MODULE_LINES_MAX = 400
-FUNCTION_LINES_MAX = 60
+MODULE_LINES_MAX = 300
+FUNCTION_LINES_MAX = 50
 BANNED_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "handler", "base", "processor"}
 
 # What is longer, and how long at most. To shrink, never to grow.
 LONG_MODULES: dict[str, int] = {}
-LONG_FUNCTIONS: dict[str, int] = {}
+LONG_FUNCTIONS: dict[str, int] = {
+    "tests/integration/test_alerting_faults.py "
+    "test_notifiers_killed_and_frozen_while_they_deliver_lose_nothing_and_repeat_with_the_same_key": 56,
+}
 
 # Where everything is caught and yet not raised on the spot, and where it goes instead.
 CATCH_ALL = {
@@ -104,6 +107,15 @@ def test_every_public_name_of_the_source_says_what_it_is() -> None:
         and not ast.get_docstring(node)
     ]
     assert silent == []
+
+
+def test_a_class_name_means_one_thing() -> None:
+    places: dict[str, set[str]] = {}
+    for path in SOURCE_MODULES:
+        for node in parsed(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, set()).add(name(path))
+    assert {known: found for known, found in places.items() if len(found) > 1} == {}
 
 
 def too_long(lengths: dict[str, int], length_max: int, known: dict[str, int]) -> dict[str, int]:

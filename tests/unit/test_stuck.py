@@ -2,7 +2,7 @@
 
 import asyncio
 
-from pipeline.edge.kafka.group.partitions import _stack
+from pipeline.edge.kafka.group.stuck import stack
 
 
 async def outer() -> None:
@@ -18,9 +18,9 @@ def test_the_stack_of_a_waiting_task_goes_down_to_what_it_waits_for() -> None:
         task = asyncio.create_task(outer())
         await asyncio.sleep(0)
         try:
-            return _stack(task)
+            return stack(task)
         finally:
             task.cancel()
 
     assert [line.split(" ")[0] for line in asyncio.run(play())] == ["outer", "inner", "Event.wait"]
-    assert _stack(None) == []
+    assert stack(None) == []

@@ -11,7 +11,8 @@ from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.inferences import record_events
 from pipeline.edge import clock
 from pipeline.edge.store import inserts
-from pipeline.edge.store.inserts import Answer, Attempt, InsertRefusedError, Outcome, Writer
+from pipeline.edge.store.answers import Answer, Outcome, classify
+from pipeline.edge.store.inserts import Attempt, InsertRefusedError, Writer
 from tests.builders import LIMITS, event, records
 
 
@@ -123,12 +124,12 @@ def test_a_token_that_is_spent_without_its_rows_is_mended() -> None:
 
 @pytest.mark.parametrize("code", [6, 26, 27, 33, 62, 72, 117, 130, 209, 210, 241, 243, 246, 252, 999])
 def test_what_a_request_cut_short_or_a_broken_part_can_cause_is_unknown(code: int) -> None:
-    assert inserts._classify(500, str(code), f"Code: {code}").outcome is Outcome.UNKNOWN
+    assert classify(500, str(code), f"Code: {code}").outcome is Outcome.UNKNOWN
 
 
 @pytest.mark.parametrize("code", [16, 60, 81, 192, 497, 516])
 def test_what_no_repeat_can_mend_is_refused(code: int) -> None:
-    assert inserts._classify(404, str(code), f"Code: {code}").outcome is Outcome.REFUSED
+    assert classify(404, str(code), f"Code: {code}").outcome is Outcome.REFUSED
 
 
 def test_a_refusal_is_the_writers_error() -> None:

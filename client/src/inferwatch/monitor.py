@@ -117,17 +117,12 @@ class Monitor:
                 event["image"] = image
             if tags:
                 event["tags"] = [*event.get("tags", ()), *tags]
-            around = CURRENT.get()
-            if around or metadata or options.sample_rate < 1:
-                event["metadata"] = {**around, **(metadata or {})}
-                if options.sample_rate < 1:
-                    event["metadata"]["sample_rate"] = options.sample_rate
-            if options.before_send is not None:
-                changed = options.before_send(event)
-                if changed is None:
-                    return None
-                event = changed
-            self.queue.put(self._encode(event))
+            if found := self._metadata(metadata):
+                event["metadata"] = found
+            changed = event if options.before_send is None else options.before_send(event)
+            if changed is None:
+                return None
+            self.queue.put(self._encode(changed))
             self._sender.ensure_started()
             return event_id
         except Exception as failed:
@@ -136,6 +131,13 @@ class Monitor:
             if self.unsendable == 1:
                 log.warning("inferwatch: an inference could not be recorded: %r", failed)
             return None
+
+    def _metadata(self, own: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """What is said around the inference, what it says itself, and how it was sampled."""
+        around, rate = CURRENT.get(), self.options.sample_rate
+        if not around and not own and rate == 1:
+            return around
+        return {**around, **(own or {}), **({"sample_rate": rate} if rate < 1 else {})}
 
     async def arecord(self, model_id: str, predictions: Predictions = (), **more: Any) -> str | None:
         """The same for asyncio: it does not wait either."""

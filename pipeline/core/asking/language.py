@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from pipeline.core.asking.reader import NotUnderstoodError, Reader
+
 LENGTH_MAX = 4000  # characters of a filter
 TERMS_MAX = 50
 VALUES_MAX = 200  # of all terms together
@@ -80,7 +82,7 @@ class Term:
 
     @property
     def is_number(self) -> bool:
-        """Whether its values are bounds."""
+        """Whether its values are ranges."""
         return bool(self.values) and isinstance(self.values[0], Range)
 
     def __str__(self) -> str:
@@ -135,12 +137,12 @@ def parse(text: str) -> Filter:
         raise FilterError([Mistake(LENGTH_MAX, "", f"a filter has {LENGTH_MAX} characters at most")])
     terms: list[Term] = []
     mistakes: list[Mistake] = []
-    reader = _Reader(text)
+    reader = Reader(text)
     while reader.skip_blanks():
         start = reader.at
         try:
             terms.append(_term(reader))
-        except _NotUnderstoodError as error:
+        except NotUnderstoodError as error:
             reader.skip_word()
             mistakes.append(Mistake(start, text[start : reader.at], str(error)))
     values = sum(len(term.values) for term in terms)
@@ -151,70 +153,15 @@ def parse(text: str) -> Filter:
     return Filter(tuple(terms))
 
 
-class _NotUnderstoodError(Exception):
-    """Why the term at hand cannot be understood."""
-
-
-class _Reader:
-    """A text, and how far it has been read."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.at = 0
-
-    def skip_blanks(self) -> bool:
-        """Whether anything follows."""
-        while self.at < len(self.text) and self.text[self.at].isspace():
-            self.at += 1
-        return self.at < len(self.text)
-
-    def skip_word(self) -> None:
-        """To the next blank: where the next term may begin."""
-        while self.at < len(self.text) and not self.text[self.at].isspace():
-            self.at += 1
-
-    def take(self, literal: str) -> bool:
-        """Whether this follows; then it is read."""
-        if not self.text.startswith(literal, self.at):
-            return False
-        self.at += len(literal)
-        return True
-
-    def match(self, pattern: re.Pattern[str]) -> str:
-        """What of this kind follows; maybe nothing."""
-        found = pattern.match(self.text, self.at)
-        self.at = found.end() if found else self.at
-        return found.group() if found else ""
-
-    def quoted(self) -> str:
-        """The text up to the closing quote."""
-        out: list[str] = []
-        while self.at < len(self.text):
-            char = self.text[self.at]
-            self.at += 1
-            if char == '"':
-                return "".join(out)
-            if char == "\\" and self.at < len(self.text):
-                char = self.text[self.at]
-                self.at += 1
-            out.append(char)
-        raise _NotUnderstoodError("the closing quote is missing")
-
-    @property
-    def ends(self) -> bool:
-        """Whether a term may end here."""
-        return self.at == len(self.text) or self.text[self.at].isspace()
-
-
-def _term(reader: _Reader) -> Term:
+def _term(reader: Reader) -> Term:
     negated = reader.take("-")
     name = reader.match(_NAME)
     if name not in FIELDS:
         known = ", ".join(FIELDS)
-        raise _NotUnderstoodError(f"write field:value; the fields are {known}")
+        raise NotUnderstoodError(f"write field:value; the fields are {known}")
     key = _key(reader) if name == METADATA else ""
     if not reader.take(":"):
-        raise _NotUnderstoodError(f"{name} needs a value: {name}:...")
+        raise NotUnderstoodError(f"{name} needs a value: {name}:...")
     kind, meaning = FIELDS[name]
     if kind is ValueKind.PRESENCE:
         return _presence(reader, negated)
@@ -222,47 +169,47 @@ def _term(reader: _Reader) -> Term:
     while reader.take(","):
         values.append(_value(reader, name, kind, meaning))
     if not reader.ends:
-        raise _NotUnderstoodError('a blank or a comma is expected after a value; put odd values into "quotes"')
+        raise NotUnderstoodError('a blank or a comma is expected after a value; put odd values into "quotes"')
     bounds = tuple(value for value in values if isinstance(value, Range))
     texts = tuple(value for value in values if isinstance(value, Value))
     if bounds and texts:
-        raise _NotUnderstoodError("either numbers to compare or texts, not both in one term")
+        raise NotUnderstoodError("either numbers to compare or texts, not both in one term")
     return Term(name, bounds or texts, key, negated)
 
 
-def _key(reader: _Reader) -> str:
+def _key(reader: Reader) -> str:
     if not reader.take("."):
-        raise _NotUnderstoodError("say which: metadata.KEY:value")
+        raise NotUnderstoodError("say which: metadata.KEY:value")
     key = reader.quoted() if reader.take('"') else reader.match(re.compile(r'[^\s":,]+'))
     if not key:
-        raise _NotUnderstoodError("say which: metadata.KEY:value")
+        raise NotUnderstoodError("say which: metadata.KEY:value")
     return key
 
 
-def _presence(reader: _Reader, negated: bool) -> Term:
+def _presence(reader: Reader, negated: bool) -> Term:
     name = reader.match(_NAME)
     if name not in PRESENCES:
-        raise _NotUnderstoodError(f"has: knows {', '.join(PRESENCES[:-1])} and metadata.KEY")
+        raise NotUnderstoodError(f"has: knows {', '.join(PRESENCES[:-1])} and metadata.KEY")
     key = _key(reader) if name == METADATA else ""
     if not reader.ends:
-        raise _NotUnderstoodError("has: takes one name; write another term for another")
+        raise NotUnderstoodError("has: takes one name; write another term for another")
     return Term(name, (), key, negated)
 
 
-def _value(reader: _Reader, name: str, kind: ValueKind, meaning: str) -> Value | Range:
+def _value(reader: Reader, name: str, kind: ValueKind, meaning: str) -> Value | Range:
     if reader.take('"'):
         text = reader.quoted()
         if kind is ValueKind.NUMBER:
-            raise _NotUnderstoodError(f"{name} is a number ({meaning})")
+            raise NotUnderstoodError(f"{name} is a number ({meaning})")
         return Value(text)
     text = reader.match(_BARE)
     if not text:
-        raise _NotUnderstoodError(f'{name} needs a value ({meaning}); "" for the empty text')
+        raise NotUnderstoodError(f'{name} needs a value ({meaning}); "" for the empty text')
     bounds = _bounds(text, compared_only=kind is ValueKind.EITHER) if kind is not ValueKind.TEXT else None
     if bounds is not None:
         return bounds
     if kind is ValueKind.NUMBER:
-        raise _NotUnderstoodError(f"{name} is a number ({meaning}): write {name}:0.5, <0.5, >=0.5 or 0.2..0.5")
+        raise NotUnderstoodError(f"{name} is a number ({meaning}): write {name}:0.5, <0.5, >=0.5 or 0.2..0.5")
     return Value(text, "*" in text)
 
 

@@ -6,11 +6,10 @@ one question only calls the function of the same name below, which opens and clo
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
@@ -287,30 +286,3 @@ async def admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
         with answering(kafka.where):
             client, _ = await kafka._kept("admin")
         yield client
-
-
-# -- for one question
-
-
-def _once(
-    method: Callable[Concatenate[Kafka, P], Awaitable[T]],
-) -> Callable[Concatenate[Settings, P], Coroutine[Any, Any, T]]:
-    @wraps(method)
-    async def ask(settings: Settings, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        async with Kafka(settings) as kafka:
-            return await method(kafka, *args, **kwargs)
-
-    return ask
-
-
-create_topics = _once(Kafka.create_topics)
-grow = _once(Kafka.grow)
-ends = _once(Kafka.ends)
-committed = _once(Kafka.committed)
-group = _once(Kafka.group)
-topic_settings = _once(Kafka.topic_settings)
-brokers = _once(Kafka.brokers)
-first_since = _once(Kafka.first_since)
-topic_began_ms = _once(Kafka.topic_began_ms)
-read = _once(Kafka.read)
-commit_for_empty_group = _once(Kafka.commit_for_empty_group)

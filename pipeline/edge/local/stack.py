@@ -18,7 +18,7 @@ from aiokafka.errors import KafkaError
 from pydantic import SecretStr
 
 from pipeline.config import Settings, load
-from pipeline.edge.kafka.client import KafkaUnavailable, create_topics
+from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
 from pipeline.edge.local import EmbeddedError, Progress, ProgressCallback, unwatched
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse
 from pipeline.edge.local.directory import DirectoryLock, FreeSpace, free_bytes, write_private_json
@@ -169,7 +169,7 @@ class Stack:
     async def _prepare_servers(self) -> None:
         assert self.kafka is not None
         assert self.clickhouse is not None
-        await self._step("Topics", lambda: create_topics(self.settings), self.kafka)
+        await self._step("Topics", self._create_topics, self.kafka)
         await self._step("Tables", lambda: migrate(self.settings), self.clickhouse)
 
     async def _start_workers(self) -> None:
@@ -184,6 +184,10 @@ class Stack:
         engine.spawn()
         await self._wait_ready(engine, step)
         self._tell(Progress(step, 1, 1))
+
+    async def _create_topics(self) -> None:
+        async with Kafka(self.settings) as kafka:
+            await kafka.create_topics()
 
     async def _step(self, step: str, work: Callable[[], Awaitable[object]], engine: Engine) -> None:
         """Work that `engine` does for us, which may take its time as well."""

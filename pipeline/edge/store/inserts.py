@@ -11,11 +11,9 @@ This is why the HTTP here is our own: clickhouse-connect repeats a broken insert
 """
 
 import asyncio
-import json
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 
 import aiohttp
@@ -28,6 +26,7 @@ from pipeline.core.rows.blocks import Block
 from pipeline.edge import metrics
 from pipeline.edge.clock import Clock, SystemClock
 from pipeline.edge.store import client as clickhouse
+from pipeline.edge.store.answers import WHOLE, Answer, Outcome, classify, whole, written
 from schemas.windows import SIZES
 
 log = structlog.get_logger()
@@ -37,44 +36,8 @@ SYSTEM = SystemClock()
 CONCURRENT_MAX = 8  # inserts under way at once, of one worker
 WAIT_S_FIRST, WAIT_S_MAX = 0.1, 10.0
 
-# Not a matter of time or of the way there: the table, the rights or our own text are wrong, and will be at the next
-# attempt. What a body that was cut short, a broken part or a full disk can cause is not among them: it is unknown.
-# https://github.com/ClickHouse/ClickHouse/blob/master/src/Common/ErrorCodes.cpp
-_REFUSED_CODES: Mapping[int, str] = {
-    10: "NOT_FOUND_COLUMN_IN_BLOCK: the table is of another version",
-    16: "NO_SUCH_COLUMN_IN_TABLE: the same",
-    20: "NUMBER_OF_COLUMNS_DOESNT_MATCH: the same",
-    36: "BAD_ARGUMENTS: a setting or a function of our own text",
-    44: "ILLEGAL_COLUMN: the same",
-    46: "UNKNOWN_FUNCTION: a server too old for us",
-    47: "UNKNOWN_IDENTIFIER: the table is of another version",
-    53: "TYPE_MISMATCH: the same",
-    60: "UNKNOWN_TABLE: inferwatch migrate has not run",
-    73: "UNKNOWN_FORMAT: a server too old for us",
-    81: "UNKNOWN_DATABASE: inferwatch migrate has not run",
-    115: "UNKNOWN_SETTING: a server too old for us",
-    164: "READONLY: the user may not write",
-    192: "UNKNOWN_USER: the user is not there",
-    193: "WRONG_PASSWORD: ours",
-    194: "REQUIRED_PASSWORD: ours",
-    497: "ACCESS_DENIED: the user may not",
-    516: "AUTHENTICATION_FAILED: ours",
-}
-# They were on the list and are not: 6, 26, 27, 33, 72, 117, 130 (text, quotes, numbers and bytes that cannot be parsed:
-# a request that lost its middle or its end), 50 (UNKNOWN_TYPE) and 70 (CANNOT_CONVERT_TYPE: the same, in the head of a
-# block), 62 (SYNTAX_ERROR: a query that was cut short), 349 (CANNOT_INSERT_NULL_IN_ORDINARY_COLUMN: torn null maps).
-
 _ROWS = ("inferences", "device_heartbeats", "inference_metadata", "alerts", "dead_letters")
 _WINDOWS = ("model_windows", "class_windows")
-
-
-class Outcome(Enum):
-    """What an attempt to insert came to."""
-
-    DONE = "done"
-    NOT_SENT = "not_sent"  # no connection: nothing can have arrived
-    UNKNOWN = "unknown"  # it may have happened, in whole or in part
-    REFUSED = "refused"  # for ever
 
 
 class InsertRefusedError(Exception):
@@ -87,15 +50,6 @@ class Attempt(Enum):
     FIRST = "first"
     AGAIN = "again"
     AGAIN_OLD = "again_old"  # under another name, or long ago: no token of it is known, and nothing is under way
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An outcome and ClickHouse's words."""
-
-    outcome: Outcome
-    text: str = ""
-    written: int | None = None  # rows, where it says so; of a repeat that is dropped, too
 
 
 Post = Callable[[Mapping[str, str], bytes], Awaitable[Answer]]  # a request's parameters and body
@@ -208,15 +162,15 @@ class Writer:
         assert self._session is not None, "start() first"
         params = {**params, "database": self._settings.clickhouse_database}
         if "query" not in params:  # in the address: a body that loses its end may be another question
-            params, body = params | {"query": body.decode()} | _WHOLE, b""
+            params, body = params | {"query": body.decode()} | WHOLE, b""
         try:
             async with self._session.post(self._settings.clickhouse_url + "/", params=params, data=body) as response:
                 text = (await response.read()).decode(errors="replace")
-                answer = _classify(response.status, response.headers.get("X-ClickHouse-Exception-Code"), text)
+                answer = classify(response.status, response.headers.get("X-ClickHouse-Exception-Code"), text)
                 if answer.outcome is Outcome.DONE and params["query"].startswith("SELECT"):
-                    answer = _whole(text)
+                    answer = whole(text)
                 elif answer.outcome is Outcome.DONE:
-                    answer = Answer(Outcome.DONE, text, _written(response.headers.get("X-ClickHouse-Summary")))
+                    answer = Answer(Outcome.DONE, text, written(response.headers.get("X-ClickHouse-Summary")))
         except aiohttp.ClientConnectorError as error:
             answer = Answer(Outcome.NOT_SENT, str(error))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -280,38 +234,3 @@ class Writer:
 
 def _some(tables: list[Block]) -> list[Block]:
     return [rows for rows in tables if len(rows)]
-
-
-# How answers come: with their end marked, for one that lost its end on its way looks like another answer.
-_END = "end\n"
-_WHOLE = {
-    "default_format": "CustomSeparated",
-    "format_custom_escaping_rule": "Escaped",
-    "format_custom_field_delimiter": "\t",
-    "format_custom_row_after_delimiter": "\n",
-    "format_custom_result_after_delimiter": _END,
-}
-
-
-def _whole(text: str) -> Answer:
-    """The answer without its mark."""
-    if not text.endswith(_END):
-        return Answer(Outcome.UNKNOWN, "the answer lost its end")
-    return Answer(Outcome.DONE, text.removesuffix(_END))
-
-
-def _written(summary: str | None) -> int | None:
-    """How many rows an insert has brought, by what ClickHouse says of it."""
-    try:
-        return int(json.loads(summary or "")["written_rows"])
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _classify(status: int, exception_code: str | None, text: str) -> Answer:
-    if status == 200 and exception_code is None:
-        return Answer(Outcome.DONE, text)
-    said = text.strip().splitlines()[0][:300] if text.strip() else f"HTTP {status}"
-    if exception_code and exception_code.isdigit() and int(exception_code) in _REFUSED_CODES:
-        return Answer(Outcome.REFUSED, said)
-    return Answer(Outcome.UNKNOWN, said)

@@ -6,13 +6,12 @@ the new generation, and the old one can do no more harm.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka import errors as kafka_errors
-from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.core.batch import Batch
@@ -22,7 +21,9 @@ from pipeline.edge import metrics
 from pipeline.edge.clock import Clock
 from pipeline.edge.kafka.connection import KafkaUnavailable, Log
 from pipeline.edge.kafka.group.commits import Committer, FencedError
+from pipeline.edge.kafka.group.fetched import fetched
 from pipeline.edge.kafka.group.partition import Partition, StandsStillError
+from pipeline.edge.kafka.group.stuck import stack
 
 log = structlog.get_logger()
 
@@ -258,7 +259,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             metrics.LAG_SECONDS.labels(*labels).set(partition.lag_s())
             if lag and partition.failure is None and partition.silent_s > self._settings.stall_s:
                 where = f"{partition.topic}/{partition.tp.partition}"
-                log.error("stuck", partition=where, at=_stack(partition.task))
+                log.error("stuck", partition=where, at=stack(partition.task))
                 self.fail(
                     RuntimeError(f"no progress on {where} for {partition.silent_s:.0f} s with {lag} records waiting")
                 )
@@ -293,26 +294,3 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
             except (kafka_errors.KafkaTimeoutError, kafka_errors.KafkaConnectionError) as error:
                 log.warning("broker_unreachable", error=repr(error))
                 await asyncio.sleep(0.5)
-
-
-def _stack(task: "asyncio.Task[None] | None") -> list[str]:
-    """Where a task waits, from the outside in; `Task.get_stack` knows the outermost frame only."""
-    waits: Any = None if task is None else task.get_coro()
-    found = []
-    while (frame := getattr(waits, "cr_frame", None)) is not None:
-        found.append(f"{frame.f_code.co_qualname} ({frame.f_code.co_filename}:{frame.f_lineno})")
-        waits = waits.cr_await
-    return found
-
-
-def fetched(tp: TopicPartition, records: Sequence[ConsumerRecord]) -> Batch:
-    """What aiokafka fetched of one partition, as columns."""
-    return Batch(
-        tp.topic,
-        tp.partition,
-        [r.offset for r in records],
-        [r.timestamp for r in records],
-        [r.key for r in records],
-        [r.value for r in records],
-        create_time=records[0].timestamp_type == 0,
-    )
