@@ -37,6 +37,9 @@ def up(
         int | None,
         typer.Option(min=1, max=65_000, help="/metrics of the first worker; the others follow (default: free ones)"),
     ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option(help=f"a process to leave out, to run it by hand: {', '.join(PROCESSES)}")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="print problems only")] = False,
 ) -> None:
     """Starts Kafka, ClickHouse and the workers here, and keeps them running until Ctrl-C.
@@ -53,16 +56,20 @@ def up(
     if web_port_base is not None:
         told |= {role: web_port_base + number for number, role in enumerate(ROLES)}
     ports = {name: port for name, port in told.items() if port is not None}
-    running.run(run(data_dir, ports, quiet=quiet))
+    left_out = set(without or ())
+    if unknown := sorted(left_out - set(PROCESSES)):
+        raise typer.BadParameter(f"--without {unknown[0]}: there are {', '.join(PROCESSES)}")
+    started = tuple(name for name in PROCESSES if name not in left_out)
+    running.run(run(data_dir, ports, started, quiet=quiet))
 
 
-async def run(data_dir: Path, ports: dict[str, int], *, quiet: bool) -> None:
+async def run(data_dir: Path, ports: dict[str, int], processes: tuple[str, ...], *, quiet: bool) -> None:
     """Starts the stack, stays until it is asked to end, stops it. A second signal stops it at once."""
     out, problems = Console(quiet=quiet), Console(stderr=True)
     steps = Steps(out)
     stack = Stack(
         data_dir,
-        roles=PROCESSES,
+        roles=processes,
         ports=ports,
         progress=steps,
         notice=lambda text: tell(problems, f"[yellow]![/] {escape(text)}"),

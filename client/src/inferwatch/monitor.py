@@ -94,8 +94,7 @@ class Monitor:
         if not self._enabled:
             return None
         try:
-            options = self.options
-            if options.sample_rate < 1 and self._random.random() >= options.sample_rate:
+            if self.options.sample_rate < 1 and self._random.random() >= self.options.sample_rate:
                 return None
             if event_id is None:
                 self._count += 1
@@ -107,19 +106,15 @@ class Monitor:
                 "predictions": predictions if isinstance(predictions, list) else list(predictions),
                 **self._fixed,
             }
-            if latency_ms is not None:
-                event["latency_ms"] = latency_ms
-            if error is not None:
-                event["error"] = error
-            if device_id is not None:
-                event["device_id"] = device_id
-            if image is not None:
-                event["image"] = image
+            given = (("latency_ms", latency_ms), ("error", error), ("device_id", device_id), ("image", image))
+            for name, value in given:
+                if value is not None:
+                    event[name] = value
             if tags:
                 event["tags"] = [*event.get("tags", ()), *tags]
             if found := self._metadata(metadata):
                 event["metadata"] = found
-            changed = event if options.before_send is None else options.before_send(event)
+            changed = event if self.options.before_send is None else self.options.before_send(event)
             if changed is None:
                 return None
             self.queue.put(self._encode(changed))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
-from pipeline.core.asking.reader import NotUnderstoodError, Reader
+from pipeline.core.asking.reader import LineReader, NotUnderstoodError
 
 LENGTH_MAX = 4000  # characters of a filter
 TERMS_MAX = 50
@@ -137,7 +137,7 @@ def parse(text: str) -> Filter:
         raise FilterError([Mistake(LENGTH_MAX, "", f"a filter has {LENGTH_MAX} characters at most")])
     terms: list[Term] = []
     mistakes: list[Mistake] = []
-    reader = Reader(text)
+    reader = LineReader(text)
     while reader.skip_blanks():
         start = reader.at
         try:
@@ -153,7 +153,7 @@ def parse(text: str) -> Filter:
     return Filter(tuple(terms))
 
 
-def _term(reader: Reader) -> Term:
+def _term(reader: LineReader) -> Term:
     negated = reader.take("-")
     name = reader.match(_NAME)
     if name not in FIELDS:
@@ -177,7 +177,7 @@ def _term(reader: Reader) -> Term:
     return Term(name, bounds or texts, key, negated)
 
 
-def _key(reader: Reader) -> str:
+def _key(reader: LineReader) -> str:
     if not reader.take("."):
         raise NotUnderstoodError("say which: metadata.KEY:value")
     key = reader.quoted() if reader.take('"') else reader.match(re.compile(r'[^\s":,]+'))
@@ -186,7 +186,7 @@ def _key(reader: Reader) -> str:
     return key
 
 
-def _presence(reader: Reader, negated: bool) -> Term:
+def _presence(reader: LineReader, negated: bool) -> Term:
     name = reader.match(_NAME)
     if name not in PRESENCES:
         raise NotUnderstoodError(f"has: knows {', '.join(PRESENCES[:-1])} and metadata.KEY")
@@ -196,7 +196,7 @@ def _presence(reader: Reader, negated: bool) -> Term:
     return Term(name, (), key, negated)
 
 
-def _value(reader: Reader, name: str, kind: ValueKind, meaning: str) -> Value | Range:
+def _value(reader: LineReader, name: str, kind: ValueKind, meaning: str) -> Value | Range:
     if reader.take('"'):
         text = reader.quoted()
         if kind is ValueKind.NUMBER:

@@ -7,7 +7,7 @@ class NotUnderstoodError(Exception):
     """Why the term at hand cannot be understood."""
 
 
-class Reader:
+class LineReader:
     """A text, and how far it has been read."""
 
     def __init__(self, text: str) -> None:
