@@ -12,9 +12,9 @@ from pipeline.core.windows.histogram import (
     confidence_bins,
     latency_buckets,
     latency_estimate_us,
-    latency_quantile_us,
 )
 from tests import recount
+from tests.quantiles import latency_quantile_us
 
 DAY_US = 86_400_000_000
 ONE_PERCENT = 0.01 + 1e-9  # and what rounding may add

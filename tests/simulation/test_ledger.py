@@ -33,6 +33,7 @@ def test_every_promise_is_kept(scene: str, first: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.planted
 @pytest.mark.parametrize(("scene", "bug"), [(scene, bug) for scene, bugs in BUGS.items() for bug in bugs])
 def test_a_broken_rule_is_seen(scene: str, bug: str) -> None:
     for seed in range(BUG_SEEDS):

@@ -13,10 +13,10 @@ from pipeline.core.windows.histogram import (
     confidence_bins,
     latency_buckets,
     latency_estimate_us,
-    latency_quantile_us,
 )
 from schemas.event import LATENCY_MS_MAX
 from tests import recount
+from tests.quantiles import latency_quantile_us
 
 EXACT_GAMMA = Fraction(101, 99)
 DAY_US = 86_400_000_000

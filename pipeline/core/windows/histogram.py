@@ -5,8 +5,6 @@ the estimate 2 g^b / (g + 1) is within 1 % of every value in it. Bounds come fro
 logarithm: an ulp may differ between machines, and then the same record would make different rows.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import numpy.typing as npt
 
@@ -48,16 +46,3 @@ def confidence_bins(confidence_ppm: Ints) -> Ints:
 def latency_estimate_us(bucket: int) -> float:
     """The value that stands for all of a bucket, in microseconds."""
     return 0.0 if bucket == ZERO_BUCKET else 2 * GAMMA**bucket / (GAMMA + 1)
-
-
-def latency_quantile_us(histogram: Mapping[int, int], q: float) -> float | None:
-    """The q-quantile in us, within 1 %: the estimate of the bucket that holds rank ceil(q n). None if empty."""
-    count = sum(histogram.values())
-    if not count:
-        return None
-    rank, seen = max(1, int(np.ceil(q * count))), 0
-    for bucket in sorted(histogram):
-        seen += histogram[bucket]
-        if seen >= rank:
-            return latency_estimate_us(bucket)
-    raise AssertionError("the counts of a histogram add up to its total")
