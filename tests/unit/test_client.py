@@ -19,6 +19,8 @@ import inferwatch
 import pytest
 import zstandard
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Path(__file__).parents[2] / "client" / "src"
 Answer = tuple[int, dict[str, str], bytes] | None  # None: never
 

@@ -364,6 +364,7 @@ def test_a_child_is_stopped_in_order_and_a_stubborn_or_frozen_one_too(tmp_path: 
     assert stubborn.ended() == f"b was killed by signal 9; its log is {stubborn.log}"
 
 
+@pytest.mark.slow
 def test_a_child_that_still_works_is_not_killed_in_the_middle_of_its_end(tmp_path: Path) -> None:
     slow = (
         "import signal, time\n"
@@ -405,6 +406,7 @@ def test_a_child_that_stands_still_is_given_up(tmp_path: Path) -> None:
     assert gone(program.pid)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "works",
     [

@@ -31,6 +31,8 @@ from schemas.alert import AlertState
 from tests.alerts import T0, alert
 from tests.names import NAMES
 
+pytestmark = pytest.mark.slow
+
 HEADERS = [b"From", b"To", b"Subject", b"Date", b"Message-ID", b"References", b"Auto-Submitted", b"MIME-Version"]
 
 names = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)

@@ -16,6 +16,8 @@ from pipeline.web.asgi import Message, Receive, Refused
 from pipeline.web.ingest import bodies
 from pipeline.web.ingest.room import REQUEST_BYTES, Held, Room
 
+pytestmark = pytest.mark.slow
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:

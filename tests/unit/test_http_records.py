@@ -19,6 +19,8 @@ from pipeline.web.ingest.repeats import Repeats
 from schemas import event
 from schemas.event import TimeLimits
 
+pytestmark = pytest.mark.slow
+
 NOW = 1_795_000_000_000
 KINDS = kinds(TimeLimits())
 EVENT: dict[str, Any] = {"event_id": "e1", "event_time_ms": NOW, "workspace": "acme", "model_id": "helmets/3"}

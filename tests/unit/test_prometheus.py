@@ -59,6 +59,7 @@ def test_prometheus_takes_its_configuration_and_its_rules() -> None:
     assert f"{len(RECORDED)} rules found" in said
 
 
+@pytest.mark.slow
 def test_each_alert_fires_when_it_should_and_only_then() -> None:
     program("promtool", "test", "rules", *TESTS)
 

@@ -15,6 +15,8 @@ from pipeline.cli.terminal import escape, lines
 from pipeline.core.words import shown
 from tests.names import NAMES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 COLOURS = re.compile(r"\x1b\[[\d;]*m")
 names = pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
