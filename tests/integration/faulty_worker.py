@@ -9,6 +9,7 @@ import random
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -18,6 +19,7 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from agents.main import main
 from agents.recorder import Recorder
+from pipeline.core.ledger.names import AggregatorName, ForeignMetadataError, RecorderName
 from pipeline.core.rows.blocks import Block, read
 from pipeline.core.rows.native import Maps, Numbers, Strings
 from pipeline.edge.kafka.aggregates import AggregatesTopic
@@ -69,10 +71,10 @@ class Fate:
 
 def names_a_cut(offset: int, metadata: str) -> bool:
     """Whether a commit names a cut, or only says what is done."""
-    kind, *fields = metadata.split(":")
-    if kind == "r1":
-        return int(fields[0]) != offset
-    return kind == "a1" and fields[0:2] != fields[2:4]
+    for kind in (AggregatorName, RecorderName):
+        with suppress(ForeignMetadataError):
+            return not kind.parse(offset, metadata).is_empty
+    return False
 
 
 def around_commits(fate: Fate) -> None:

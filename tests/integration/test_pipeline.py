@@ -10,6 +10,7 @@ import pytest
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings, to_environ
+from pipeline.core.ledger.names import RecorderName
 from pipeline.edge.clock import now_ms
 from schemas.rejection import Reason
 from schemas.topics import EVENTS
@@ -58,10 +59,11 @@ def test_what_kafka_forgets_is_not_done_twice_seed_12(world: Settings, tmp_path:
 
         # Kafka comes back with an older state of the group; for events it was turned back to the middle of a cut.
         events = {tp: at for tp, at in committed(settings, "recorder").items() if tp.topic.endswith(EVENTS.name)}
-        turned = {
-            tp: OffsetAndMetadata(max(0, at.offset - 100), f"r1:{max(0, at.offset - 100)}:{now_ms()}:0:0:")
-            for tp, at in events.items()
-        }
+        turned = {}
+        for tp, at in events.items():
+            name, back = RecorderName.parse(at.offset, at.metadata), max(0, at.offset - 100)
+            name = RecorderName(back, back, now_ms(), topic_id=name.topic_id)
+            turned[tp] = OffsetAndMetadata(back, name.metadata())
         commit(settings, "recorder", old | turned)
         Feed(settings, Traffic(seed=13, events=400, rate=800)).start().join()
         workers.start_both()
