@@ -34,11 +34,12 @@ def alert(state: AlertState = AlertState.FIRING, sequence: int = 1, **fields: An
 def silent(device_id: str, site: str | None = None, **fields: Any) -> AlertEvent:
     """A device that is not heard."""
     labels = {"partition": "0"} | ({"site": site} if site else {})
-    about = {"kind": AlertKind.HEARTBEAT, "rule_id": None, "model_id": None, "metric": "silence_s", "labels": labels}
-    return alert(
-        **(
-            {"device_id": device_id, "severity": Severity.CRITICAL, "summary": f"{device_id} is silent"}
-            | about
-            | fields
-        )
-    )
+    about: dict[str, Any] = {
+        "kind": AlertKind.HEARTBEAT,
+        "rule_id": None,
+        "model_id": None,
+        "metric": "silence_s",
+        "labels": labels,
+    }
+    about |= {"device_id": device_id, "severity": Severity.CRITICAL, "summary": f"{device_id} is silent"}
+    return alert(**(about | fields))

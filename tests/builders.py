@@ -78,7 +78,7 @@ def histograms(*rows: dict[int, int]) -> Histogram:
     )
 
 
-MODEL_ROW = {
+MODEL_ROW: dict[str, Any] = {
     "window_start_s": START_MS // 1000,
     "workspace": "acme",
     "model_id": "helmets/3",
@@ -98,7 +98,7 @@ MODEL_ROW = {
     "confidence_ppm_max": 600_000,
     "confidence_histogram": {40: 2, 50: 2, 60: 2},
 }
-CLASS_ROW = {
+CLASS_ROW: dict[str, Any] = {
     "window_start_s": START_MS // 1000,
     "workspace": "acme",
     "model_id": "helmets/3",

@@ -49,7 +49,7 @@ class Service:
 
     @property
     def runs_once(self) -> bool:
-        return self.says["restart"] == "no"
+        return bool(self.says["restart"] == "no")
 
     @property
     def health(self) -> list[str]:
@@ -60,6 +60,7 @@ class Service:
         if "test" not in check:
             assert self.is_ours
             return image().health
+        command: list[str]
         kind, *command = check["test"]
         assert kind == "CMD"
         return command

@@ -96,15 +96,15 @@ def around_aggregates(fate: Fate) -> None:
     """Half of a cut's records are acknowledged, the other half is not sent."""
     send = AggregatesTopic.send
 
-    async def faulty(self: Any, source: int, records: Any, alive: Any) -> None:
+    async def faulty(self: Any, topic: str, records: Any, alive: Any) -> None:
         listed = list(records)
         half = len(listed) // 2
-        await send(self, source, listed[:half], alive)
+        await send(self, topic, listed[:half], alive)
         fate.at(Step.BETWEEN, EVENTS.name)
-        await send(self, source, listed[half:], alive)
+        await send(self, topic, listed[half:], alive)
         fate.at(Step.DONE, EVENTS.name)
 
-    AggregatesTopic.send = faulty  # type: ignore[method-assign]
+    AggregatesTopic.send = faulty  # type: ignore[method-assign, assignment]  # it passes on what it is given
 
 
 def around_output(fate: Fate) -> None:
@@ -117,7 +117,7 @@ def around_output(fate: Fate) -> None:
         fate.at(Step.DONE, topic)
         return offsets
 
-    Producer.send = faulty  # type: ignore[method-assign]
+    Producer.send = faulty  # type: ignore[method-assign, assignment]  # it passes on what it is given
 
 
 def around_inserts(fate: Fate) -> None:
@@ -135,8 +135,8 @@ def around_inserts(fate: Fate) -> None:
         _puts.get().append(rows.table)
         await put(self, rows, token, *rest)
 
-    Recorder._record = faulty_record  # type: ignore[method-assign]
-    Writer.put = faulty_put  # type: ignore[method-assign]
+    Recorder._record = faulty_record  # type: ignore[method-assign, assignment]  # it passes on what it is given
+    Writer.put = faulty_put  # type: ignore[method-assign, assignment]  # it passes on what it is given
 
 
 def around_posts(fate: Fate) -> None:
@@ -147,7 +147,7 @@ def around_posts(fate: Fate) -> None:
         _rows.set(rows)
         await put(self, rows, *rest)
 
-    async def faulty_post(self: Any, params: dict[str, str], body: bytes) -> Answer:
+    async def faulty_post(self: Any, params: Mapping[str, str], body: bytes) -> Answer:
         token = params.get("insert_deduplication_token", "")
         if token and ":r" not in token and fate.strikes(Step.INSERT, token.split(":")[0]):
             answer = await post(self, params, junk(_rows.get()).body)
@@ -155,7 +155,7 @@ def around_posts(fate: Fate) -> None:
             return Answer(Outcome.UNKNOWN, "a fault of the test")
         return await post(self, params, body)
 
-    Writer.put = faulty_put  # type: ignore[method-assign]
+    Writer.put = faulty_put  # type: ignore[method-assign, assignment]  # it passes on what it is given
     Writer._http = faulty_post  # type: ignore[method-assign]
 
 

@@ -91,7 +91,8 @@ def _take(found: Mapping[str, Any], name: str, kinds: tuple[type, ...], least: f
         return None
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise Refused("wrong_type")
-    size = value if isinstance(value, int | float) else len(value)
+    measured: Any = value
+    size = measured if isinstance(measured, int | float) else len(measured)
     if not least <= size <= most:
         raise Refused("out_of_range")
     return value

@@ -81,17 +81,17 @@ def test_alerts_are_listed_acknowledged_and_silenced(world: Settings, command: C
     assert json.loads(command("alerts", "silences", "--json")[1]) == []
     code, out = command(*of, "--kind", "maintenance", "--author", "ann")
     assert code == 0, out
-    (value,) = kafka_says(world, edge.read_silences).values()
-    assert (value.kind, value.author, value.ends_at_ms - value.starts_at_ms) == ("maintenance", "ann", 7_200_000)
+    (quiet,) = kafka_says(world, edge.read_silences).values()
+    assert (quiet.kind, quiet.author, quiet.ends_at_ms - quiet.starts_at_ms) == ("maintenance", "ann", 7_200_000)
     told = Silences()
-    told.observe(value.id, value)
-    assert told.muting(SILENT, value.starts_at_ms) == value
-    assert told.muting(FIRING, value.starts_at_ms) is None
-    assert value.id in "".join(command("alerts", "list")[1].split())
-    assert command("alerts", "expire", value.id) == (0, f"{value.id}: expired\n")
+    told.observe(quiet.id, quiet)
+    assert told.muting(SILENT, quiet.starts_at_ms) == quiet
+    assert told.muting(FIRING, quiet.starts_at_ms) is None
+    assert quiet.id in "".join(command("alerts", "list")[1].split())
+    assert command("alerts", "expire", quiet.id) == (0, f"{quiet.id}: expired\n")
     assert kafka_says(world, edge.read_silences) == {}
     with pytest.raises(NoSuchAlertError, match="there is no silence"):
-        command("alerts", "expire", value.id)
+        command("alerts", "expire", quiet.id)
     assert command("alerts", "silence", "--match", "site~x", "--for", "2h")[0] == 2
     assert command("alerts", "silence", "--match", "site=~(a+)+", "--for", "2h")[0] == 2
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiokafka.structs import ConsumerRecord
@@ -109,7 +110,13 @@ def _every_inference_has_its_truth(world: Settings, events: list[InferenceEvent]
 
 def test_history_is_what_automatic_detection_has_seen_and_an_hour_of_a_pause(world: Settings) -> None:
     starts = {"steady/1": [0, 10, 20], "paused/1": [-90_000, -50, 20]}
-    blank = {"workspace": world.workspace, "latency_us": None, "error": "", "kafka_partition": 0, "kafka_offset": 0}
+    blank: dict[str, Any] = {
+        "workspace": world.workspace,
+        "latency_us": None,
+        "error": "",
+        "kafka_partition": 0,
+        "kafka_offset": 0,
+    }
     blank |= {"detections.class": [], "detections.confidence_ppm": []}
     rows = [
         blank | {"event_time": START_S + at, "model_id": model, "device_id": device}

@@ -39,7 +39,7 @@ def reader(engines: Engines) -> Iterator[Client]:
 
 def inferences() -> list[Row]:
     """Two workspaces; helmets/2 saw two persons and a vest each time, less surely in the last day, on two devices."""
-    rows = []
+    rows: list[Row] = []
     for workspace in ("acme", "default"):
         for i, hours in enumerate(HOURS_AGO):
             for model_id, device_id in (("helmets/2", "cam-003"), ("helmets/2", "cam-004"), ("helmets/1", "cam-004")):
@@ -116,7 +116,7 @@ def test_headline_numbers_and_their_change_are_those_of_the_two_days(reader: Cli
             days[ago].append(row)
 
     def mean(rows: list[Row]) -> float:
-        return sum(row["latency_us"] for row in rows) / len(rows) / 1000
+        return float(sum(row["latency_us"] for row in rows) / len(rows) / 1000)
 
     (row,) = answer(reader, "headline numbers")
     recent, before = days

@@ -2,6 +2,7 @@
 
 import random
 import time
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -57,12 +58,14 @@ def test_answers_lost_late_and_connections_reset_seed_32(world: Settings, tmp_pa
         settings = direct.model_copy(update={"clickhouse_url": proxy.url})
         with fleet(settings, tmp_path) as workers, Feed(settings, ENDLESS.but(seed=32)) as feed:
             _, recorder = workers.start_both()
+
+            def has_struck(mode: Mode, before: float) -> bool:
+                return proxy.hits[mode] >= 8 and unclean(recorder) > before
+
             for mode in (Mode.RESET, Mode.DROP, Mode.HOLE, Mode.LATE):
                 before = unclean(recorder)
                 with proxy.doing(mode):
-                    eventually(
-                        lambda m=mode, b=before: proxy.hits[m] >= 8 and unclean(recorder) > b, 40, f"{mode} strikes"
-                    )
+                    eventually(partial(has_struck, mode, before), 40, f"{mode} strikes")
             feed.stop()
             prove(direct, workers)
 
@@ -74,10 +77,12 @@ def test_a_token_that_is_spent_without_its_data_seed_33(world: Settings, tmp_pat
     with fleet(settings, tmp_path) as workers, Feed(settings, ENDLESS.but(seed=33)) as feed:
         workers.start("aggregator")
         recorder = workers.start("recorder", Fault(Step.INSERT, Action.POISON, "", probability=0.1, seed=33))
+
+        def has_mended(table: str) -> bool:
+            return recorder.metric("inferwatch_rows_mended_total", table=table) > 0
+
         for table in ("inferences", "dead_letters", "model_windows", "model_windows_1h", "class_windows_1d"):
-            eventually(
-                lambda t=table: recorder.metric("inferwatch_rows_mended_total", table=t) > 0, 60, f"{table} is mended"
-            )
+            eventually(partial(has_mended, table), 60, f"{table} is mended")
         feed.stop()
         prove(settings, workers)
 

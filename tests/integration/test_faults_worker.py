@@ -1,5 +1,6 @@
 """Workers that die, fail or freeze at each step of a cut: nothing is lost, nothing doubled."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,16 @@ def start_faulty(workers: Fleet, step: Step, action: Action) -> list[WorkerUnder
 def owned(worker: WorkerUnderTest) -> float:
     """How many partitions a worker has."""
     return worker.metric("inferwatch_partitions", state="assigned")
+
+
+def owns(worker: WorkerUnderTest, count: int) -> bool:
+    """Whether it has just so many."""
+    return owned(worker) == count
+
+
+def is_healthy(worker: WorkerUnderTest) -> bool:
+    """Whether it says so."""
+    return worker.says("/healthz")[0] == 200
 
 
 def test_workers_that_die_at_each_step_of_a_cut_seed_21(world: Settings, tmp_path: Path) -> None:
@@ -56,11 +67,11 @@ def test_workers_frozen_at_each_step_wake_up_after_their_partitions_went_elsewhe
             frozen = [worker for step in pair for worker in start_faulty(workers, step, Action.FREEZE)]
             workers.wait_struck(*frozen)
             for worker, count in zip(others, (8, 28), strict=True):
-                eventually(lambda w=worker, n=count: owned(w) == n, 60, f"{worker.label} has all partitions")
+                eventually(partial(owns, worker, count), 60, f"{worker.label} has all partitions")
             for worker in frozen:
                 worker.resume()
             for worker in frozen:
-                eventually(lambda w=worker: w.says("/healthz")[0] == 200, 60, f"{worker.label} works again")
+                eventually(partial(is_healthy, worker), 60, f"{worker.label} works again")
             workers.end(*frozen)
         feed.stop()
         prove(settings, workers)

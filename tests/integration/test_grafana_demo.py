@@ -63,7 +63,7 @@ def test_no_panel_is_empty_on_the_demos_data_and_the_degraded_model_is_seen(
         published = play(world, tmp_path)
 
         def counted() -> int:
-            return int(reader.query("SELECT sum(inference_count) FROM model_windows").first_row[0])
+            return int(reader.query("SELECT sum(inference_count) FROM model_windows").result_rows[0][0])
 
         eventually(lambda: counted() == published, 60, "every inference is in a window", lambda: (counted(), published))
         opened_now = dict(opened(reader, now_ms()))

@@ -75,7 +75,8 @@ def test_topics_tables_and_a_worker_come_out_of_it(installed_image: Installed, w
     child = Child(command, tmp_path / "log", cwd=Path("/"), environ=installed_image.environment | environ)
     try:
         eventually(lambda: installed_image.healthy(environ), 30, "a healthy recorder", child.said)
-        assert child.returncode is None
+        lives = child.returncode is None
+        assert lives
         assert child.stop(20)
         assert child.returncode == 0, child.said()
     finally:

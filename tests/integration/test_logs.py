@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +224,7 @@ def test_events_made_anew_stand_still_until_accepted_and_then_count_once(
                 said = str(w.says("/readyz")[1])
                 return all(f"{where} stands still" in said and "accept-gap" in said for where in both)
 
-            eventually(stands, 60, f"{worker.label} stands still", lambda w=worker: w.says("/readyz"))
+            eventually(stands, 60, f"{worker.label} stands still", partial(worker.says, "/readyz"))
         code, said = run_cli(settings, "doctor")
         assert (code, "the topic was made anew" in said) == (1, True), said
         assert counted(settings)["rows"].get("new", 0) == 0

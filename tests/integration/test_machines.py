@@ -88,10 +88,15 @@ def slow_machine(cores: float) -> Iterator[Callable[[int], None]]:
     )
     if group is None:
         pytest.skip("no control group of the CPU can be made here (root, and cgroup v1 or v2, are needed)")
+    procs = group / "cgroup.procs"
+
+    def enter(pid: int) -> None:
+        procs.write_text(f"{pid}\n")
+
     try:
-        yield lambda pid: (group / "cgroup.procs").write_text(f"{pid}\n") and None
+        yield enter
     finally:
-        wait_until(lambda: not (group / "cgroup.procs").read_text(), "all have left")
+        wait_until(lambda: not procs.read_text(), "all have left")
         group.rmdir()
 
 

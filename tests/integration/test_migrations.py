@@ -186,9 +186,9 @@ def test_the_statements_for_users_are_sql_and_hold_no_password(empty: Settings, 
     # All that can be shown here: the embedded engine has no SQL access control.
     settings = Settings(
         clickhouse_user="wri`ter",
-        clickhouse_password="pass'word",  # type: ignore[arg-type]
+        clickhouse_password=SecretStr("pass'word"),
         clickhouse_admin_user="admin",
-        clickhouse_reader_password="pass'word",  # type: ignore[arg-type]
+        clickhouse_reader_password=SecretStr("pass'word"),
     )
     statements, _ = statements_for_users(settings)
     assert len(statements) == 6

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from tests.integration import oracle
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.groups import commit, committed, delete_group, delete_records
 from tests.integration.proof import prove, quick
-from tests.integration.workers import eventually, fleet
+from tests.integration.workers import WorkerUnderTest, eventually, fleet
 
 pytestmark = pytest.mark.integration
 
@@ -110,13 +111,15 @@ def test_a_gap_stands_still_until_it_is_accepted_and_the_others_go_on_seed_15(wo
         commit(settings, "recorder", {foreign: OffsetAndMetadata(ours[foreign].offset, "somebody else's")})
 
         aggregator, recorder = workers.start("aggregator"), workers.start("recorder")
+
+        def fails(worker: WorkerUnderTest, count: int) -> bool:
+            return worker.metric("inferwatch_partitions", state="failed") == count
+
         for worker, where in ((aggregator, [gone]), (recorder, [gone, foreign])):
             workers.wait_stands_still(worker, [f"{tp.topic}/{tp.partition}" for tp in where])
             assert worker.says("/healthz")[0] == 200
             count = len(where)
-            eventually(
-                lambda w=worker, n=count: w.metric("inferwatch_partitions", state="failed") == n, 10, "it is counted"
-            )
+            eventually(partial(fails, worker, count), 10, "it is counted")
         others = {
             tp: records[-1].offset + 1 for tp, records in log.items() if tp[0] == EVENTS.name and tp[1] not in (2, 5)
         }

@@ -22,6 +22,7 @@ from pipeline.trial.sent import Cell, SentRecords, decode
 from pipeline.trial.workload import Workload, WorkloadSpec
 from schemas import event, heartbeat
 from schemas.event import InferenceEvent
+from schemas.rejection import Rejected
 from tests import asked_once as broker
 from tests.integration.engines import Server
 
@@ -57,6 +58,7 @@ def _recount(settings: Settings, records: list[ConsumerRecord]) -> tuple[set[Cel
     for record in records:
         got = event.decode(record.value, record.timestamp, settings.time_limits)
         if not isinstance(got, InferenceEvent):
+            assert isinstance(got, Rejected)
             refused[got.reason.value] += 1
             continue
         counts = sums[got.workspace, got.model_id, got.device_id or "", window_start(got.event_time_ms)]

@@ -306,7 +306,7 @@ def test_a_real_alertmanager_receives_groups_and_resolves_our_alerts(tmp_path: P
     async def test() -> None:
         async with receiver() as hook, alertmanager(tmp_path, hook.url) as url:
             now_ms = round(time.time_ns() / 1e6)  # Alertmanager has no other clock
-            begun = {"episode": now_ms - 60_000, "at_ms": now_ms}
+            begun: dict[str, Any] = {"episode": now_ms - 60_000, "at_ms": now_ms}
             low, slow = alert(**begun), alert(metric="latency_p95_ms", rule_id="slow", **begun)
             other = alert(model_id="vests/1", **begun)
             async with open_senders(Settings(alertmanager_url=url)) as senders:

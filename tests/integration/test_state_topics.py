@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from zlib import crc32
@@ -45,7 +45,7 @@ def snapshots(settings: Settings, output: Producer, **options: int) -> SnapshotT
 class Torn(Producer):
     """Loses the last record of what it is given."""
 
-    async def send(self, topic: str, records: Any, alive: Callable[[], None]) -> list[int]:
+    async def send(self, topic: str, records: Sequence[OutRecord], alive: Callable[[], None] = alive) -> list[int]:
         return await super().send(topic, records[:-1], alive)
 
 

@@ -18,7 +18,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from pipeline.core.rows.native import Lists, Maps, NullableNumbers, Numbers, Strings, block
+from pipeline.core.rows.native import Column, Lists, Maps, NullableNumbers, Numbers, Strings, block
 from pipeline.edge.clock import now_ms
 from tests.integration.engines import Engines, world_settings
 from tests.integration.outside import connect, migrate
@@ -186,7 +186,7 @@ def test_every_number_of_class_stats_is_that_of_the_inferences(client: Client, w
 
 
 def test_a_share_is_of_all_classes_even_when_one_is_asked_for(client: Client) -> None:
-    insert_windows(client, [inference(YESTERDAY_S, ppm=(1, 2, 3, 4), **{"detections.class": ["a", "b", "b", "b"]})])
+    insert_windows(client, [inference(YESTERDAY_S, ppm=(1, 2, 3, 4)) | {"detections.class": ["a", "b", "b", "b"]}])
     assert ask(client, "SELECT class_share FROM class_stats_1h WHERE class = 'b'") == [{"class_share": 0.75}]
 
 
@@ -289,7 +289,7 @@ def test_the_source_of_a_window_keeps_its_offsets_even_offset_0(client: Client) 
 def test_native_blocks_with_plain_types_are_taken(client: Client) -> None:
     two = np.array([2, 0])
     texts = {name: Strings(["a", "b"]) for name in ("workspace", "model_id", "device_id")}
-    inferences = {
+    inferences: dict[str, Column] = {
         **texts,
         "event_id": Strings(["x", "y"]),
         "event_time": Numbers("DateTime64(3)", np.array([YESTERDAY_S * 1000 + 7] * 2)),
@@ -302,7 +302,7 @@ def test_native_blocks_with_plain_types_are_taken(client: Client) -> None:
         },
         "metadata": Maps(two, Strings(["site", "line"]), Strings(["s1", "4"])),
     }
-    windows = {
+    windows: dict[str, Column] = {
         **texts,
         "window_start": Numbers("DateTime", np.array([YESTERDAY_S] * 2)),
         "latency_us_min": NullableNumbers(Numbers("UInt64", np.array([7, 0])), np.array([True, False])),
@@ -324,7 +324,7 @@ def test_native_blocks_with_plain_types_are_taken(client: Client) -> None:
 
 def test_arrays_of_one_detection_list_must_have_one_length(client: Client) -> None:
     with pytest.raises(ClickHouseError, match="SIZES_OF_ARRAYS_DONT_MATCH"):
-        insert(client, "inferences", [inference(YESTERDAY_S, ppm=(1, 2), **{"detections.class": ["person"]})])
+        insert(client, "inferences", [inference(YESTERDAY_S, ppm=(1, 2)) | {"detections.class": ["person"]}])
 
 
 # What it costs: parts and granules that are read, of how many.

@@ -86,7 +86,7 @@ def _kserve(web: HttpSide) -> None:
         ("request", "2026-11-28T00:00:00.100Z", b'{"instances":[[1,2]]}'),
         ("response", "2026-11-28T00:00:00.350Z", b'{"predictions":[[0.1,0.9]]}'),
     ):
-        headers = {
+        headers: dict[str, Any] = {
             "ce_specversion": "1.0",
             "ce_id": "0ab1",
             "ce_source": "http://localhost:9081/",

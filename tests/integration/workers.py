@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +171,7 @@ class Fleet:
     def wait_ready(self, *workers: WorkerUnderTest, timeout_s: float = 60) -> None:
         """Each of these has its partitions and works on them."""
         for worker in workers:
-            eventually(worker.works, timeout_s, f"{worker.label} ready", lambda w=worker: w.says("/readyz"))
+            eventually(worker.works, timeout_s, f"{worker.label} ready", partial(worker.says, "/readyz"))
 
     def alive(self, role: str) -> list[WorkerUnderTest]:
         """Those of a role that run."""

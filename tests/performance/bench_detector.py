@@ -91,7 +91,7 @@ class _Log:
             await asyncio.sleep(max(0, due_ms - now_ms()) / 1000)
             await self._output.send(self._topic, records, lambda: None)
             self.records += len(records)
-            self.bytes += sum(len(record.value) for record in records)
+            self.bytes += sum(len(record.value or b"") for record in records)
 
     async def close(self) -> None:
         """Nothing more comes."""

@@ -57,7 +57,7 @@ def make(settings: Settings) -> None:
 
 
 @contextmanager
-def worker(role: str, settings: Settings, directory: Path) -> Iterator[Engine]:
+def worker(role: str, settings: Settings, directory: Path) -> Iterator[Worker]:
     """A worker of its own process, from its start until it has been given its partitions."""
     port = free_port()
     logs = directory / "logs" / f"{settings.group_prefix}-{port}"

@@ -179,7 +179,7 @@ def test_a_cut_made_again_is_the_same_bytes(seed: int, monkeypatch: pytest.Monke
             assert redone(log, name, rng) == first, "by another size of what is kept"
 
 
-def unnamed(sent: list[tuple[int, bytes]]) -> list[tuple[int, dict[str, object]]]:
+def unnamed(sent: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
     """The records without the name of their cut, which says where reading began."""
     return [(target, encode(replace(decoded(record), cut=[0] * 7))) for target, record in sent]
 

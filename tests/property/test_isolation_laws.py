@@ -84,7 +84,7 @@ def test_models_fed_with_extremes_change_nothing_for_the_others(seed: int) -> No
         rngs = {name: np.random.default_rng((seed, i)) for i, name in enumerate(["a", "b", "c", "d", "e", "f"])}
         strange = np.random.default_rng(seed)
         for window in range(420):
-            start_ms, models, classes = MONDAY_MS + window * 10_000, [], []
+            start_ms, models, classes = MONDAY_MS + window * 10_000, list[Any](), list[Any]()
             for name, rng in rngs.items():
                 health = Health(latency_ms=200, error_rate=0.4) if name == "b" and 300 < window < 360 else Health()
                 rows = model_rows(rng, health, start_ms, name)
@@ -177,7 +177,7 @@ def watch_story(monkeypatch: pytest.MonkeyPatch, broken: str, rules: bool) -> tu
     rngs = {name: np.random.default_rng(i) for i, name in enumerate("abc")}
     events: list[AlertEvent] = []
     for window in range(240):
-        start_ms, models, classes = START_MS + window * 10_000, [], []
+        start_ms, models, classes = START_MS + window * 10_000, list[Any](), list[Any]()
         for name, rng in rngs.items():
             bad = name != "c" and 130 < window < 150
             rows = model_rows(rng, Health(error_rate=0.6 if bad else 0.01), start_ms, name)

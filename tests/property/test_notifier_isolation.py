@@ -58,7 +58,8 @@ def told(story: list[tuple[str, AlertState]], restart_at: int) -> list[tuple[str
         recipients = ["mailto:ann@example.com", "alertmanager"]
         return Notifier(Routing(Defaults(recipients=recipients)), Silences())
 
-    machine, out, now_ms = fresh(), [], T0
+    out: list[tuple[str, ...]] = []
+    machine, now_ms = fresh(), T0
     for i, (model, state) in enumerate(story):
         machine.observe(alert(state, i + 1, model_id=model, rule_id=None), now_ms)
         for _ in range(80):

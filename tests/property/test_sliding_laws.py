@@ -19,6 +19,8 @@ additions = st.tuples(
 )
 happenings = st.one_of(additions, st.sampled_from([0, 1, 1, 1, 2, 7, 30, 359, 900]))  # or: so many windows are complete
 
+Happening = int | tuple[int, dict[int, int]]
+
 
 def restarted(sliding: Sliding, lengths: list[int]) -> Sliding:
     again = Sliding.restore(reloaded(sliding.snapshot()))
@@ -32,7 +34,7 @@ def restarted(sliding: Sliding, lengths: list[int]) -> Sliding:
     st.sets(st.sampled_from(LENGTHS), min_size=1),
     st.sets(st.integers(0, 39), max_size=5),
 )
-def test_a_sum_is_that_of_its_window(story: list[object], asked: set[int], restarts: set[int]) -> None:
+def test_a_sum_is_that_of_its_window(story: list[Happening], asked: set[int], restarts: set[int]) -> None:
     lengths = sorted(asked)
     sliding = Sliding(START_S, START_S - 10_000)
     sliding.ask(lengths, 6)

@@ -16,8 +16,8 @@ from pipeline.core.alerting.refusals import Refusals
 from pipeline.core.alerting.standstill import Standstill
 from pipeline.core.alerting.undelivered import Undelivered
 from pipeline.core.ledger.names import RecorderName
+from pipeline.core.ledger.resume import LogSpan
 from pipeline.core.ledger.standing import RECORDER, Standing
-from pipeline.core.span import Span
 from schemas.alert import AlertState
 from tests.alerts import T0, alert, silent
 from tests.states import moved, reloaded
@@ -67,7 +67,7 @@ def test_undelivered(story: tuple[list[Step], set[int]]) -> None:
 
 def standing(partition: int, offset: int, lag: int) -> Standing:
     name = RecorderName(offset, offset, 0)
-    return Standing(RECORDER, "inference.events", partition, Span(0, offset + lag), name)
+    return Standing(RECORDER, "inference.events", partition, LogSpan(0, offset + lag), name)
 
 
 @given(

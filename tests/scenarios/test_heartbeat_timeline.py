@@ -6,6 +6,8 @@ Beats:  x heard   . missed   S says that it stops for 10 beats   b heard, booted
 Said:   - nothing   s suspect   L lost (a page)   l lost, said by the site's alert   r well again
 """
 
+from typing import Any
+
 import pytest
 
 from pipeline.core.condition import Condition
@@ -54,7 +56,7 @@ def _beats(name: str, beats: str, i: int) -> list[Heartbeat]:
         case "c":
             return [Heartbeat(name, "acme", sent_ms - 3_600_000, BEAT_MS, boot_id=boot_id)]
         case "S":
-            stop = {"status": "stopping", "expected_downtime_ms": 10 * BEAT_MS}
+            stop: dict[str, Any] = {"status": "stopping", "expected_downtime_ms": 10 * BEAT_MS}
             return [Heartbeat(name, "acme", sent_ms, BEAT_MS, boot_id=boot_id, **stop)]
         case _:
             return [Heartbeat(name, "acme", sent_ms, BEAT_MS, boot_id=boot_id)]

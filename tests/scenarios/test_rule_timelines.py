@@ -15,7 +15,8 @@ from pipeline.core.windows.histogram import latency_buckets
 from schemas.rule import Rule
 from tests.alerting import START_MS, START_S, rows, rule
 
-Come = dict[str, tuple[list[dict[str, Any]], list[dict[str, Any]]]]  # by letter: rows of models, rows of classes
+Window = tuple[list[dict[str, Any]], list[dict[str, Any]]]  # rows of models, rows of classes
+Come = dict[str, Window]  # by letter
 
 
 def many(**fields: Any) -> dict[str, Any]:
@@ -62,8 +63,10 @@ def letter_of(found: Condition) -> str:
     return "?" if found.breached is None else "x" if found.breached else "."
 
 
-GOOD, BAD = ([detections(0.9)], []), ([detections(0.2)], [])
-FAST, SLOW = ([latencies(10)], []), ([latencies(100)], [])
+GOOD: Window = [detections(0.9)], []
+BAD: Window = [detections(0.2)], []
+FAST: Window = [latencies(10)], []
+SLOW: Window = [latencies(100)], []
 PERSON, CAR = {"class": "person"}, {"class": "car"}
 
 

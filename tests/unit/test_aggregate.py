@@ -75,7 +75,8 @@ def histogram(sizes: list[int], keys: list[int], counts: list[int]) -> tuple[Any
 )
 def test_columns_of_another_length_and_counts_below_0_are_refused(of: str, name: str, column: Any) -> None:
     models = record().models
-    torn = replace(models, **{of: {**getattr(models, of), name: column}})
+    changed: dict[str, Any] = {of: {**getattr(models, of), name: column}}
+    torn = replace(models, **changed)
     assert decode(encode(replace(record(), models=torn))) == Rejected(Reason.OUT_OF_RANGE, name)
 
 

@@ -66,7 +66,9 @@ def test_every_field_has_its_column() -> None:
 
 def test_what_an_event_does_not_say_is_empty_or_null() -> None:
     (row,) = tables(record_alerts(records([encode(event(rule_id=None, model_id=None))])))["alerts"]
-    wanted = dict.fromkeys(("previous_state", "rule_id", "model_id", "device_id", "class", "summary"), "")
+    wanted: dict[str, Any] = dict.fromkeys(
+        ("previous_state", "rule_id", "model_id", "device_id", "class", "summary"), ""
+    )
     wanted |= dict.fromkeys(("value", "expected", "threshold")) | {"labels": {}, "evidence": "{}"}
     assert {name: row[name] for name in wanted} == wanted
 

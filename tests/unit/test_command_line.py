@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import typer
 
-from agents.main import app
-from pipeline.cli.app import EXIT_CODES, VERBS, exit_code
+import agents.main  # noqa: F401 -- puts the verb `worker` into the app
+from pipeline.cli.app import EXIT_CODES, VERBS, app, exit_code
 
 HEAVY = (
     "aiohttp", "aiokafka", "apprise", "clickhouse_connect", "cramjam", "faust", "matplotlib", "msgspec", "numpy",

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from pipeline.core.detection.baseline import MINUTE_WINDOWS, RELEARN_WINDOWS, Baseline, Residuals
+from pipeline.core.detection.baseline import MINUTE_WINDOWS, Baseline, Residuals
+from pipeline.core.detection.learning import RELEARN_WINDOWS
 from pipeline.core.detection.moment import WINDOWS_PER_DAY, Moment
 from pipeline.core.detection.signals import SIGNALS, Signal, Signals
 

@@ -10,7 +10,7 @@ from tests.detection import Health, model_rows, window_rows
 
 def of(
     models: list[dict[str, object]], classes: list[dict[str, object]], seats: dict[str, int]
-) -> tuple[object, object]:
+) -> tuple[ModelRows, ClassRows]:
     rows = window_rows(models, classes)
     everything = np.arange(len(rows.models)), np.arange(len(rows.classes))
     return (
@@ -44,7 +44,8 @@ def test_the_devices_of_a_model_are_one() -> None:
 def test_a_window_in_parts_is_the_window() -> None:
     models, classes = model_rows(np.random.default_rng(1), Health(), 1_000_000, devices=3)
     seats = {"person": 0, "car": 1, "dog": 2}
-    whole = signals(*([part] for part in of(models, classes, seats)), 1)
+    model_part, class_part = of(models, classes, seats)
+    whole = signals([model_part], [class_part], 1)
     a, b = of(models[:1], classes[:2], seats), of(models[1:], classes[2:], seats)
     parts = signals([a[0], b[0]], [a[1], b[1]], 1)
     assert np.array_equal(whole.x, parts.x)

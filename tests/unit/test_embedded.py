@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.data_dir import DEFAULT, settings_for_verb
-from pipeline.config import load
+from pipeline.config import Settings, load
 from pipeline.edge.local import EmbeddedError, Progress, directory, jars
 from pipeline.edge.local.clickhouse import Passwords, users_xml
 from pipeline.edge.local.engine import Engine, complaint
@@ -266,7 +266,7 @@ def test_a_verb_finds_what_runs_in_a_directory(tmp_path: Path, monkeypatch: pyte
     for name in [name for name in os.environ if name.startswith("INFERWATCH_")]:
         monkeypatch.delenv(name)
     started = load({"INFERWATCH_TOPIC_PREFIX": "mine.", "INFERWATCH_SMTP_PASSWORD": "s", "INFERWATCH_WEB_PORT": "7"})
-    there = {}
+    there: dict[Path, Settings] = {}
     for folder in (DEFAULT, Path("else/where")):
         folder.mkdir(parents=True)
         passwords = kept_secrets(folder).passwords

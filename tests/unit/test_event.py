@@ -9,6 +9,7 @@ from msgspec import UNSET, Raw
 
 from schemas.event import LATENCY_MS_MAX, Image, InferenceEvent, Prediction, TimeLimits, decode
 from schemas.rejection import Reason, Rejected
+from schemas.tolerance import Adjusted
 
 NOW_MS = 1_795_373_683_301
 LIMITS = TimeLimits()
@@ -19,7 +20,9 @@ HUGE = 10**40
 
 def read(**fields: Any) -> InferenceEvent | Rejected:
     """What becomes of the smallest event with these fields."""
-    return decode(msgspec.json.encode(SMALLEST | fields), NOW_MS, LIMITS)
+    found = decode(msgspec.json.encode(SMALLEST | fields), NOW_MS, LIMITS)
+    assert not isinstance(found, Adjusted)
+    return found
 
 
 def without(field: str) -> bytes:

@@ -130,9 +130,16 @@ def posts(monkeypatch: pytest.MonkeyPatch) -> list[requests.PreparedRequest]:
     return sent
 
 
+def body_of(post: requests.PreparedRequest) -> str:
+    """ "" for none."""
+    body = post.body or ""
+    assert isinstance(body, str | bytes)
+    return body.decode() if isinstance(body, bytes) else body
+
+
 def words(post: requests.PreparedRequest) -> list[str]:
     """Every text of a body: JSON, a form, or a file."""
-    raw = post.body.decode() if isinstance(post.body, bytes) else post.body or ""
+    raw = body_of(post)
     if "filename=" in str(post.url):
         return [raw]
     if not raw.startswith("{"):
@@ -163,7 +170,7 @@ def test_in_a_chat_nobody_is_called_and_nothing_is_linked_by_a_name(
         tags = re.sub(r"</?b>", "", text) if recipient.startswith("tgram") else text
         assert SYNTAX.search(tags) is None
     if recipient.startswith("discord"):
-        assert all(json.loads(post.body or "")["allowed_mentions"] == {"parse": []} for post in posts)
+        assert all(json.loads(body_of(post))["allowed_mentions"] == {"parse": []} for post in posts)
 
 
 @names
@@ -180,7 +187,8 @@ def test_a_pictures_title_is_text_and_no_formula(name: str, tmp_path: Path, monk
     def drawn(self: Any, path: Path) -> str:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-        FigureCanvasAgg(self).draw()  # here a formula would be read
+        canvas: Any = FigureCanvasAgg(self)
+        canvas.draw()  # here a formula would be read
         assert path.parent == tmp_path
         title = self.axes[0].title
         return str(title.get_text()) if title._preprocess_math(title.get_text()) == (title.get_text(), False) else "?"

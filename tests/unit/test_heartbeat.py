@@ -5,15 +5,24 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas.heartbeat import TIME_MS_MAX, Heartbeat, decode
+from schemas.event import TIME_MS_MAX
+from schemas.heartbeat import Heartbeat, decode
 from schemas.rejection import Reason, Rejected
+from schemas.tolerance import Adjusted
 
 WEEK_MS = 7 * 86_400_000
-SMALLEST = {"device_id": "cam-7", "workspace": "w", "sent_at_ms": 1_795_373_683_301, "interval_ms": 30_000}
+SMALLEST: dict[str, Any] = {
+    "device_id": "cam-7",
+    "workspace": "w",
+    "sent_at_ms": 1_795_373_683_301,
+    "interval_ms": 30_000,
+}
 
 
 def read(**fields: Any) -> Heartbeat | Rejected:
-    return decode(orjson.dumps(SMALLEST | fields))
+    found = decode(orjson.dumps(SMALLEST | fields))
+    assert not isinstance(found, Adjusted)
+    return found
 
 
 def test_the_smallest_heartbeat_has_four_fields() -> None:
@@ -27,7 +36,7 @@ def test_each_of_the_four_is_required(field: str) -> None:
 
 
 def test_a_full_heartbeat_is_read_as_it_was_sent() -> None:
-    rest = {
+    rest: dict[str, Any] = {
         "schema": 1,
         "server_id": "s1",
         "version": "1.8.3",

@@ -21,7 +21,12 @@ NO_REMINDERS = HeartbeatPolicy(remind_ms=10**12)
 
 
 def beat(at_ms: int, **fields: Any) -> Heartbeat:
-    whole = {"device_id": "cam-7", "workspace": "acme", "sent_at_ms": at_ms, "interval_ms": 10_000} | fields
+    whole: dict[str, Any] = {
+        "device_id": "cam-7",
+        "workspace": "acme",
+        "sent_at_ms": at_ms,
+        "interval_ms": 10_000,
+    } | fields
     return Heartbeat(**whole)
 
 
@@ -218,7 +223,8 @@ def test_what_is_said_depends_on_the_log_alone(seed: int) -> None:
 def random_log(seed: int) -> list[tuple[int, Heartbeat]]:
     """A few sites with devices that die, come back, stop, restart, change their promise and their site."""
     rng = random.Random(seed)
-    at_ms, log = START_MS, []
+    at_ms = START_MS
+    log: list[tuple[int, Heartbeat]] = []
     devices = [{"device_id": f"cam-{i}", "interval_ms": rng.choice((5000, 10_000, 30_000))} for i in range(12)]
     next_ms = [START_MS + rng.randrange(10_000) for _ in devices]
     while len(log) < 4000:

@@ -4,7 +4,7 @@ import asyncio
 import gzip
 import sys
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import orjson
@@ -56,7 +56,7 @@ def refused(*chunks: bytes, **more: Any) -> tuple[int, str]:
     return why.value.status, why.value.reason
 
 
-PACK = {"gzip": gzip.compress, "zstd": zstd.compress, "identity": bytes}
+PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "zstd": zstd.compress, "identity": bytes}
 
 
 @pytest.mark.parametrize("coding", PACK)

@@ -121,7 +121,8 @@ def test_a_keys_partition_changes_with_their_number() -> None:
 def test_nothing_came_only_if_something_is_to_be_sent_again() -> None:
     outcome = Taken()
     outcome.refuse(KINDS["events"], 2, NotTaken("not_json", ""))
-    assert not outcome.nothing_came
+    came = not outcome.nothing_came
+    assert came
     outcome.results.append({"line": 1, "status": "retry", "reason": "not_acknowledged", "field": ""})
     assert outcome.nothing_came
     assert [result["line"] for result in orjson.loads(outcome.body)["results"]] == [1, 2]
@@ -153,7 +154,7 @@ def test_a_repeat_gets_the_first_answer_and_another_key_its_own() -> None:
 
 def test_a_repeat_of_what_still_runs_waits_for_it() -> None:
     async def story() -> None:
-        known, calls, gate = Repeats(), [], asyncio.Event()  # type: ignore[var-annotated]
+        known, calls, gate = Repeats(), list[int](), asyncio.Event()
 
         async def slow() -> bytes:
             calls.append(1)

@@ -44,8 +44,8 @@ def folded(batch: Batch, limits: TimeLimits, from_offset: int, closed_ms: int) -
         rows = replace(models, key=len(found.series) - models.key), replace(classes, key=key)
         windows.append(Contribution(one.start_ms, one.first_offset, rows=rows))
     series = [("nobody", "at", "all"), *reversed(found.series)]
-    classes = ["none", *reversed(found.classes)]
-    return replace(found, series=series, models=[*reversed(found.models)], classes=classes, windows=windows)
+    names = ["none", *reversed(found.classes)]
+    return replace(found, series=series, models=[*reversed(found.models)], classes=names, windows=windows)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

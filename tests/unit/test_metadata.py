@@ -5,9 +5,10 @@ from typing import Any
 import orjson
 import pytest
 
-from schemas.heartbeat import TIME_MS_MAX
+from schemas.event import TIME_MS_MAX
 from schemas.metadata import InferenceMetadata, decode
 from schemas.rejection import Reason, Rejected
+from schemas.tolerance import Adjusted
 
 SMALLEST = {
     "workspace": "w",
@@ -19,7 +20,9 @@ SMALLEST = {
 
 
 def read(**fields: Any) -> InferenceMetadata | Rejected:
-    return decode(orjson.dumps(SMALLEST | fields))
+    found = decode(orjson.dumps(SMALLEST | fields))
+    assert not isinstance(found, Adjusted)
+    return found
 
 
 def test_metadata_has_five_fields() -> None:

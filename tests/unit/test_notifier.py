@@ -201,8 +201,8 @@ def test_a_sites_outage_speaks_for_its_devices_until_it_is_over() -> None:
     told = [event.device_id for one in desk.until(100) for event in one.events]
     assert sorted(map(str, told)) == ["site:plant/1", "x"]
     desk.see(silent("site:plant/1", "plant", metric="site_silence", state=RESOLVED, sequence=2))
-    told = [(one.reason, event.device_id) for one in desk.until(200) for event in one.events]
-    assert told == [(TellReason.FIRST, "cam-1"), (TellReason.FIRST, "site:plant/1")]
+    why = [(one.reason, event.device_id) for one in desk.until(200) for event in one.events]
+    assert why == [(TellReason.FIRST, "cam-1"), (TellReason.FIRST, "site:plant/1")]
 
 
 def test_a_lag_of_our_own_speaks_for_all_silences() -> None:

@@ -60,7 +60,7 @@ class Cuts:
         self.watch.restore(saved)
 
 
-FINE = (1000, {})
+FINE: tuple[int, Mapping[str, int]] = (1000, {})
 
 
 def test_a_share_of_refused_records_above_the_limit_is_an_alert_that_ends_on_evidence() -> None:

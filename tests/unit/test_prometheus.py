@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
+from prometheus_client.metrics import MetricWrapperBase
 
 from pipeline.cli import up
 from pipeline.config import Settings
@@ -182,7 +183,7 @@ def samples(name: str) -> list[Any]:
     return [
         sample
         for one in vars(metrics).values()
-        if isinstance(one, metrics_reference.MetricWrapperBase)
+        if isinstance(one, MetricWrapperBase)
         for family in one.collect()
         for sample in family.samples
         if sample.name in (name, f"{name}_count")
@@ -239,7 +240,8 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_a_command_of_the_runbook_is_understood(command: str) -> None:
-    from agents.main import app  # with the verb `worker`
+    import agents.main  # noqa: F401 -- puts the verb `worker` into the app
+    from pipeline.cli.app import app
 
     _, *arguments = shlex.split(command)
     node: Any = typer.main.get_command(app)

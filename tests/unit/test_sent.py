@@ -12,6 +12,7 @@ from pipeline.trial.sent import Account, Cell, decode, encode
 from pipeline.trial.workload import DrawnRecords, Workload, WorkloadSpec
 from schemas import event
 from schemas.event import InferenceEvent, TimeLimits
+from schemas.rejection import Rejected
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +27,7 @@ def _recount(values: list[bytes | None]) -> tuple[set[Cell], dict[str, int]]:
     for value in values:
         got = event.decode(value, NOW_MS, TimeLimits())
         if not isinstance(got, InferenceEvent):
+            assert isinstance(got, Rejected)
             refused[got.reason.value] += 1
             continue
         counts = sums[got.workspace, got.model_id, got.device_id or "", window_start(got.event_time_ms)]

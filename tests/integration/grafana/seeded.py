@@ -63,7 +63,7 @@ def seed(client: Client, now_s: int) -> Seeded:
 
 def _inferences(draw: random.Random, now_s: int) -> list[Row]:
     """More of them the younger they are, so that every range and the one before it has some."""
-    rows = []
+    rows: list[Row] = []
     times_us = [round(draw.lognormvariate(10, 0.6)) for _ in range(80)]
     for length_s in (1500, *(2 * length for length in RANGES_S.values())):
         for _ in range(600):

@@ -151,7 +151,14 @@ def _maps(row: Array, bucket: Array, rows: int) -> pa.Array:
 
 def _schema(of_models: bool) -> pa.Schema:
     texts = ("workspace", "model_id", "device_id" if of_models else "class")
-    sums = ("inference_count", "error_count", "empty_count", "detection_count", "latency_count", "latency_us_sum")
+    sums: tuple[str, ...] = (
+        "inference_count",
+        "error_count",
+        "empty_count",
+        "detection_count",
+        "latency_count",
+        "latency_us_sum",
+    )
     sums = (*sums, "confidence_ppm_sum") if of_models else ("detection_count", "inference_count", "confidence_ppm_sum")
     maps = ("latency_histogram", "confidence_histogram") if of_models else ("confidence_histogram",)
     fields = [("window_start", pa.timestamp("s", "UTC"))]
