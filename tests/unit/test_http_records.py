@@ -71,7 +71,11 @@ def test_two_events_without_an_id_get_different_ones() -> None:
     assert look("events", raw)[0].event_id != look("events", raw)[0].event_id
 
 
-@given(st.dictionaries(st.sampled_from([*EVENT, "device_id", "x"]), st.none() | st.integers() | st.text(max_size=9)))
+@given(
+    st.dictionaries(
+        st.sampled_from([*EVENT, "device_id", "x"]), st.none() | st.integers(-(2**63), 2**63 - 1) | st.text(max_size=9)
+    )
+)
 def test_what_is_taken_is_what_the_pipeline_takes(fields: dict[str, Any]) -> None:
     found = look("events", orjson.dumps(fields))
     if isinstance(found, NotTaken):
