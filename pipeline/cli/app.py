@@ -73,6 +73,7 @@ EXIT_CODES = {
     "pipeline.core.alerting.told.NoSuchAlertError": 1,
     "pipeline.edge.operator.dead_letters.NoSuchDeadLetterError": 1,
     "pipeline.trial.demo.digits.DigitsError": 1,
+    "pipeline.web.server.PortError": 3,
     "pipeline.web.access.admin.NoSuchKeyError": 1,
     "pipeline.web.access.admin.NoSuchUserError": 1,
 }

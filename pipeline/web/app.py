@@ -4,8 +4,7 @@
 may query every workspace, unless INFERWATCH_WEB_METRICS_OPEN says otherwise.
 """
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import orjson
@@ -40,8 +39,11 @@ class Part(Protocol):
 class App:
     """What the server calls."""
 
-    def __init__(self, parts: Sequence[Part], door: Door, access_ready: asyncio.Event, *, metrics_open: bool) -> None:
-        self._parts, self._door, self._access_ready = parts, door, access_ready
+    def __init__(
+        self, parts: Sequence[Part], door: Door, not_ready: Callable[[], list[str]], *, metrics_open: bool
+    ) -> None:
+        """`not_ready`: why the process as a whole does not work."""
+        self._parts, self._door, self._not_ready = parts, door, not_ready
         self._metrics_open = metrics_open
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
 
@@ -87,7 +89,7 @@ class App:
 
     async def _readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
         only(scope, "GET", "HEAD")
-        why = [] if self._access_ready.is_set() else ["the keys are not read yet"]
+        why = self._not_ready()
         why += [reason for part in self._parts for reason in part.not_ready()]
         told: dict[str, object] = {"ready": not why, "role": WEB}
         if why and self._is_known(scope):

@@ -21,6 +21,7 @@ from schemas.topics import ACCESS
 log = structlog.get_logger()
 
 USES_S = 60.0  # between looks at which keys were used
+ASK_S = 5.0  # between questions to Kafka whether it is there, and how long one may take
 STUCK_SHARE = 0.75  # of the time that a request waits: then a partition that is stuck refuses at once
 
 Make = Callable[[Settings, Door, Kafka, Clock], Part]
@@ -43,8 +44,10 @@ async def run(
         book = AccessBook(topic, settings.web_api_key.get_secret_value())
         door = Door(book, clock)
         parts = [PARTS[name](settings, door, kafka, clock) for name in names]
-        app = App(parts, door, topic.ready, metrics_open=settings.web_metrics_open)
-        beside = [asyncio.create_task(topic.follow_forever()), asyncio.create_task(_write_uses(settings, book))]
+        state = _State(topic)
+        app = App(parts, door, state.not_ready, metrics_open=settings.web_metrics_open)
+        work = (topic.follow_forever(), _write_uses(settings, book), state.watch_forever(kafka))
+        beside = [asyncio.create_task(one) for one in work]
         serving = asyncio.create_task(serve(app, settings.web_host, settings.web_port, when_asked_to_end))
         log.info("web_started", parts=list(names), host=settings.web_host, port=settings.web_port)
         try:
@@ -57,6 +60,30 @@ async def run(
             await asyncio.gather(*beside, serving, return_exceptions=True)
             for part in parts:
                 await part.stop()
+
+
+class _State:
+    """Whether the process can work at all."""
+
+    def __init__(self, topic: FollowedTopic) -> None:
+        self._topic = topic
+        self._kafka_answers = True
+
+    def not_ready(self) -> list[str]:
+        """Why not; empty when it can."""
+        keys = [] if self._topic.ready.is_set() else ["the keys are not read yet"]
+        return keys if self._kafka_answers else [*keys, "Kafka does not answer"]
+
+    async def watch_forever(self, kafka: Kafka) -> None:
+        """Asks Kafka every now and then, also when nobody sends anything."""
+        while True:
+            try:
+                async with asyncio.timeout(ASK_S):
+                    await kafka.brokers()
+                self._kafka_answers = True
+            except (KafkaUnavailable, TimeoutError):
+                self._kafka_answers = False
+            await asyncio.sleep(ASK_S)
 
 
 async def _write_uses(settings: Settings, book: AccessBook) -> None:

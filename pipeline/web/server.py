@@ -5,6 +5,7 @@ It reads header lines against a deadline of its own; bodies against ours (ingest
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 
 from granian.constants import HTTPModes, Interfaces
@@ -15,10 +16,19 @@ from pipeline.web.asgi import Asgi
 
 HEADERS_WITHIN_MS = 10_000
 BACKLOG = 1024
+END_S = 15.0  # for what has begun
+
+
+class PortError(Exception):
+    """The address cannot be listened on; the text says why."""
 
 
 async def serve(app: Asgi, host: str, port: int, when_asked_to_end: Callable[[Callable[[], None]], None]) -> None:
-    """Serves until it is asked to end. `when_asked_to_end(action)` has somebody call `action` then."""
+    """Serves until it is asked to end. `when_asked_to_end(action)` has somebody call `action` then.
+
+    Raises PortError where nobody can listen there: Granian would say nothing, and never end.
+    """
+    _check(host, port)
     logging.getLogger("_granian").setLevel(logging.WARNING)
     server = Server(
         app,
@@ -39,4 +49,14 @@ async def serve(app: Asgi, host: str, port: int, when_asked_to_end: Callable[[Ca
     ending.cancel()
     if asked.is_set():
         server.stop()  # type: ignore[no-untyped-call]
-    await serving  # raises what went wrong
+    await asyncio.wait_for(serving, END_S)  # raises what went wrong
+
+
+def _check(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise PortError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another INFERWATCH_WEB_PORT or _HOST"
+        ) from error

@@ -33,7 +33,7 @@ from tests.integration.http_side import (
     on_topic,
 )
 from tests.integration.outside import ask, connect, kafka_says
-from tests.integration.workers import eventually, fleet
+from tests.integration.workers import eventually, fleet, hold
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -208,6 +208,7 @@ def test_every_endpoint_refuses_whom_it_should(world: Settings, tmp_path: Path) 
                     known = who not in ("nobody", "revoked", "made up")
                     allowed = {200, 415} if (who, workspace) in may else {403} if known else {401}
                     assert said.status in allowed, (method, path, who, workspace, said)
+            assert web.ask("POST", f"/v1/other/events?api_key={keys['ingest']}", b"[]", key=None).status == 403
         for method, path in PROCESS:
             allowed_there = {who for who, key in keys.items() if web.ask(method, path, key=key).status == 200}
             assert allowed_there == {"query everywhere"}
@@ -301,6 +302,7 @@ def test_kafka_goes_and_comes_back_and_what_was_acknowledged_is_there_once(
             assert int(said.headers["retry-after"]) >= 1
             eventually(lambda: web.ask("GET", "/readyz").status == 503, 30, "not ready")
             assert web.ask("GET", "/healthz").status == 200
+            hold(12)  # longer than aiokafka would keep a batch by itself
             kafka.start()
             before = len(one.acknowledged)
             eventually(lambda: len(one.acknowledged) > before + 100, 60, "it goes on", lambda: web.child.said()[-2000:])
@@ -347,6 +349,29 @@ def test_a_process_that_is_told_to_end_answers_what_it_has_begun(world: Settings
             assert web.child.returncode == 0
         assert one.statuses <= {200, 0}
     assert one.acknowledged - ids(world).keys() == set()
+
+
+def test_idle_connections_do_not_hold_up_the_end(world: Settings, tmp_path: Path) -> None:
+    with http_side(world, tmp_path) as web:
+        idle = [http.client.HTTPConnection(HOST, web.web_port, timeout=10) for _ in range(20)]
+        for one in idle:
+            one.request("GET", "/healthz")
+            assert one.getresponse().read()
+        began = time.monotonic()
+        assert web.stop()
+        assert time.monotonic() - began < 10
+        assert web.child.returncode == 0
+
+
+def test_an_address_that_is_taken_is_said_in_one_line(world: Settings, tmp_path: Path) -> None:
+    with http_side(world, tmp_path / "1") as web:
+        other = HttpSide(world, tmp_path / "2")
+        other.web_port = web.web_port
+        other._settings = other._settings.model_copy(update={"web_port": web.web_port})
+        other.spawn()
+        eventually(lambda: not other.alive, 30, "it ends", lambda: other.child.said())
+        assert other.child.returncode == 3
+        assert f"cannot listen on {HOST}:{web.web_port}" in other.child.said()
 
 
 def test_the_address_may_hold_what_a_workspace_may_hold(world: Settings, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def pins() -> dict[str, str]:
         ("apprise", "2.2.0"),
         ("chdb-core", "26.9.0"),
         ("jgo", "3.2.0"),
+        ("granian", "2.8.9"),
     ],
 )
 def test_the_version_looked_at_here_is_pinned_and_installed(package: str, pinned: str) -> None:
@@ -54,6 +55,15 @@ def test_aiokafkas_coordinator_holds_generation_member_id_and_commit_lock() -> N
         "self._commit_lock = asyncio.Lock()",
     ):
         assert line in source
+
+
+def test_aiokafkas_producer_asks_its_accumulator_how_long_a_batch_lives() -> None:
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.producer.message_accumulator import MessageAccumulator
+
+    assert "self._message_accumulator = MessageAccumulator(" in inspect.getsource(AIOKafkaProducer.__init__)
+    assert "MessageBatch(tp, builder, self._batch_ttl," in inspect.getsource(MessageAccumulator._append_batch)
+    assert "self._append_batch(builder, tp)" in inspect.getsource(MessageAccumulator.add_batch)
 
 
 def test_aiokafkas_consumer_holds_its_coordinator() -> None:

@@ -25,6 +25,7 @@ log = structlog.get_logger()
 BATCH_BYTES_MAX = 1_000_000  # before compression; a single larger record still goes, alone
 BATCH_RECORDS_MAX = 5000
 REQUEST_MS = 10_000
+FAILED_S = 10.0  # so long a failure tells: whoever is sent nothing any more must not stay unready for ever
 
 
 @dataclass(slots=True)
@@ -67,7 +68,8 @@ class Batches:
     @property
     def reachable(self) -> bool:
         """Does Kafka take what it is sent, as far as we know?"""
-        return self._failed_at is None and not any(self._is_stuck(lane) for lane in self._lanes.values())
+        failed_now = self._failed_at is not None and _now() - self._failed_at < FAILED_S
+        return not failed_now and not any(self._is_stuck(lane) for lane in self._lanes.values())
 
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has, as of METADATA_MS ago at most. Raises KafkaUnavailable."""
@@ -152,6 +154,9 @@ class Batches:
                 except BaseException:
                     await client.stop()
                     raise
+                # It would give a batch up once nobody has led its partition for REQUEST_MS, also one that is written
+                # already and only its acknowledgement lost: sent again by another producer it would be there twice.
+                client._message_accumulator._batch_ttl = float("inf")
                 self._client = client
             return self._client
 

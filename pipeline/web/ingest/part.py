@@ -74,10 +74,12 @@ class Ingest:
         is_handed_on = False
         try:
             body = await bodies.read(receive, headers, held, self._settings.ingest_body_s)
+            key = _repeat_key(who, scope["path"], headers, body)
             if name in self._kinds:
                 take = self._native(self._kinds[name], workspace, body, headers, who)
             else:
                 take = self._converted(workspace, body, headers, who)
+            del body  # its records are what is held now
             began = self._clock.monotonic()
 
             async def work() -> bytes:
@@ -88,9 +90,7 @@ class Ingest:
                 finally:
                     held.release()
 
-            told = await self._repeats.once(
-                _repeat_key(who, scope["path"], headers, body), work, self._settings.ingest_answer_s
-            )
+            told = await self._repeats.once(key, work, self._settings.ingest_answer_s)
             INGEST_SECONDS.observe(self._clock.monotonic() - began)
         except TimeoutError:
             raise _unavailable("Kafka has not acknowledged in time; some may have arrived") from None
