@@ -229,6 +229,9 @@ class HttpSettings(Section):
         SecretStr(""), description="a key that may everything, besides those of `inferwatch keys`: for the first steps"
     )
     web_metrics_open: bool = Field(False, description="/metrics of the HTTP side is for everybody who can reach it")
+    web_origins: str = Field(
+        "", description="origins (https://app.example.com, comma-separated, or *) whose pages may call the HTTP side"
+    )
     ingest_buffer_mb: int = Field(
         64, ge=17, le=65_536, description="bodies that one HTTP process holds at most; what comes then gets a 503"
     )
@@ -239,6 +242,11 @@ class HttpSettings(Section):
     ingest_rate: float = Field(
         0.0, ge=0, description="events a second that one key may send through one process; then 429; 0: no limit"
     )
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Whose pages may call."""
+        return [one.strip().rstrip("/") for one in self.web_origins.split(",") if one.strip()]
 
 
 class LogSettings(Section):

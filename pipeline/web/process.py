@@ -15,6 +15,7 @@ from pipeline.web.access.book import AccessBook
 from pipeline.web.access.door import Door
 from pipeline.web.app import App, Part
 from pipeline.web.ingest.part import Ingest
+from pipeline.web.origins import Origins
 from pipeline.web.server import serve
 from schemas.topics import ACCESS
 
@@ -46,9 +47,10 @@ async def run(
         parts = [PARTS[name](settings, door, kafka, clock) for name in names]
         state = _State(topic)
         app = App(parts, door, state.not_ready, metrics_open=settings.web_metrics_open)
+        front = Origins(app, settings.allowed_origins) if settings.allowed_origins else app
         work = (topic.follow_forever(), _write_uses(settings, book), state.watch_forever(kafka))
         beside = [asyncio.create_task(one) for one in work]
-        serving = asyncio.create_task(serve(app, settings.web_host, settings.web_port, when_asked_to_end))
+        serving = asyncio.create_task(serve(front, settings.web_host, settings.web_port, when_asked_to_end))
         log.info("web_started", parts=list(names), host=settings.web_host, port=settings.web_port)
         try:
             done, _ = await asyncio.wait({serving, *beside}, return_when=asyncio.FIRST_COMPLETED)

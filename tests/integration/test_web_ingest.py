@@ -374,6 +374,26 @@ def test_an_address_that_is_taken_is_said_in_one_line(world: Settings, tmp_path:
         assert f"cannot listen on {HOST}:{web.web_port}" in other.child.said()
 
 
+def test_a_page_may_send_if_its_origin_is_named(world: Settings, tmp_path: Path) -> None:
+    ours, others = "https://app.example.com", "https://evil.example.com"
+    allows = "access-control-allow-origin"
+    asked: Any = {"access_control_request_method": "POST", "access_control_request_headers": "authorization"}
+    with http_side(world, tmp_path, web_origins=f"{ours}/, https://b.example.com") as web:
+        preflight = web.ask("OPTIONS", "/v1/acme/events", key=None, origin=ours, **asked)
+        assert (preflight.status, preflight.headers[allows]) == (204, ours)
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        sent = web.post("/v1/acme/events", [event("by page")], origin=ours)
+        assert (sent.accepted, sent.headers[allows]) == (1, ours)
+        refused = web.post("/v1/acme/events", [], key=None, origin=ours)
+        assert (refused.status, refused.headers[allows]) == (401, ours)
+        for said in (
+            web.ask("OPTIONS", "/v1/acme/events", key=None, origin=others, **asked),
+            web.post("/v1/acme/events", [], origin=others),
+            web.post("/v1/acme/events", []),
+        ):
+            assert allows not in said.headers
+
+
 def test_the_address_may_hold_what_a_workspace_may_hold(world: Settings, tmp_path: Path) -> None:
     with http_side(world, tmp_path) as web:
         assert web.post("/v1/caf%C3%A9%20%2F%201/events", [event("a")]).accepted == 1
