@@ -120,25 +120,26 @@ class Batches:
                     taken = _fill(batch, lane.waiting)
                     await (await client.send_batch(batch, topic, partition=number))
                     self._failed_at = None
-                except (KafkaError, OSError, asyncio.CancelledError) as error:
-                    self._failed(lane, taken)
-                    if isinstance(error, asyncio.CancelledError):
+                    _tell(taken)
+                except BaseException as error:
+                    self._failed(lane, taken)  # whatever it is: nobody waits for ever
+                    if not isinstance(error, KafkaError | OSError):
                         raise
                     log.warning("batch_failed", topic=topic, partition=number, error=repr(error))
                     await self._drop(client)  # an idempotent producer does not always get over what it met
                 finally:
                     lane.since = None
-                _tell(taken)
         finally:
             lane.task = None
 
     def _failed(self, lane: _Lane, taken: list[_Waiting]) -> None:
         self._failed_at = _now()
-        for waiting in [*taken, *lane.waiting]:  # what waits would meet the same; who sent it sends it again
+        failed = [*taken, *lane.waiting]  # what waits would meet the same; who sent it sends it again
+        lane.waiting.clear()
+        for waiting in failed:
             waiting.failed = True
             waiting.sent = len(waiting.part.values)
-        _tell(lane.waiting)
-        lane.waiting.clear()
+        _tell(failed)
 
     async def _open(self) -> AIOKafkaProducer:
         async with self._opening:
@@ -192,7 +193,7 @@ def _fill(batch: Any, waiting: "deque[_Waiting]") -> list[_Waiting]:
     return taken
 
 
-def _tell(answered: "list[_Waiting] | deque[_Waiting]") -> None:
+def _tell(answered: list[_Waiting]) -> None:
     for one in answered:
         if one.sent == len(one.part.values) and not one.done.done():
             one.done.set_result(not one.failed)
