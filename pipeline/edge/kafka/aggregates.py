@@ -67,7 +67,7 @@ class AggregatesTopic(Producer):
 async def _last_between(
     consumer: AIOKafkaConsumer, lower: Mapping[TopicPartition, int], upper: Mapping[TopicPartition, int], source: int
 ) -> dict[TopicPartition, aggregate.AggregateRecord]:
-    """The newest record of `source` in each stretch of the topic."""
+    """The furthest record of `source` in each stretch of the topic: behind it may lie one that a zombie sent late."""
     found: dict[TopicPartition, aggregate.AggregateRecord] = {}
     key = str(source).encode()
     for tp, offset in lower.items():
@@ -77,7 +77,7 @@ async def _last_between(
         for tp, records in (await consumer.getmany(*left, timeout_ms=1000)).items():
             for record in records:
                 link = aggregate.decode(record.value) if record.offset < upper[tp] and record.key == key else None
-                if isinstance(link, aggregate.AggregateRecord):
+                if isinstance(link, aggregate.AggregateRecord) and (tp not in found or found[tp].end <= link.end):
                     found[tp] = link
         left = {tp for tp in left if await consumer.position(tp) < upper[tp]}
     return found
