@@ -89,7 +89,8 @@ def records(number: int) -> list[tuple[str, bytes | None, tuple[str, str] | None
     for reason, field, changes in BROKEN:
         out.append((EVENTS.name, made(EVENT, changes, event_time_ms=now), (reason, field)))
     for topic in (EVENTS, HEARTBEATS, METADATA):
-        out += [(topic.name, value, ("not_json", "")) for value in NOT_JSON]
+        for value in NOT_JSON:
+            out.append((topic.name, value, ("not_json", "event_id: NaN" if value and b"NaN" in value else "")))
         out.append((topic.name, b"[" * 501 + b"]" * 501, ("too_large", "")))
         out += [(topic.name, value, ("wrong_type", "")) for value in (b"[]", b"null", b"7", b'"text"')]
     out.append((EVENTS.name, made(EVENT, {}, event_time_ms=now) + b"{}", ("not_json", "")))

@@ -130,7 +130,7 @@ def test_retention_follows_the_settings_on_every_run(empty: Settings, client: Cl
         **dict.fromkeys(("model_windows", "class_windows"), 7),
         **dict.fromkeys(("model_windows_1m", "class_windows_1m"), 90),
         **dict.fromkeys(("model_windows_1h", "class_windows_1h"), 730),
-        **dict.fromkeys(("model_windows_1d", "class_windows_1d", "alerts", "schema_migrations"), 0),
+        **dict.fromkeys(("model_windows_1d", "class_windows_1d", "alerts", "kafka_logs", "schema_migrations"), 0),
         **dict.fromkeys(("model_devices", "model_classes"), 0),
     }
     assert retention(client, empty) == expected
