@@ -8,6 +8,7 @@ may be killed, frozen and stopped by a test; they are revived before the next on
 
 import asyncio
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -28,6 +29,11 @@ from tests.integration.engines import (
 )
 from tests.integration.image import Installed, installed
 from tests.integration.outside import connect, ensure_users, migrate
+
+# Children inherit what we ignore, and behind nohup or in a shell's background these are: the tests send them.
+for _number, _usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, _usual)
 
 
 @pytest.fixture(scope="session")
