@@ -36,7 +36,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install ## the whole thing: real Kafka, real ClickHouse, a real model; stop it with Ctrl-C
 	$(BIN)/inferwatch demo $(ARGS)
 
-check: install ## linters, types, import contracts, fast unit tests: before each commit, some 15 s
+check: install ## linters, types, import contracts, fast unit tests: before each commit, half a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

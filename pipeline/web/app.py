@@ -69,7 +69,9 @@ class App:
                 if scope["method"] not in ("GET", "HEAD") and why.status != 408:
                     await body.drain()
                 await answer(counted, why.status, why.body, why.headers)
-        except Exception:
+        except (
+            Exception
+        ):  # whatever it is, one request's mistake of ours ends no other: told in the log, counted as a 500
             log.exception("request_failed", part=name, method=scope["method"], path=scope["path"])
             if status:
                 raise  # the answer has begun: the server breaks the connection off

@@ -7,21 +7,9 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.core.batch import Batch
 from pipeline.edge.kafka.group.partition import Partition
+from tests.clocks import Clock
 
 TP = TopicPartition("events", 0)
-
-
-class Clock:
-    """Stands where it is put."""
-
-    def __init__(self, now: list[int]) -> None:
-        self._now = now
-
-    def now_ms(self) -> int:
-        return self._now[0]
-
-    def monotonic(self) -> float:
-        return self._now[0] / 1000
 
 
 class Consumer:
