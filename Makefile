@@ -45,7 +45,7 @@ check: install ## linters, types, import contracts, fast unit tests: before each
 
 test: install ## all tests; real Kafka and ClickHouse included
 	$(BIN)/python -m pytest -q -n auto -m "not integration and not planted" --durations=5 $(ARGS)
-	$(BIN)/python -m pytest -m integration --durations=10 -v $(ARGS)
+	$(BIN)/python -m pytest -m integration -n 2 --dist loadfile --durations=10 -v $(ARGS)
 
 test-unit: install ## the unit tests, slow ones too: make test-unit ARGS="-k ledger"
 	$(BIN)/python -m pytest -q tests/unit $(ARGS)
