@@ -23,7 +23,7 @@ class Verb(NamedTuple):
 
 VERBS = {
     "up": Verb("up:up", "Starts Kafka, ClickHouse and the workers here, and keeps them running until Ctrl-C."),
-    "web": Verb("web:web", "Take in events over HTTP until it is told to stop (SIGTERM)."),
+    "web": Verb("web:web", "Take in events over HTTP, and answer questions, until it is told to stop (SIGTERM)."),
     "keys": Verb("keys:app", "API keys: create, list, rotate, revoke."),
     "users": Verb("users:app", "People: create, list, give roles, set a password, delete."),
     "demo": Verb(

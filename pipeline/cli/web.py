@@ -14,9 +14,9 @@ from schemas.roles import WEB
 @verb
 async def web(
     here: Here,
-    parts: Annotated[str, typer.Option(help="which parts, comma-separated; default: all (ingest)")] = "",
+    parts: Annotated[str, typer.Option(help="which parts, comma-separated; default: all (ingest, query)")] = "",
 ) -> None:
-    """Take in events over HTTP until it is told to stop (SIGTERM).
+    """Take in events over HTTP, and answer questions, until it is told to stop (SIGTERM).
 
     Run as many as are needed: it keeps no state. It listens on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT, and answers
     /metrics, /healthz and /readyz there, too.

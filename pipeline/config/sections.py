@@ -72,6 +72,10 @@ class StoreSettings(Section):
     clickhouse_admin_password: SecretStr = Field(SecretStr(""), description="its password")
     clickhouse_reader_user: str = Field("inferwatch_reader", description="user for Grafana and people")
     clickhouse_reader_password: SecretStr = Field(SecretStr(""), description="its password")
+    clickhouse_query_user: str = Field(
+        "inferwatch_query", description="user that the HTTP side asks as, in one workspace at a time"
+    )
+    clickhouse_query_password: SecretStr = Field(SecretStr(""), description="its password")
     clickhouse_ca_file: Path | None = Field(None, description="CA certificate(s) for https, PEM; default: the system's")
     clickhouse_insert_timeout_s: float = Field(
         30.0, gt=0, le=600, description="an insert without an answer by then has an unknown outcome"

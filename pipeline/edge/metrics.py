@@ -88,7 +88,7 @@ INFERENCES_UNMATCHED = Counter(
 )
 
 KINDS = ("events", "heartbeats", "metadata")  # what comes by HTTP
-HTTP_PARTS = ("process", "ingest")  # of the HTTP side; process: /metrics, /healthz, /readyz
+HTTP_PARTS = ("process", "ingest", "query")  # of the HTTP side; process: /metrics, /healthz, /readyz
 HTTP_REASONS = ("other_workspace", "unknown_type", "not_acknowledged")  # besides those of a record
 
 BUILD.info({"version": version("inferwatch")})

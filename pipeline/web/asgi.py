@@ -1,7 +1,7 @@
 """What every part speaks: ASGI, headers, and answers that are no 200 as exceptions with a JSON reason."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -22,16 +22,24 @@ class Refused(Exception):
     """A request that gets no 200: its status, a word for programs, a sentence for people."""
 
     def __init__(
-        self, status: int, reason: str, message: str, *, retry_after_s: float | None = None, allow: str = ""
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        retry_after_s: float | None = None,
+        allow: str = "",
+        more: Mapping[str, object] | None = None,
     ) -> None:
+        """`more`: what else the JSON holds."""
         super().__init__(message)
         self.status, self.reason, self.message = status, reason, message
-        self.retry_after_s, self.allow = retry_after_s, allow
+        self.retry_after_s, self.allow, self._more = retry_after_s, allow, more or {}
 
     @property
     def body(self) -> bytes:
         """The JSON that is answered."""
-        return orjson.dumps({"reason": self.reason, "message": self.message})
+        return orjson.dumps({"reason": self.reason, "message": self.message, **self._more})
 
     @property
     def headers(self) -> list[tuple[bytes, bytes]]:

@@ -32,7 +32,13 @@ def _ingest(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     return Ingest(settings, door, Batches(kafka, settings.ingest_answer_s * STUCK_SHARE), clock)
 
 
-PARTS: Mapping[str, Make] = {"ingest": _ingest}
+def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
+    from pipeline.web.query.part import Query  # a framework that only this part needs
+
+    return Query(settings, door, kafka, clock)
+
+
+PARTS: Mapping[str, Make] = {"ingest": _ingest, "query": _query}  # who comes first is asked first
 
 
 async def run(

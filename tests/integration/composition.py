@@ -91,6 +91,7 @@ class Composition:
                 admin="",
                 writer=tables["INFERWATCH_CLICKHOUSE_PASSWORD"],
                 reader=tables["INFERWATCH_CLICKHOUSE_READER_PASSWORD"],
+                query=tables["INFERWATCH_CLICKHOUSE_QUERY_PASSWORD"],
             ),
             databases=["inferwatch"],
         )

@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,7 +23,10 @@ from tests.integration.outside import connect
 KAFKA_IMAGE = "apache/kafka:4.4.0"
 CLICKHOUSE_IMAGE = "clickhouse/clickhouse-server:26.9"
 DEPLOYED = Path(__file__).parents[2] / "deploy" / "clickhouse" / "config.d" / "inferwatch.xml"
-DATABASES = "iw_*"  # of the tests: what the embedded writer and reader may touch
+# Of the tests, each world the next one: row policies of the embedded server know only whole names.
+DATABASES = [f"iw_world_{number}" for number in range(16)]
+OTHER_DATABASES = "iw_*"  # what a test makes beside
+_next_database = cycle(DATABASES)
 
 
 class Server(Protocol):
@@ -118,8 +122,8 @@ class Engines:
 def embedded_engines(directory: Path) -> Engines:
     """The embedded servers, started in `directory`."""
     ports = dict(zip(SERVER_PORTS, free_ports(len(SERVER_PORTS)), strict=True))
-    passwords = Passwords(*(secrets.token_urlsafe(12) for _ in range(3)))
-    kafka, clickhouse = servers(directory, ports, passwords, [DATABASES])
+    passwords = Passwords(*(secrets.token_urlsafe(12) for _ in range(4)))
+    kafka, clickhouse = servers(directory, ports, passwords, [*DATABASES, OTHER_DATABASES])
     kafka.prepare()
     kafka.spawn()  # ClickHouse starts while it does
     clickhouse.start()
@@ -133,7 +137,7 @@ def container_engines() -> Engines:
     from testcontainers.core.container import DockerContainer
 
     kafka_port, http_port = free_ports(2)
-    passwords = Passwords(*(secrets.token_urlsafe(12) for _ in range(3)))
+    passwords = Passwords(*(secrets.token_urlsafe(12) for _ in range(4)))
     settings = settings_for(load({}), f"{HOST}:{kafka_port}", f"http://{HOST}:{http_port}", passwords)
     kafka = DockerContainer(KAFKA_IMAGE).with_bind_ports(kafka_port, kafka_port)
     for name, value in {
@@ -192,7 +196,7 @@ def world_settings(engines: Engines) -> Settings:
         update={
             "topic_prefix": f"{mark}.",
             "group_prefix": f"iw-{mark}",
-            "clickhouse_database": f"iw_{mark}",
+            "clickhouse_database": next(_next_database),
             "session_timeout_ms": 6000,
             "web_port": free_port(),
         }

@@ -114,7 +114,7 @@ def _made_group(root: Path, limit: str, text: str) -> Path | None:
 
 def test_a_quarter_of_a_core_is_enough_to_start(tmp_path: Path) -> None:
     ports = dict(zip(SERVER_PORTS, free_ports(len(SERVER_PORTS)), strict=True))
-    both = servers(tmp_path, ports, Passwords("a", "w", "r"), ["iw_*"])
+    both = servers(tmp_path, ports, Passwords("a", "w", "r", "q"), ["iw_*"])
     with slow_machine(0.25) as slow:
         for engine in both:
             try:
@@ -188,7 +188,7 @@ def test_clickhouse_refuses_inserts_before_its_disk_is_full_and_keeps_what_it_ac
             disk / "clickhouse",
             http_port,
             native_port=native_port,
-            passwords=Passwords("a", "w", "r"),
+            passwords=Passwords("a", "w", "r", "q"),
             databases=["default"],
         )
         server.start()

@@ -17,6 +17,7 @@ from pipeline.cli.migrate import migrate as migrate_verb
 from pipeline.config import Settings, to_environ
 from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.migrations import Migration, MigrationError, known_migrations
+from pipeline.edge.store.tenancy import policies
 from pipeline.edge.store.users import statements_for_users
 from tests.integration.engines import Engines, world_settings
 from tests.integration.outside import connect, ensure_users, migrate
@@ -189,9 +190,10 @@ def test_the_statements_for_users_are_sql_and_hold_no_password(empty: Settings, 
         clickhouse_password=SecretStr("pass'word"),
         clickhouse_admin_user="admin",
         clickhouse_reader_password=SecretStr("pass'word"),
+        clickhouse_query_password=SecretStr("pass'word"),
     )
     statements, _ = statements_for_users(settings)
-    assert len(statements) == 6
+    assert len(statements) == 9 + 4 * len(policies())
     for statement in statements:
         client.query(f"EXPLAIN AST {statement}")
         assert "pass'word" not in statement
@@ -199,7 +201,13 @@ def test_the_statements_for_users_are_sql_and_hold_no_password(empty: Settings, 
 
 def test_what_a_cluster_is_given_is_sql(empty: Settings, client: Client) -> None:
     # That it runs cannot be shown here: the embedded engine has no Keeper, so no replicated table.
-    cluster = empty.model_copy(update={"clickhouse_cluster": "main", "clickhouse_reader_password": SecretStr("secret")})
+    cluster = empty.model_copy(
+        update={
+            "clickhouse_cluster": "main",
+            "clickhouse_reader_password": SecretStr("secret"),
+            "clickhouse_query_password": SecretStr("secret"),
+        }
+    )
     statements = [s for m in known_migrations() for s in m.statements(cluster)] + statements_for_users(cluster)[0]
     for statement in statements:
         # formatQuery has no parameters of its own to fill those of the views in.

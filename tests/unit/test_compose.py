@@ -115,7 +115,7 @@ def test_every_named_volume_is_declared_and_used() -> None:
 
 def test_passwords_can_be_replaced_and_nobody_shares_one() -> None:
     compose = yaml.safe_load(COMPOSE_FILE.read_text())["services"]
-    own = {f"CLICKHOUSE_{who}_PASSWORD": f"secret of {who}" for who in ("ADMIN", "WRITER", "READER")}
+    own = {f"CLICKHOUSE_{who}_PASSWORD": f"secret of {who}" for who in ("ADMIN", "WRITER", "READER", "QUERY")}
     environments = {name: filled(says.get("environment", {}), own) for name, says in compose.items()}
     given = {(name, key): text for name, e in environments.items() for key, text in e.items() if "PASSWORD" in key}
     assert not [place for place, text in given.items() if "only-for-trials" in text]
@@ -123,6 +123,7 @@ def test_passwords_can_be_replaced_and_nobody_shares_one() -> None:
     told = {name: {text for (service, _), text in given.items() if service == name} for name in environments}
     assert told["clickhouse"] == {"secret of ADMIN"}
     assert told["recorder"] == {"secret of WRITER"}
+    assert told["web"] == {"secret of QUERY"}
     assert told["tables"] == set(own.values())
     assert [name for name in told if "secret of ADMIN" in told[name]] == ["clickhouse", "tables"]
 

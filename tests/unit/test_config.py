@@ -13,6 +13,7 @@ SECRETS = [
     "clickhouse_password",
     "clickhouse_admin_password",
     "clickhouse_reader_password",
+    "clickhouse_query_password",
     "notify_recipients",
     "watchdog_recipients",
     "smtp_password",

@@ -240,7 +240,7 @@ def test_a_broken_file_is_named(tmp_path: Path) -> None:
 
 
 def test_endpoints_have_exactly_the_names_that_were_agreed() -> None:
-    settings = settings_for(load({}), "127.0.0.1:1", "http://127.0.0.1:2", Passwords("a", "w", "r"))
+    settings = settings_for(load({}), "127.0.0.1:1", "http://127.0.0.1:2", Passwords("a", "w", "r", "q"))
     told = endpoints(settings, "http://127.0.0.1:5", "key", {"kafka": 3}, {"recorder": "http://127.0.0.1:4/metrics"})
     assert json.loads(json.dumps(told)) == {
         "kafka": "127.0.0.1:1",
@@ -257,6 +257,7 @@ def test_endpoints_have_exactly_the_names_that_were_agreed() -> None:
             "INFERWATCH_CLICKHOUSE_USER": "writer",
             "INFERWATCH_CLICKHOUSE_ADMIN_USER": "admin",
             "INFERWATCH_CLICKHOUSE_READER_USER": "reader",
+            "INFERWATCH_CLICKHOUSE_QUERY_USER": "query",
         },
     }
 

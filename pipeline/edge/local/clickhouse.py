@@ -1,4 +1,4 @@
-"""A real ClickHouse server as a child process, with the three users admin, writer and reader.
+"""A real ClickHouse server as a child process, with the users admin, writer, reader and query.
 
 Users live in a file: the embedded engine has no writable access storage, so CREATE USER does not work here.
 """
@@ -18,6 +18,7 @@ from pipeline.edge.local.directory import FreeSpace
 from pipeline.edge.local.engine import Engine
 from pipeline.edge.local.ports import HOST, PROBE_S
 from pipeline.edge.local.process import Child
+from pipeline.edge.store import tenancy
 
 MEMORY_BYTES = 3_000_000_000
 _CONFIG = """\
@@ -74,39 +75,54 @@ _USER = """\
     <{name}>
       <password_sha256_hex>{sha256}</password_sha256_hex>
       <networks>{networks}</networks>
-      <profile>{profile}</profile><quota>default</quota>{grants}
+      <profile>{profile}</profile><quota>default</quota>{grants}{policies}
     </{name}>"""
 _LOCAL = "<ip>127.0.0.1</ip><ip>::1</ip>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Passwords:
-    """Of the three users."""
+    """Of the users."""
 
     admin: str
     writer: str
     reader: str
+    query: str
 
 
 def users_xml(passwords: Passwords, databases: Sequence[str], networks: str = _LOCAL) -> str:
-    """users.xml: admin may do everything, the others what their names say on `databases` (`name` or `prefix*`)."""
+    """users.xml: admin may do everything, the others what their names say on `databases` (`name` or `prefix*`).
 
-    def user(name: str, password: str, profile: str, rights: str) -> str:
-        grants = "".join(f"<query>GRANT {rights} ON {database}.*</query>" for database in databases if rights)
+    query may read only where a whole name is given: row policies know no prefixes.
+    """
+    named = [name for name in databases if not name.endswith("*")]
+
+    def user(name: str, password: str, profile: str, rights: Sequence[str], policies: str = "") -> str:
+        grants = "".join(f"<query>GRANT {right}</query>" for right in rights)
         return _USER.format(
             name=name,
             sha256=hashlib.sha256(password.encode()).hexdigest(),
             networks=networks,
             profile=profile,
             grants=f"\n      <grants>{grants}</grants>" if grants else "",
+            policies=policies,
         )
 
+    of_query = [f"SELECT ON {database}.{name}" for database in named for name in tenancy.readable()]
     users = (
-        user("admin", passwords.admin, "default", ""),
-        user("writer", passwords.writer, "default", "SELECT, INSERT"),
-        user("reader", passwords.reader, "reader", "SELECT"),
+        user("admin", passwords.admin, "default", []),
+        user("writer", passwords.writer, "default", [f"SELECT, INSERT ON {name}.*" for name in databases]),
+        user("reader", passwords.reader, "reader", [f"SELECT ON {name}.*" for name in databases]),
+        user("query", passwords.query, "reader", of_query or ["SELECT ON system.one"], _policies(named)),
     )
     return _USERS.format(users="\n".join(users))
+
+
+def _policies(databases: Sequence[str]) -> str:
+    tables = "".join(
+        f"<{name}><filter>{escape(condition)}</filter></{name}>" for name, condition in tenancy.policies().items()
+    )
+    return f"\n      <databases>{''.join(f'<{name}>{tables}</{name}>' for name in databases)}</databases>"
 
 
 class EmbeddedClickHouse(Engine):

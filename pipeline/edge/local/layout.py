@@ -74,7 +74,10 @@ def kept_secrets(directory: Path) -> Secrets:
     """The secrets of this directory; made at random the first time."""
     file = directory / "secrets.json"
     stored = read_json(file)
-    wanted = {name: stored.get(name) or secrets.token_urlsafe(24) for name in ("admin", "writer", "reader", "api_key")}
+    wanted = {
+        name: stored.get(name) or secrets.token_urlsafe(24)
+        for name in ("admin", "writer", "reader", "query", "api_key")
+    }
     if stored | wanted != stored:
         write_private_json(file, stored | wanted)
     api_key = wanted.pop("api_key")
@@ -112,6 +115,8 @@ def settings_for(base: Settings, bootstrap: str, url: str, passwords: Passwords)
             "clickhouse_admin_password": SecretStr(passwords.admin),
             "clickhouse_reader_user": "reader",
             "clickhouse_reader_password": SecretStr(passwords.reader),
+            "clickhouse_query_user": "query",
+            "clickhouse_query_password": SecretStr(passwords.query),
         }
     )
 

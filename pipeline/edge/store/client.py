@@ -17,7 +17,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 
 from pipeline.config.sections import StoreSettings
 
-Role = Literal["writer", "reader", "admin"]
+Role = Literal["writer", "reader", "query", "admin"]
 
 _ANSWER = re.compile(r"DB::Exception: (.+)")
 
@@ -34,6 +34,8 @@ def credentials(settings: StoreSettings, role: Role) -> tuple[str, str]:
     """User and password of a role."""
     if role == "reader":
         return settings.clickhouse_reader_user, settings.clickhouse_reader_password.get_secret_value()
+    if role == "query":
+        return settings.clickhouse_query_user, settings.clickhouse_query_password.get_secret_value()
     if role == "admin" and settings.clickhouse_admin_user:
         return settings.clickhouse_admin_user, settings.clickhouse_admin_password.get_secret_value()
     return settings.clickhouse_user, settings.clickhouse_password.get_secret_value()
@@ -67,10 +69,14 @@ class ClickHouse:
     ) -> None:
         await self.close()
 
-    async def ask(self, sql: str, parameters: dict[str, Any] | None = None) -> list[tuple[Any, ...]]:
+    async def ask(
+        self, sql: str, parameters: Mapping[str, Any] | None = None, settings: Mapping[str, Any] | None = None
+    ) -> list[tuple[Any, ...]]:
         """The rows of a query."""
         try:
-            return [tuple(row) for row in (await (await self._connected()).query(sql, parameters)).result_rows]
+            client = await self._connected()
+            found = await client.query(sql, dict(parameters or {}), dict(settings or {}))
+            return [tuple(row) for row in found.result_rows]
         except (ClickHouseError, OSError) as error:
             raise self._said("refused a query", error) from error
 

@@ -1,10 +1,13 @@
-"""The users in ClickHouse: a writer for the workers, a reader for Grafana and people. The admin makes both."""
+"""The users in ClickHouse: a writer for the workers, a reader for Grafana and people, one that the HTTP side asks as.
+
+The admin makes them. The last may read one workspace at a time (tenancy.py); row policies hide nothing from any other.
+"""
 
 import hashlib
 from collections.abc import Sequence
 
 from pipeline.config.sections import StoreSettings
-from pipeline.edge.store import ddl
+from pipeline.edge.store import ddl, tenancy
 from pipeline.edge.store.client import ClickHouse, credentials
 from pipeline.edge.store.migrations import explained
 
@@ -12,12 +15,13 @@ from pipeline.edge.store.migrations import explained
 _READER_LIMITS = (
     "SETTINGS readonly = 2 READONLY, max_execution_time = 30 MAX 120, max_memory_usage = 1000000000 MAX 1000000000"
 )
+_POLICY, _PASS = "inferwatch_workspace", "inferwatch_others"  # names of row policies
 _BY_FILES = "users are managed by files here (users.xml): nothing changed"
 _FROM_FILES = {"users_xml", "users.xml", "ldap"}
 
 
 async def ensure_users(settings: StoreSettings) -> list[str]:
-    """Create the writer and the reader, or give them their password, limits and rights; one line about each.
+    """Create writer, reader and query, or give them their password, limits and rights; one line about each.
 
     Raises MigrationError if the admin may not, ClickHouseUnavailable if ClickHouse is not there.
     """
@@ -60,7 +64,30 @@ def statements_for_users(settings: StoreSettings) -> tuple[list[str], list[str]]
             f"GRANT{cluster} SELECT ON {database}.* TO {_quoted(reader)}",
         ]
         report.append(f"reader: {reader} may select")
+    query, query_password = credentials(settings, "query")
+    if not query_password:
+        report.append("query: not created, it has no password (INFERWATCH_CLICKHOUSE_QUERY_PASSWORD)")
+    elif query in (admin, writer, reader):
+        report.append(f"query: {query} is also another of our users (set INFERWATCH_CLICKHOUSE_QUERY_USER)")
+    else:
+        statements += [*_user(query, query_password, cluster, _READER_LIMITS), *_bound(query, database, cluster)]
+        report.append(f"query: {query} may select, in one workspace at a time")
     return statements, report
+
+
+def _bound(user: str, database: str, cluster: str) -> list[str]:
+    """What that user may read; row policies first. The first one of a table would hide its rows from everybody else."""
+    statements = []
+    for table, condition in tenancy.policies().items():
+        for name, rows, whom in (
+            (_PASS, "1", f"ALL EXCEPT {_quoted(user)}"),
+            (_POLICY, condition, _quoted(user)),
+        ):
+            on, what = f"ON {database}.{table}", f"FOR SELECT USING {rows} AS PERMISSIVE TO {whom}"
+            statements.append(f"CREATE ROW POLICY IF NOT EXISTS {name}{cluster} {on} {what}")
+            statements.append(f"ALTER ROW POLICY {name}{cluster} {on} {what}")
+    may = ", ".join(f"SELECT ON {database}.{name}" for name in tenancy.readable())
+    return [*statements, f"GRANT{cluster} {may} TO {_quoted(user)}"]
 
 
 def _user(name: str, password: str, cluster: str, limits: str = "") -> list[str]:

@@ -1,0 +1,1 @@
+"""The part `query`: what people and programs ask about a workspace, and how they operate it. /v1/{workspace}/..."""

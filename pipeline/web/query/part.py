@@ -1,0 +1,134 @@
+"""The part `query` as one Litestar application. Whoever goes away while we work ends the work.
+
+It knows no route but those of ROUTES, each made with what its caller must be allowed (asked.py).
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.handlers import HTTPRouteHandler
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.spec import Components, SecurityScheme
+
+from pipeline.config import Settings
+from pipeline.edge.clock import Clock
+from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.store.questions import Questions
+from pipeline.web.access.door import Door
+from pipeline.web.asgi import Asgi, Message, Receive, Refused, Scope, Send, answer, headers_of, only
+from pipeline.web.query import models
+from pipeline.web.query.asked import Admission, may_of
+from pipeline.web.query.document import described, query_names, written
+from pipeline.web.query.errors import answer_error
+
+ROUTES: Sequence[HTTPRouteHandler] = (*models.ROUTES,)
+BODY_BYTES_MAX = 1 << 20
+BODY_S = 30.0
+DOCUMENT = "/v1/openapi.json"
+
+
+class Query:
+    """All of it; one for the process."""
+
+    name = "query"
+
+    def __init__(self, settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> None:
+        self._door = door
+        self._questions = Questions(settings)
+        self._app = application(Admission(door, self._questions, kafka, clock, settings))
+        self._document = written(described(self._app))
+
+    def find(self, path: str) -> Asgi | None:
+        """Who answers at this path."""
+        if path == DOCUMENT:
+            return self._describe
+        head, _, rest = path.removeprefix("/v1/").partition("/")
+        return self._answer if path.startswith("/v1/") and head and rest else None
+
+    def not_ready(self) -> list[str]:
+        """It works whenever the process does: what ClickHouse does not answer is told to who asks."""
+        return []
+
+    async def stop(self) -> None:
+        """Lets go of what it holds."""
+        await self._questions.close()
+
+    async def _describe(self, scope: Scope, receive: Receive, send: Send) -> None:
+        only(scope, "GET", "HEAD")
+        self._door.know(scope, headers_of(scope))
+        await answer(send, 200, self._document)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Ends the work when the client is gone."""
+        bodies, gone = [await _body(receive)], asyncio.Event()
+
+        async def received() -> Message:
+            if bodies:
+                return {"type": "http.request", "body": bodies.pop(), "more_body": False}
+            await gone.wait()
+            return {"type": "http.disconnect"}
+
+        # As it was sent: a %2F in a name is no slash between names (asked.py unquotes).
+        raw = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
+        asked: Any = {**scope, "path": raw, "state": {}}
+        work = asyncio.ensure_future(self._app(asked, received, send))  # type: ignore[arg-type]
+        watch = asyncio.ensure_future(_until_gone(receive))
+        try:
+            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
+            gone.set()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+                return
+            work.result()
+        finally:
+            work.cancel()
+            watch.cancel()
+            await asyncio.gather(work, watch, return_exceptions=True)
+
+
+def application(admission: Admission, routes: Sequence[HTTPRouteHandler] = ROUTES) -> Litestar:
+    """The application. Raises TypeError for a route that does not say whom it is for."""
+    for route in routes:
+        may_of(route)
+    app = Litestar(
+        route_handlers=list(routes),
+        guards=[admission.admit],
+        dependencies={"asked": Provide(admission.provide)},
+        exception_handlers={Exception: answer_error, Refused: answer_error},
+        openapi_config=OpenAPIConfig(
+            title="inferwatch",
+            version="1",
+            use_handler_docstrings=True,
+            security=[{"key": []}],
+            components=Components(security_schemes={"key": SecurityScheme(type="http", scheme="bearer")}),
+        ),
+        logging_config=None,
+        pdb_on_exception=False,
+        debug=False,
+    )
+    admission.query_names = query_names(app, described(app))
+    return app
+
+
+async def _body(receive: Receive) -> bytes:
+    parts: list[bytes] = []
+    try:
+        async with asyncio.timeout(BODY_S):
+            while (message := await receive())["type"] == "http.request":
+                parts.append(message.get("body", b""))
+                if sum(map(len, parts)) > BODY_BYTES_MAX:
+                    raise Refused(413, "too_large", f"a body may have {BODY_BYTES_MAX >> 20} MiB")
+                if not message.get("more_body", False):
+                    break
+    except TimeoutError:
+        raise Refused(408, "too_slow", f"the body did not come within {BODY_S:.0f} s") from None
+    return b"".join(parts)
+
+
+async def _until_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
