@@ -14,6 +14,7 @@ ACKNOWLEDGEMENT_PREFIX = "ack/"
 
 Author = Annotated[str, Meta(min_length=1, max_length=256)]
 Comment = Annotated[str, Meta(max_length=10_000)]
+Says = Literal["taken", "free", "over", "normal"]
 
 
 class Matcher(msgspec.Struct, frozen=True):
@@ -41,14 +42,15 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
     """What a person says of an episode of an alert: id is ack/FINGERPRINT/EPISODE.
 
-    It is taken (somebody has it), over (whatever is still heard of it), or normal (this is how it is from now on).
+    It is taken (somebody has it), free (nobody has it any more), over (whatever is still heard of it), or normal (this
+    is how it is from now on).
     """
 
     id: Annotated[str, Meta(pattern="^ack/[0-9a-f]{16}/[0-9]{1,16}" + END)]
     author: Author
     at_ms: TimeMs
     comment: Comment = ""
-    says: Literal["taken", "over", "normal"] = "taken"
+    says: Says = "taken"
     schema: int = SCHEMA_VERSION
 
     @property

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.alert_table import table_of
 from pipeline.cli.duration import seconds
 from pipeline.cli.history import state_text
 from pipeline.cli.matchers import matcher, matcher_text
@@ -18,10 +19,10 @@ from pipeline.cli.running import Here, verb
 from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.terminal import escape
 from pipeline.config import Settings
-from pipeline.core.alerting.told import Alerts, NoSuchAlertError
+from pipeline.core.alerting.told import NoSuchAlertError
 from pipeline.core.condition import WATCHDOG
 from pipeline.core.notifying.muting import mistakes, preview
-from pipeline.core.words import duration, iso, shown
+from pipeline.core.words import iso, shown
 from pipeline.edge.clock import now_ms
 from pipeline.edge.operator import alerts as edge
 from schemas import silence as silence_schema
@@ -64,7 +65,7 @@ async def list_(
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
     else:
-        Console().print(_table(found, alerts) if found else "No alerts." if everything else "No open alerts.")
+        Console().print(table_of(found, alerts) if found else "No alerts." if everything else "No open alerts.")
     if alerts.refused:
         typer.echo(f"{alerts.refused:,} records of the topic are no alerts", err=True)
 
@@ -89,6 +90,23 @@ async def ack(
         raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}: there is nothing to acknowledge")
     said = await _say(here.settings, step, "taken", author, comment)
     typer.echo(f"{step.fingerprint}: acknowledged by {said.author}: {shown(step.summary)}")
+
+
+@app.command()
+@verb
+async def unack(
+    here: Here,
+    fingerprint: Annotated[str, typer.Argument(help="as inferwatch alerts list shows it; its beginning is enough")],
+    author: _Author = None,
+    comment: _Comment = "",
+) -> None:
+    """Give an acknowledged alert back: nobody has it any more, and people are told again while it fires."""
+    alerts = await edge.read(here.kafka)
+    step = alerts.find(fingerprint)
+    if alerts.acknowledgement(step) is None or step.state is AlertState.RESOLVED:
+        raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}, and nobody has acknowledged it")
+    said = await _say(here.settings, step, "free", author, comment)
+    typer.echo(f"{step.fingerprint}: given back by {said.author}: {shown(step.summary)}")
 
 
 @app.command()
@@ -168,7 +186,7 @@ async def silence(
     alerts = await edge.read(here.kafka)
     hits = [step for step in preview(value, alerts.open) if step.metric != WATCHDOG]
     if hits:
-        Console().print(_table(hits, alerts))
+        Console().print(table_of(hits, alerts))
     typer.echo(f"{len(hits):,} open alerts " + ("would be quiet" if dry_run else "are quiet"))
     if not dry_run:
         await edge.put_silence(here.settings, value)
@@ -238,7 +256,7 @@ async def tail(here: Here, as_json: Annotated[bool, typer.Option("--json", help=
 async def _say(
     settings: Settings,
     step: AlertEvent,
-    what: Literal["taken", "over", "normal"],
+    what: silence_schema.Says,
     author: str | None,
     comment: str,
 ) -> Acknowledgement:
@@ -269,30 +287,3 @@ def _login(author: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a user without a name
         raise typer.BadParameter("who are you? say --author") from None
-
-
-def _table(found: list[AlertEvent], alerts: Alerts) -> Table:
-    now = now_ms()
-    quiet: dict[str, Silence] = {}
-    for one in alerts.silences.values():
-        if one.starts_at_ms <= now < one.ends_at_ms and not mistakes(one):
-            quiet |= {step.fingerprint: one for step in preview(one, found)}
-    table = Table(box=None, pad_edge=False)
-    for heading in ("fingerprint", "state", "severity", "since", "for", "what"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("fingerprint", "state"))
-    for step in found:
-        taken, silenced = alerts.acknowledgement(step), quiet.get(step.fingerprint)
-        notes = [f"acknowledged by {taken.author}"] if taken is not None else []
-        notes += ["ends with data, or by hand: alerts resolve"] if step.state is AlertState.NO_DATA else []
-        notes += [f"{silenced.id} until {iso(silenced.ends_at_ms)}"] if silenced is not None else []
-        end_ms = step.at_ms if step.state is AlertState.RESOLVED else now
-        lasted_s = max(0, end_ms - step.starts_at_ms) // 1000
-        table.add_row(
-            step.fingerprint,
-            state_text(step.state),
-            step.severity.value,
-            iso(step.starts_at_ms // 1000 * 1000),
-            duration(lasted_s - lasted_s % 60 if lasted_s >= 120 else lasted_s),
-            escape(step.summary + (f" ({'; '.join(notes)})" if notes else "")),
-        )
-    return table

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.core.alerting.life_cycle import LifeCycle
 from schemas.alert import AlertEvent, AlertState, Severity
+from schemas.silence import Acknowledgement, Says, acknowledgement_id
 from tests.alerting import START_MS, SUBJECT, condition
 
 STEP_MS = 10_000
@@ -153,6 +154,22 @@ def test_an_acknowledgement_of_another_episode_or_a_second_one_changes_nothing()
     assert machine.acknowledge("0" * 16, START_MS, "ada", "", START_MS) == []
     assert len(machine.acknowledge(SUBJECT.fingerprint, START_MS, "ada", "", START_MS)) == 1
     assert machine.acknowledge(SUBJECT.fingerprint, START_MS, "bob", "", START_MS) == []
+
+
+def test_an_alert_that_is_given_back_fires_again_once_and_may_be_taken_again() -> None:
+    machine = LifeCycle()
+    fired = machine.observe(condition(START_MS))[-1]
+
+    def say(says: Says) -> list[AlertState]:
+        ack_id = acknowledgement_id(fired.fingerprint, fired.episode)
+        ack = Acknowledgement(id=ack_id, author="ada", at_ms=START_MS, says=says)
+        return [step.state for step in machine.hear(ack, START_MS)]
+
+    assert say("free") == []
+    assert say("taken") == [AlertState.ACKNOWLEDGED]
+    assert say("free") == [AlertState.FIRING]
+    assert say("free") == []
+    assert say("taken") == [AlertState.ACKNOWLEDGED]
 
 
 def test_a_person_ends_what_has_no_data_and_what_is_breached_still_begins_anew() -> None:

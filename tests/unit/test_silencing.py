@@ -72,6 +72,14 @@ def test_an_acknowledgement_is_of_one_episode() -> None:
     assert silences.acknowledgement(EVENT) is None
 
 
+def test_an_alert_that_was_given_back_is_nobodys() -> None:
+    silences = Silences()
+    name = f"ack/{EVENT.fingerprint}/{EVENT.episode}"
+    for says in ("taken", "free"):
+        silences.observe(name, Acknowledgement(id=name, author="ann", at_ms=T0, says=says))
+    assert silences.acknowledgement(EVENT) is None
+
+
 @pytest.mark.parametrize(
     "pattern",
     [

@@ -96,6 +96,8 @@ class LifeCycle:
         """What a person says of an episode, when the log had come to `at_ms`. A second time it changes nothing."""
         if ack.says == "over":
             return self.close(ack.fingerprint, ack.episode, ack.author, ack.comment, at_ms)
+        if ack.says == "free":
+            return self.release(ack.fingerprint, ack.episode, ack.at_ms)
         return self.acknowledge(ack.fingerprint, ack.episode, ack.author, ack.comment, ack.at_ms)
 
     def subject(self, fingerprint: str, episode: int) -> Subject | None:
@@ -116,6 +118,17 @@ class LifeCycle:
         if opened.state in (AlertState.FIRING, AlertState.SUPPRESSED):
             return [self._step(track, AlertState.ACKNOWLEDGED, at_ms, opened.last)]
         return []  # as soon as it is breached again
+
+    def release(self, fingerprint: str, episode: int, at_ms: int) -> list[AlertEvent]:
+        """Nobody has an episode any more. Nothing if nobody had it."""
+        track = self._track(fingerprint)
+        opened = track.episode if track else None
+        if track is None or opened is None or opened.starts_at_ms != episode or opened.acknowledged_by is None:
+            return []
+        opened.acknowledged_by, opened.comment = None, ""
+        if opened.state is not AlertState.ACKNOWLEDGED:
+            return []
+        return [self._step(track, _loudness(opened, opened.last), at_ms, opened.last)]
 
     def close(self, fingerprint: str, episode: int, author: str, comment: str, at_ms: int) -> list[AlertEvent]:
         """A person says that an episode is over. What is still breached begins another one."""

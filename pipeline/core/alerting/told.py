@@ -50,7 +50,8 @@ class Alerts:
 
     def acknowledgement(self, step: AlertEvent) -> Acknowledgement | None:
         """Who has taken this episode."""
-        return self.acknowledgements.get(silence.acknowledgement_id(step.fingerprint, step.episode))
+        said = self.acknowledgements.get(silence.acknowledgement_id(step.fingerprint, step.episode))
+        return None if said is None or said.says == "free" else said
 
     def find(self, fingerprint: str) -> AlertEvent:
         """The newest step of an alert, by its fingerprint or the beginning of it. Raises NoSuchAlertError."""

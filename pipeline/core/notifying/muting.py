@@ -41,7 +41,7 @@ class Silences:
         """A record; None: taken back. False: it is beyond silences_max, or has a pattern that may not be used."""
         self._silences.pop(key, None)
         self._acknowledgements.pop(key, None)
-        if value is None:
+        if value is None or (isinstance(value, Acknowledgement) and value.says == "free"):
             return True
         if isinstance(value, Acknowledgement):
             self._acknowledgements[key] = value
