@@ -17,6 +17,7 @@ class Alerts:
     """The newest step of every alert, by fingerprint, and what people have said about them."""
 
     steps: dict[str, AlertEvent] = field(default_factory=dict)
+    steps_max: int | None = None  # of more the oldest are forgotten, resolved ones first
     silences: dict[str, Silence] = field(default_factory=dict)
     acknowledgements: dict[str, Acknowledgement] = field(default_factory=dict)
     refused: int = 0  # records that are no steps
@@ -31,6 +32,8 @@ class Alerts:
         if known is not None and (step.episode, step.sequence) <= (known.episode, known.sequence):
             return None  # told again
         self.steps[step.fingerprint] = step
+        if self.steps_max is not None and len(self.steps) > self.steps_max:
+            self._forget(self.steps_max // 10)
         return step
 
     def hear(self, values: Iterable[bytes]) -> None:
@@ -41,6 +44,12 @@ class Alerts:
                 self.silences[value.id] = value
             elif isinstance(value, Acknowledgement):
                 self.acknowledgements[value.id] = value
+
+    def _forget(self, count: int) -> None:
+        """The oldest go, some together: to look for them takes a while."""
+        oldest = sorted(self.steps.values(), key=lambda step: (step.state is not AlertState.RESOLVED, step.at_ms))
+        for step in oldest[: max(1, count)]:
+            del self.steps[step.fingerprint]
 
     @property
     def open(self) -> list[AlertEvent]:

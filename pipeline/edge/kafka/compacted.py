@@ -1,6 +1,7 @@
 """Compacted topics that people write, rules and silences: read to their end, followed, and written a key at a time."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 import structlog
@@ -20,6 +21,7 @@ from schemas.topics import RULES
 log = structlog.get_logger()
 
 ASK_S = 30.0  # so long may a whole topic, or a record on its way, take
+BEFORE_MAX = 1000  # records of which it is known what they took the place of
 
 
 def _take(latest: dict[bytes, bytes], records: Iterable[ConsumerRecord]) -> None:
@@ -36,20 +38,23 @@ class FollowedTopic:
 
     def __init__(self, log: Log, topic: str) -> None:
         """`topic` as on the broker."""
-        self._log, self._topic = log, topic
+        self._log, self.name = log, topic
         self.values: dict[bytes, bytes] = {}
         self.version = 0
         self.ready = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._next_offset = 0
+        self._before: OrderedDict[int, bytes | None] = OrderedDict()
 
     async def follow_forever(self) -> None:
         """Reads from the start and goes on; begins again when the log was made anew."""
         while True:
-            reader = Reader(self._log, {TopicPartition(self._topic, 0): None}, whole=True)
+            reader = Reader(self._log, {TopicPartition(self.name, 0): None}, whole=True)
             try:
                 await reader.start()
                 await self._follow(reader)
             except OffsetOutOfRangeError as error:
-                log.warning("follow_again", topic=self._topic, error=repr(error))
+                log.warning("follow_again", topic=self.name, error=repr(error))
                 await asyncio.sleep(1)
             finally:
                 await reader.stop()
@@ -58,11 +63,24 @@ class FollowedTopic:
         latest: dict[bytes, bytes] = {}
         while True:
             records = await reader.read(1.0)
-            _take(latest, records)
+            for record in records:
+                self._before[record.offset] = latest.get(record.key or b"")
+                if len(self._before) > BEFORE_MAX:
+                    self._before.popitem(last=False)
+                _take(latest, (record,))
             if reader.caught_up and (records or not self.ready.is_set()):
                 self.values = dict(latest)
                 self.version += 1
+                self._next_offset = records[-1].offset + 1 if records else 0
                 self.ready.set()
+                changed, self._changed = self._changed, asyncio.Event()
+                changed.set()
+
+    async def before(self, offset: int, unknown: bytes | None) -> bytes | None:
+        """Waits until `values` hold the record at `offset`; what its key held before, `unknown` if long ago."""
+        while self._next_offset <= offset:
+            await self._changed.wait()
+        return self._before.get(offset, unknown)
 
 
 async def read_compacted(log: Log, topic: str, timeout_s: float = ASK_S) -> dict[bytes, bytes]:
