@@ -14,6 +14,8 @@ from rich.table import Table
 from pipeline.cli.moment import moment_s
 from pipeline.cli.running import Here
 from pipeline.cli.terminal import escape
+from pipeline.core.history.firings import begins_to_fire, warnings
+from pipeline.core.history.firings import firings as firings_of
 from pipeline.core.history.replay import AT_ONCE_S, Replay, asks_confidence_bins
 from pipeline.core.span import Span
 from pipeline.core.windows.log_clock import WINDOW_MS
@@ -102,7 +104,7 @@ class Run:
 
     def summary(self) -> dict[str, object]:
         """What was looked at, and how many alerts there would have been."""
-        fired = [event for event in self.events if _begins_to_fire(event)]
+        fired = [event for event in self.events if begins_to_fire(event)]
         return {
             "from": iso(self.span.start * 1000),
             "to": iso(self.span.end * 1000),
@@ -113,10 +115,6 @@ class Run:
             "steps": len(self.events),
             "alerts": dict(Counter(event.kind.value for event in fired)),
         }
-
-
-def _begins_to_fire(event: AlertEvent) -> bool:
-    return event.state is AlertState.FIRING and event.previous_state in (None, AlertState.PENDING)
 
 
 async def tell(run: Run, as_json: bool) -> None:
@@ -153,20 +151,15 @@ def firings(run: Run) -> list[str]:
     """One line for each rule: when it would have fired, and for how long."""
     out = []
     for rule in run.rules:
-        episodes: dict[tuple[str, int], list[AlertEvent]] = {}
-        for event in run.events:
-            if event.rule_id == rule.rule_id:
-                episodes.setdefault((event.fingerprint, event.episode), []).append(event)
-        fired = [steps for steps in episodes.values() if any(_begins_to_fire(step) for step in steps)]
+        fired = firings_of(run.events, rule.rule_id)
         quiet = "" if rule.enabled else " (switched off)"
         out.append(
             f"{rule.rule_id}{quiet}: " + (f"would have fired {_times(len(fired))}" if fired else "would not have fired")
         )
-        for steps in fired:
-            first = next(step for step in steps if _begins_to_fire(step))
-            over = steps[-1].state is AlertState.RESOLVED
-            lasted = duration((steps[-1].at_ms - first.at_ms) // 1000) if over else "to the end"
-            out.append(f"  {iso(first.at_ms)} for {lasted}: {shown(first.summary)}")
+        for one in fired:
+            lasted = "to the end" if one.ended_at_ms is None else duration(one.lasted_s(one.ended_at_ms))
+            out.append(f"  {iso(one.first.at_ms)} for {lasted}: {shown(one.first.summary)}")
+        out += [f"  {text}" for text in warnings(rule, fired, run.span.start * 1000, run.span.end * 1000)]
     return out
 
 

@@ -40,8 +40,9 @@ class History(Protocol):
 class ClickHouseHistory:
     """model_windows and class_windows."""
 
-    def __init__(self, store: ClickHouse) -> None:
-        self._store = store
+    def __init__(self, store: ClickHouse, rows_max: int = ROWS_MAX) -> None:
+        """`rows_max`: in memory at once."""
+        self._store, self._rows_max = store, rows_max
 
     async def span(self) -> Span:
         """Of what has not gone by its TTL."""
@@ -55,7 +56,7 @@ class ClickHouseHistory:
         tables = [(table.name, "window_start") for table in (MODELS, CLASSES)]
         rows = await rows_by_period(self._store, tables, span, STRIDE_S)
         reached = span.start
-        for part in slices(rows, STRIDE_S, ROWS_MAX):
+        for part in slices(rows, STRIDE_S, self._rows_max):
             for piece in days(Span(reached, min(part.end, span.end))):
                 models, classes = [await read(self._store, table, piece, only) for table in (MODELS, CLASSES)]
                 for found in windows(models, classes, piece.start, piece.end, STEP_S, STRIDE_S, at_once_s):
