@@ -52,6 +52,10 @@ FIELDS: Mapping[str, tuple[ValueKind, str]] = {
     METADATA: (ValueKind.EITHER, "metadata.KEY: a value of the event's metadata, or of what was added later"),
     "has": (ValueKind.PRESENCE, "error, detection, latency, device, image or metadata.KEY"),
 }
+# Of alerts, which are another table: who keeps which fields is in alerts.py.
+LABEL = "label"
+Fields = Mapping[str, tuple[ValueKind, str]]
+_KEYED = (METADATA, LABEL)
 PRESENCES = ("error", "detection", "latency", "device", "image", METADATA)
 
 
@@ -88,7 +92,7 @@ class Term:
     def __str__(self) -> str:
         """As it is written; reads back as the same."""
         minus = "-" if self.negated else ""
-        name = f"{self.field}.{_quoted(self.key)}" if self.field == METADATA else self.field
+        name = f"{self.field}.{_quoted(self.key)}" if self.field in _KEYED else self.field
         if not self.values:
             return f"{minus}has:{name}"
         return f"{minus}{name}:" + ",".join(_written(value) for value in self.values)
@@ -131,7 +135,7 @@ class FilterError(Exception):
         self.mistakes = mistakes
 
 
-def parse(text: str) -> Filter:
+def parse(text: str, fields: Fields = FIELDS) -> Filter:
     """The filter that a line says. Raises FilterError with every mistake in it."""
     if len(text) > LENGTH_MAX:
         raise FilterError([Mistake(LENGTH_MAX, "", f"a filter has {LENGTH_MAX} characters at most")])
@@ -141,7 +145,7 @@ def parse(text: str) -> Filter:
     while reader.skip_blanks():
         start = reader.at
         try:
-            terms.append(_term(reader))
+            terms.append(_term(reader, fields))
         except NotUnderstoodError as error:
             reader.skip_word()
             mistakes.append(Mistake(start, text[start : reader.at], str(error)))
@@ -153,16 +157,16 @@ def parse(text: str) -> Filter:
     return Filter(tuple(terms))
 
 
-def _term(reader: LineReader) -> Term:
+def _term(reader: LineReader, fields: Fields) -> Term:
     negated = reader.take("-")
     name = reader.match(_NAME)
-    if name not in FIELDS:
-        known = ", ".join(FIELDS)
+    if name not in fields:
+        known = ", ".join(fields)
         raise NotUnderstoodError(f"write field:value; the fields are {known}")
-    key = _key(reader) if name == METADATA else ""
+    key = _key(reader, name) if name in _KEYED else ""
     if not reader.take(":"):
         raise NotUnderstoodError(f"{name} needs a value: {name}:...")
-    kind, meaning = FIELDS[name]
+    kind, meaning = fields[name]
     if kind is ValueKind.PRESENCE:
         return _presence(reader, negated)
     values = [_value(reader, name, kind, meaning)]
@@ -177,12 +181,12 @@ def _term(reader: LineReader) -> Term:
     return Term(name, bounds or texts, key, negated)
 
 
-def _key(reader: LineReader) -> str:
+def _key(reader: LineReader, name: str) -> str:
     if not reader.take("."):
-        raise NotUnderstoodError("say which: metadata.KEY:value")
+        raise NotUnderstoodError(f"say which: {name}.KEY:value")
     key = reader.quoted() if reader.take('"') else reader.match(re.compile(r'[^\s":,]+'))
     if not key:
-        raise NotUnderstoodError("say which: metadata.KEY:value")
+        raise NotUnderstoodError(f"say which: {name}.KEY:value")
     return key
 
 
@@ -190,7 +194,7 @@ def _presence(reader: LineReader, negated: bool) -> Term:
     name = reader.match(_NAME)
     if name not in PRESENCES:
         raise NotUnderstoodError(f"has: knows {', '.join(PRESENCES[:-1])} and metadata.KEY")
-    key = _key(reader) if name == METADATA else ""
+    key = _key(reader, name) if name == METADATA else ""
     if not reader.ends:
         raise NotUnderstoodError("has: takes one name; write another term for another")
     return Term(name, (), key, negated)

@@ -78,17 +78,17 @@ def _plain_condition(term: Term, bound: Bound, workspace: str) -> str:
     if term.field == "detections":
         return _numbers(term, "length(`detections.class`)", bound)
     if term.field == "tag":
-        return f"arrayExists(t -> {_texts(term, 't', bound)}, tags)"
+        return f"arrayExists(t -> {texts(term, 't', bound)}, tags)"
     if term.field == "model":
-        return " OR ".join(_model(value, bound) for value in term.values if isinstance(value, Value))
+        return " OR ".join(model(value, bound) for value in term.values if isinstance(value, Value))
     if term.field == "error":
-        return f"error != '' AND ({_texts(term, 'error', bound)})"
-    return _texts(term, _TEXTS[term.field], bound)
+        return f"error != '' AND ({texts(term, 'error', bound)})"
+    return texts(term, _TEXTS[term.field], bound)
 
 
 def _detection(term: Term, bound: Bound) -> str:
     name = _DETECTION[term.field]
-    return _numbers(term, f"p / {PPM}", bound) if term.is_number else f"({_texts(term, name, bound)})"
+    return _numbers(term, f"p / {PPM}", bound) if term.is_number else f"({texts(term, name, bound)})"
 
 
 def _any_class(term: Term, bound: Bound) -> str:
@@ -100,7 +100,8 @@ def _is_wild(term: Term) -> bool:
     return any(isinstance(value, Value) and value.wild for value in term.values)
 
 
-def _model(value: Value, bound: Bound) -> str:
+def model(value: Value, bound: Bound) -> str:
+    """That the model is this one, in this version if it says one."""
     if value.wild or "/" in value.text:
         return _text(value, "model_id", bound)
     name = bound.text(value.text)
@@ -117,7 +118,7 @@ def _metadata(term: Term, bound: Bound, workspace: str) -> str:
     def judge(text: str) -> str:
         if term.is_number:
             return f"ifNull({_numbers(term, f'toFloat64OrNull({text})', bound)}, 0)"
-        return _texts(term, text, bound)
+        return texts(term, text, bound)
 
     last = f"SELECT inference_id, argMax(value, (sent_at, kafka_offset)) AS said {added} GROUP BY inference_id"
     own = f"mapContains(metadata, {key}) AND ({judge(f'metadata[{key}]')})"
@@ -125,7 +126,8 @@ def _metadata(term: Term, bound: Bound, workspace: str) -> str:
     return f"({own} AND event_id NOT IN (SELECT inference_id {added})) OR {later}"
 
 
-def _texts(term: Term, column: str, bound: Bound) -> str:
+def texts(term: Term, column: str, bound: Bound) -> str:
+    """That a text is one of the term's values."""
     values = [value for value in term.values if isinstance(value, Value)]
     plain = [value for value in values if not value.wild]
     parts = [_text(value, column, bound) for value in values if value.wild]
