@@ -3,7 +3,7 @@
 import base64
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.edge.store.client import ClickHouse
 
@@ -15,6 +15,10 @@ _BEYOND = """(kafka_topic, kafka_partition, kafka_offset, toUnixTimestamp64Milli
     > ({after_topic:String}, {after_partition:UInt16}, {after_offset:UInt64}, {after_ms:Int64})"""
 
 
+_BEFORE = """(toUnixTimestamp64Milli(kafka_time), kafka_topic, kafka_partition, kafka_offset)
+    < ({after_ms:Int64}, {after_topic:String}, {after_partition:UInt16}, {after_offset:UInt64})"""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """Which dead letters; None is all."""
@@ -22,7 +26,18 @@ class Selection:
     reason: str | None = None
     topic: str | None = None  # full name
     since_ms: int = 0  # by broker time
+    until_ms: int | None = None
+    workspace: str | None = None  # that the record itself claims to be of, where it can be read
+    places: Sequence["Place"] | None = None
     limit: int | None = None
+
+
+class Place(NamedTuple):
+    """Where a dead letter comes from; `topic` is its full name."""
+
+    topic: str
+    partition: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +83,18 @@ class SentAgain:
     offset: int
 
 
-async def find(store: ClickHouse, selection: Selection, *, value_bytes_max: int = 0) -> list[DeadLetter]:
-    """The newest first, with the beginning of their values."""
+async def find(
+    store: ClickHouse, selection: Selection, *, value_bytes_max: int = 0, after: tuple[int, Place] | None = None
+) -> list[DeadLetter]:
+    """The newest first, with the beginning of their values. `after`: broker time and place of the last one seen."""
     where, parameters = _where(selection)
+    if after is not None:
+        where += f" AND {_BEFORE}"
+        parameters |= _beyond(after[0], after[1])
     rows = await store.ask(
         f"SELECT {_COLUMNS}, base64Encode(substring(value, 1, {value_bytes_max})) FROM dead_letters WHERE {where} "
-        f"ORDER BY kafka_time DESC, kafka_topic, kafka_partition, kafka_offset DESC {_limit(selection)}",
+        "ORDER BY kafka_time DESC, kafka_topic DESC, kafka_partition DESC, kafka_offset DESC "
+        f"{_limit(selection)}",
         parameters,
     )
     return [_dead_letter(row) for row in rows]
@@ -120,12 +141,7 @@ async def lots_to_replay(store: ClickHouse, selection: Selection, lot_max: int) 
         lot = [_dead_letter(row) for row in rows]
         yield lot
         last, beyond = lot[-1], _BEYOND
-        parameters |= {
-            "after_topic": last.topic,
-            "after_partition": last.partition,
-            "after_offset": last.offset,
-            "after_ms": last.time_ms,
-        }
+        parameters |= _beyond(last.time_ms, Place(last.topic, last.partition, last.offset))
         left = None if left is None else left - len(lot)
 
 
@@ -137,6 +153,15 @@ async def mark_replayed(store: ClickHouse, sent: Sequence[SentAgain]) -> None:
     ]
     if rows:
         await store.put("dead_letter_replays", columns, rows)
+
+
+def _beyond(time_ms: int, place: Place) -> dict[str, object]:
+    return {
+        "after_ms": time_ms,
+        "after_topic": place.topic,
+        "after_partition": place.partition,
+        "after_offset": place.offset,
+    }
 
 
 def _limit(selection: Selection) -> str:
@@ -152,6 +177,17 @@ def _where(selection: Selection) -> tuple[str, dict[str, object]]:
     if selection.topic is not None:
         parts.append("kafka_topic = {topic:String}")
         parameters["topic"] = selection.topic
+    if selection.until_ms is not None:
+        parts.append("kafka_time < fromUnixTimestamp64Milli({until_ms:Int64}, 'UTC')")
+        parameters["until_ms"] = selection.until_ms
+    if selection.workspace is not None:
+        parts.append("JSONExtractString(value, 'workspace') = {claimed:String}")
+        parameters["claimed"] = selection.workspace
+    if selection.places is not None:
+        parts.append(
+            "(toString(kafka_topic), kafka_partition, kafka_offset) IN {places:Array(Tuple(String, UInt16, UInt64))}"
+        )
+        parameters["places"] = [tuple(place) for place in selection.places]
     return " AND ".join(parts), parameters
 
 
