@@ -19,14 +19,14 @@ from pipeline.cli.running import Here, verb
 from pipeline.cli.signals import when_asked_to_end
 from pipeline.cli.terminal import escape
 from pipeline.config import Settings
-from pipeline.core.alerting.told import NoSuchAlertError
+from pipeline.core.alerting.told import NoSuchAlertError, objection
 from pipeline.core.condition import WATCHDOG
 from pipeline.core.notifying.muting import mistakes, preview
 from pipeline.core.words import iso, shown
 from pipeline.edge.clock import now_ms
 from pipeline.edge.operator import alerts as edge
 from schemas import silence as silence_schema
-from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
+from schemas.alert import AlertEvent, AlertState, Severity
 from schemas.rejection import Rejected
 from schemas.silence import Acknowledgement, Silence
 
@@ -38,7 +38,6 @@ _Json = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 
 _LEAVE_S = 1.0
 _RESOLVED_S = 20.0
-_ACKNOWLEDGEABLE = (AlertState.FIRING, AlertState.RECOVERING, AlertState.NO_DATA, AlertState.SUPPRESSED)
 
 
 @app.command("list")
@@ -86,8 +85,6 @@ async def ack(
         by = taken.author if taken is not None else step.evidence.get("acknowledged_by", "somebody")
         typer.echo(f"{step.fingerprint}: already acknowledged by {by}")
         return
-    if step.state not in _ACKNOWLEDGEABLE:
-        raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}: there is nothing to acknowledge")
     said = await _say(here.settings, step, "taken", author, comment)
     typer.echo(f"{step.fingerprint}: acknowledged by {said.author}: {shown(step.summary)}")
 
@@ -103,9 +100,7 @@ async def unack(
     """Give an acknowledged alert back: nobody has it any more, and people are told again while it fires."""
     alerts = await edge.read(here.kafka)
     step = alerts.find(fingerprint)
-    if alerts.acknowledgement(step) is None or step.state is AlertState.RESOLVED:
-        raise NoSuchAlertError(f"{step.fingerprint} is {step.state.value}, and nobody has acknowledged it")
-    said = await _say(here.settings, step, "free", author, comment)
+    said = await _say(here.settings, step, "free", author, comment, alerts.acknowledgement(step))
     typer.echo(f"{step.fingerprint}: given back by {said.author}: {shown(step.summary)}")
 
 
@@ -119,9 +114,6 @@ async def accept(
 ) -> None:
     """Say of an anomaly that this is normal from now on: it is learned, and the alert ends in a quarter of an hour."""
     step = (await edge.read(here.kafka)).find(fingerprint)
-    if step.kind is not AlertKind.ANOMALY or step.state is AlertState.RESOLVED:
-        why = "is resolved" if step.state is AlertState.RESOLVED else f"comes from a {step.kind.value}"
-        raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to learn")
     said = await _say(here.settings, step, "normal", author, comment)
     typer.echo(f"{step.fingerprint}: {said.author} says that this is normal: {shown(step.summary)}")
 
@@ -139,9 +131,6 @@ async def resolve(
     Exit code 1 if no detector does so within a while.
     """
     step = (await edge.read(here.kafka)).find(fingerprint)
-    if step.state is AlertState.RESOLVED or step.metric == WATCHDOG:
-        why = "always fires" if step.metric == WATCHDOG else "is resolved"
-        raise NoSuchAlertError(f"{step.fingerprint} {why}: there is nothing to end")
     said = await _say(here.settings, step, "over", author, comment)
     if not await edge.is_over(here.kafka, step, _RESOLVED_S):
         raise NoSuchAlertError(
@@ -259,8 +248,11 @@ async def _say(
     what: silence_schema.Says,
     author: str | None,
     comment: str,
+    taken: Acknowledgement | None = None,
 ) -> Acknowledgement:
-    """Puts what a person says of an episode where the detector hears it."""
+    """Puts what a person says of an episode where the detector hears it. Raises NoSuchAlertError."""
+    if why := objection(what, step, taken):
+        raise NoSuchAlertError(f"{step.fingerprint} {why}")
     said = Acknowledgement(
         id=silence_schema.acknowledgement_id(step.fingerprint, step.episode),
         author=_login(author),

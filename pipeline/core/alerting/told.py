@@ -3,9 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pipeline.core.condition import WATCHDOG
 from schemas import alert, silence
-from schemas.alert import AlertEvent, AlertState
-from schemas.silence import Acknowledgement, Silence
+from schemas.alert import AlertEvent, AlertKind, AlertState
+from schemas.silence import Acknowledgement, Says, Silence
 
 
 class NoSuchAlertError(Exception):
@@ -69,3 +70,25 @@ class Alerts:
             how_many = "several alerts begin" if found else "there is no alert"
             raise NoSuchAlertError(f"{how_many} with the fingerprint {fingerprint}; inferwatch alerts list shows them")
         return found[0]
+
+
+_ACKNOWLEDGEABLE = (AlertState.FIRING, AlertState.RECOVERING, AlertState.NO_DATA, AlertState.SUPPRESSED)
+
+
+def objection(says: Says, step: AlertEvent, taken: Acknowledgement | None) -> str:
+    """Why this cannot be said of an alert as it stands: "is resolved: there is nothing to end"; empty if it can."""
+    if step.metric == WATCHDOG:
+        return "always fires: it says that all is well"
+    is_over = step.state is AlertState.RESOLVED
+    match says:
+        case "taken" if step.state is AlertState.ACKNOWLEDGED or taken is not None:
+            return "is acknowledged already" if not is_over else "is resolved: there is nothing to acknowledge"
+        case "taken" if step.state not in _ACKNOWLEDGEABLE:
+            return f"is {step.state.value}: there is nothing to acknowledge"
+        case "free" if taken is None or is_over:
+            return f"is {step.state.value}, and nobody has acknowledged it"
+        case "normal" if step.kind is not AlertKind.ANOMALY:
+            return f"comes from a {step.kind.value}: there is nothing to learn"
+        case "normal" | "over" if is_over:
+            return f"is resolved: there is nothing to {'learn' if says == 'normal' else 'end'}"
+    return ""

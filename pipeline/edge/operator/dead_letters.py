@@ -15,6 +15,7 @@ from aiokafka.structs import RecordMetadata, TopicPartition
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.connection import unavailable
 from pipeline.edge.kafka.producer import REQUEST_BYTES_MAX
+from pipeline.edge.store.asks import Asks
 from pipeline.edge.store.client import ClickHouse
 from pipeline.edge.store.queries.dead_letters import (
     DeadLetter,
@@ -42,7 +43,7 @@ class Replayed:
     refused: list[str] = field(default_factory=list)  # by the broker
 
 
-async def get(kafka: Kafka, store: ClickHouse, topics: Sequence[str], partition: int, offset: int) -> DeadLetter:
+async def get(kafka: Kafka, store: Asks, topics: Sequence[str], partition: int, offset: int) -> DeadLetter:
     """One dead letter, whole if it can still be had. Raises NoSuchDeadLetterError."""
     letter = await newest_at(store, topics, partition, offset)
     if letter is None:

@@ -9,7 +9,7 @@ from typing import Protocol
 from pipeline.core.history.windows import windows
 from pipeline.core.span import Span, slices
 from pipeline.core.windows.log_clock import WINDOW_MS
-from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.asks import Asks
 from pipeline.edge.store.queries.history import Only, ends, nothing, read
 from pipeline.edge.store.queries.periods import rows_by_period
 from schemas.aggregate import Rows
@@ -40,7 +40,7 @@ class History(Protocol):
 class ClickHouseHistory:
     """model_windows and class_windows."""
 
-    def __init__(self, store: ClickHouse, rows_max: int = ROWS_MAX) -> None:
+    def __init__(self, store: Asks, rows_max: int = ROWS_MAX) -> None:
         """`rows_max`: in memory at once."""
         self._store, self._rows_max = store, rows_max
 

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.core.asking.alerts import alerts_where
 from pipeline.core.asking.language import Filter
 from pipeline.core.asking.sql import Bound
-from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.asks import Asks
 from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 
 _TEXTS = ("fingerprint", "kind", "rule_id", "workspace", "model_id", "device_id", "class", "metric")
@@ -34,7 +34,7 @@ class Place:
 
 
 async def episodes(
-    store: ClickHouse, workspace: str, asked: Filter, from_ms: int, to_ms: int, after: Place | None, limit: int
+    store: Asks, workspace: str, asked: Filter, from_ms: int, to_ms: int, after: Place | None, limit: int
 ) -> list[EpisodeOf]:
     """Those that began in that time, the newest first."""
     bound = Bound()
@@ -63,9 +63,7 @@ async def episodes(
     return [_episode(row) for row in rows]
 
 
-async def steps(
-    store: ClickHouse, workspace: str, fingerprint: str, episode_ms: int | None, limit: int
-) -> list[AlertEvent]:
+async def steps(store: Asks, workspace: str, fingerprint: str, episode_ms: int | None, limit: int) -> list[AlertEvent]:
     """Of an episode, in order; None: of the newest one."""
     newest = "(SELECT max(episode) FROM alerts WHERE workspace = {workspace:String} AND fingerprint = {fp:String})"
     wanted = newest if episode_ms is None else "fromUnixTimestamp64Milli({episode:Int64}, 'UTC')"

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pipeline.edge.store.asks import Asks
 from pipeline.edge.store.client import ClickHouse
 
 _COLUMNS = """reason, field, kafka_topic, kafka_partition, kafka_offset, toUnixTimestamp64Milli(kafka_time),
@@ -84,7 +85,7 @@ class SentAgain:
 
 
 async def find(
-    store: ClickHouse, selection: Selection, *, value_bytes_max: int = 0, after: tuple[int, Place] | None = None
+    store: Asks, selection: Selection, *, value_bytes_max: int = 0, after: tuple[int, Place] | None = None
 ) -> list[DeadLetter]:
     """The newest first, with the beginning of their values. `after`: broker time and place of the last one seen."""
     where, parameters = _where(selection)
@@ -100,7 +101,7 @@ async def find(
     return [_dead_letter(row) for row in rows]
 
 
-async def newest_at(store: ClickHouse, topics: Sequence[str], partition: int, offset: int) -> DeadLetter | None:
+async def newest_at(store: Asks, topics: Sequence[str], partition: int, offset: int) -> DeadLetter | None:
     """The dead letter from there; of several, from a topic that was made anew, the newest."""
     rows = await store.ask(
         f"SELECT {_COLUMNS}, base64Encode(value) FROM dead_letters WHERE kafka_topic IN {{topics:Array(String)}} "

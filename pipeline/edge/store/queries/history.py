@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.core.columns import Ragged
 from pipeline.core.history.windows import SortedRows, ascending
 from pipeline.core.span import Span
-from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.asks import Asks
 from schemas.aggregate import Rows
 from schemas.windows import Summary, WindowTable
 
@@ -31,14 +31,14 @@ class Only:
         return [name for name in names if self.confidence_bins or name != "confidence_histogram"]
 
 
-async def ends(store: ClickHouse) -> tuple[int, int] | None:
+async def ends(store: Asks) -> tuple[int, int] | None:
     """The start of the first and of the last window, in seconds; None where there is none."""
     times = "toUnixTimestamp(min(window_start)), toUnixTimestamp(max(window_start)), count()"
     ((first, last, count),) = await store.ask(f"SELECT {times} FROM model_windows")
     return (int(first), int(last)) if count else None
 
 
-async def read(store: ClickHouse, table: WindowTable, span: Span, only: Only) -> SortedRows:
+async def read(store: Asks, table: WindowTable, span: Span, only: Only) -> SortedRows:
     """All windows of some time, in order."""
     sums = ", ".join(f"sum(t.{name})" for name in table.named(*SUMS))
     histograms = only.histograms(table)

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 
 from pipeline.core.span import Span
-from pipeline.edge.store.client import ClickHouse
+from pipeline.edge.store.asks import Asks
 
 
-async def rows_by_period(
-    store: ClickHouse, times: Sequence[tuple[str, str]], span: Span, size_s: int
-) -> dict[int, int]:
+async def rows_by_period(store: Asks, times: Sequence[tuple[str, str]], span: Span, size_s: int) -> dict[int, int]:
     """Rows of every period (by its start in seconds) that holds any. `times`: (table, time column)."""
     parts = " UNION ALL ".join(
         f"SELECT {time} AS at FROM {table} "
