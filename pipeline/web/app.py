@@ -5,7 +5,7 @@ may query every workspace, unless INFERWATCH_WEB_METRICS_OPEN says otherwise.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import orjson
 import structlog
@@ -34,6 +34,14 @@ class Part(Protocol):
 
     async def stop(self) -> None:
         """Lets go of what it holds."""
+
+
+@runtime_checkable
+class Working(Protocol):
+    """A part that has something to do beside requests."""
+
+    async def work(self) -> None:
+        """For ever. What it raises ends the process."""
 
 
 class App:

@@ -13,7 +13,7 @@ from pipeline.edge.kafka.compacted import FollowedTopic, write_compacted
 from pipeline.edge.kafka.connection import KafkaUnavailable
 from pipeline.web.access.book import AccessBook
 from pipeline.web.access.door import Door
-from pipeline.web.app import App, Part
+from pipeline.web.app import App, Part, Working
 from pipeline.web.ingest.part import Ingest
 from pipeline.web.origins import Origins
 from pipeline.web.server import serve
@@ -56,6 +56,7 @@ async def run(
         front = Origins(app, settings.allowed_origins) if settings.allowed_origins else app
         work = (topic.follow_forever(), _write_uses(settings, book), state.watch_forever(kafka))
         beside = [asyncio.create_task(one) for one in work]
+        beside += [asyncio.create_task(part.work()) for part in parts if isinstance(part, Working)]
         serving = asyncio.create_task(serve(front, settings.web_host, settings.web_port, when_asked_to_end))
         log.info("web_started", parts=list(names), host=settings.web_host, port=settings.web_port)
         try:

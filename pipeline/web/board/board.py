@@ -1,6 +1,7 @@
 """The board of one process: what it follows for all who look, and the one producer by which they change it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from pipeline.config import Settings
 from pipeline.core.notifying.muting import Silences
@@ -21,7 +22,7 @@ CHANGES_BYTES_MAX = 8 << 20  # on their way
 
 
 class Board:
-    """Everything of it, ready once all of it has been read."""
+    """Everything of it; each has an event `ready`, set once it has been read."""
 
     def __init__(self, settings: Settings, kafka: Kafka) -> None:
         """Nothing is read before `work` runs."""
@@ -37,20 +38,10 @@ class Board:
         self._muting, self._muting_version = Silences(), -1
 
     @property
-    def work(self) -> Sequence[Callable[[], Awaitable[None]]]:
+    def work(self) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
         """What must run beside the server."""
         topics = (self.rules.topic, self.silences.topic, self.views.topic)
         return (*(topic.followed.follow_forever for topic in topics), self.alerts.follow_forever)
-
-    def not_ready(self) -> list[str]:
-        """Why not; empty once all is read."""
-        read = {
-            "rules": self.rules.ready,
-            "silences": self.silences.ready,
-            "views": self.views.ready,
-            "alerts": self.alerts.ready.is_set(),
-        }
-        return [f"{name} are not read yet" for name, is_read in read.items() if not is_read]
 
     def muting(self, event: AlertEvent, now_ms: int) -> Silence | None:
         """The silence that keeps it quiet now."""

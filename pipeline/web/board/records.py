@@ -1,5 +1,6 @@
 """A compacted topic as people see and change it: each record decoded once, with a version to change it by."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -36,9 +37,9 @@ class Records(Generic[T]):
         self._kept: dict[str, Kept[T]] = {}
 
     @property
-    def ready(self) -> bool:
-        """Has the topic been read?"""
-        return self.topic.followed.ready.is_set()
+    def ready(self) -> asyncio.Event:
+        """Set once the topic has been read."""
+        return self.topic.followed.ready
 
     @property
     def version(self) -> int:

@@ -23,6 +23,7 @@ from pipeline.edge.store.questions import Questions, WorkspaceQuestions
 from pipeline.web.access.door import Door
 from pipeline.web.access.principal import May, Principal
 from pipeline.web.asgi import Refused, headers_of
+from pipeline.web.board.board import Board
 
 Wrap = Callable[[Callable[..., Any]], HTTPRouteHandler]
 
@@ -30,14 +31,23 @@ Wrap = Callable[[Callable[..., Any]], HTTPRouteHandler]
 class Asked:
     """Who asks about which workspace, and what an answer is made from."""
 
-    __slots__ = ("clock", "kafka", "questions", "settings", "store", "who", "workspace")
+    __slots__ = ("board", "clock", "kafka", "questions", "settings", "store", "who", "workspace")
 
     def __init__(
-        self, workspace: str, who: Principal, *, questions: Questions, kafka: Kafka, clock: Clock, settings: Settings
+        self,
+        workspace: str,
+        who: Principal,
+        *,
+        questions: Questions,
+        board: Board,
+        kafka: Kafka,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self.workspace, self.who = workspace, who  # admitted for what the route declares
         self.store: WorkspaceQuestions = questions.of(workspace)
         self.questions = questions  # for another workspace, or "*": ask `who` first whether they may
+        self.board = board  # of every workspace: what is another's must not be told
         self.kafka, self.clock, self.settings = kafka, clock, settings
 
 
@@ -75,10 +85,13 @@ def may_of(handler: BaseRouteHandler) -> May:
 class Admission:
     """The guard and the dependency of every route."""
 
-    def __init__(self, door: Door, questions: Questions, kafka: Kafka, clock: Clock, settings: Settings) -> None:
+    def __init__(
+        self, door: Door, questions: Questions, board: Board, kafka: Kafka, clock: Clock, settings: Settings
+    ) -> None:
         self._door = door
         self._given: Mapping[str, Any] = {
             "questions": questions,
+            "board": board,
             "kafka": kafka,
             "clock": clock,
             "settings": settings,

@@ -19,12 +19,21 @@ from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.store.questions import Questions
 from pipeline.web.access.door import Door
 from pipeline.web.asgi import Asgi, Message, Receive, Refused, Scope, Send, answer, headers_of, only
-from pipeline.web.query import models
+from pipeline.web.board.board import Board
+from pipeline.web.query import alerts, dead_letters, models, pipeline, rules, silences, views
 from pipeline.web.query.asked import Admission, may_of
 from pipeline.web.query.document import described, query_names, written
 from pipeline.web.query.errors import answer_error
 
-ROUTES: Sequence[HTTPRouteHandler] = (*models.ROUTES,)
+ROUTES: Sequence[HTTPRouteHandler] = (
+    *alerts.ROUTES,
+    *dead_letters.ROUTES,
+    *pipeline.ROUTES,
+    *rules.ROUTES,
+    *silences.ROUTES,
+    *views.ROUTES,
+    *models.ROUTES,
+)
 BODY_BYTES_MAX = 1 << 20
 BODY_S = 30.0
 DOCUMENT = "/v1/openapi.json"
@@ -38,7 +47,8 @@ class Query:
     def __init__(self, settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> None:
         self._door = door
         self._questions = Questions(settings)
-        self._app = application(Admission(door, self._questions, kafka, clock, settings))
+        self._board = Board(settings, kafka)
+        self._app = application(Admission(door, self._questions, self._board, kafka, clock, settings))
         self._document = written(described(self._app))
 
     def find(self, path: str) -> Asgi | None:
@@ -49,12 +59,19 @@ class Query:
         return self._answer if path.startswith("/v1/") and head and rest else None
 
     def not_ready(self) -> list[str]:
-        """It works whenever the process does: what ClickHouse does not answer is told to who asks."""
+        """It works whenever the process does: what does not answer is told to who asks."""
         return []
+
+    async def work(self) -> None:
+        """Follows what everybody is shown."""
+        async with asyncio.TaskGroup() as group:
+            for follow in self._board.work:
+                group.create_task(follow())
 
     async def stop(self) -> None:
         """Lets go of what it holds."""
         await self._questions.close()
+        await self._board.stop()
 
     async def _describe(self, scope: Scope, receive: Receive, send: Send) -> None:
         only(scope, "GET", "HEAD")

@@ -26,7 +26,7 @@ class EpisodeOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class EpisodePlace:
     """Where a page of episodes ended."""
 
     starts_at_ms: int
@@ -34,7 +34,7 @@ class Place:
 
 
 async def episodes(
-    store: Asks, workspace: str, asked: Filter, from_ms: int, to_ms: int, after: Place | None, limit: int
+    store: Asks, workspace: str, asked: Filter, from_ms: int, to_ms: int, after: EpisodePlace | None, limit: int
 ) -> list[EpisodeOf]:
     """Those that began in that time, the newest first."""
     bound = Bound()

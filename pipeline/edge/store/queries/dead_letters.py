@@ -29,11 +29,11 @@ class Selection:
     since_ms: int = 0  # by broker time
     until_ms: int | None = None
     workspace: str | None = None  # that the record itself claims to be of, where it can be read
-    places: Sequence["Place"] | None = None
+    places: Sequence["LetterPlace"] | None = None
     limit: int | None = None
 
 
-class Place(NamedTuple):
+class LetterPlace(NamedTuple):
     """Where a dead letter comes from; `topic` is its full name."""
 
     topic: str
@@ -85,7 +85,7 @@ class SentAgain:
 
 
 async def find(
-    store: Asks, selection: Selection, *, value_bytes_max: int = 0, after: tuple[int, Place] | None = None
+    store: Asks, selection: Selection, *, value_bytes_max: int = 0, after: tuple[int, LetterPlace] | None = None
 ) -> list[DeadLetter]:
     """The newest first, with the beginning of their values. `after`: broker time and place of the last one seen."""
     where, parameters = _where(selection)
@@ -142,7 +142,7 @@ async def lots_to_replay(store: ClickHouse, selection: Selection, lot_max: int) 
         lot = [_dead_letter(row) for row in rows]
         yield lot
         last, beyond = lot[-1], _BEYOND
-        parameters |= _beyond(last.time_ms, Place(last.topic, last.partition, last.offset))
+        parameters |= _beyond(last.time_ms, LetterPlace(last.topic, last.partition, last.offset))
         left = None if left is None else left - len(lot)
 
 
@@ -156,7 +156,7 @@ async def mark_replayed(store: ClickHouse, sent: Sequence[SentAgain]) -> None:
         await store.put("dead_letter_replays", columns, rows)
 
 
-def _beyond(time_ms: int, place: Place) -> dict[str, object]:
+def _beyond(time_ms: int, place: LetterPlace) -> dict[str, object]:
     return {
         "after_ms": time_ms,
         "after_topic": place.topic,
