@@ -86,14 +86,27 @@ CLIENT_DROPPED = Counter("inferwatch_client_dropped_total", "Inferences that cli
 INFERENCES_UNMATCHED = Counter(
     "inferwatch_inferences_unmatched_total", "Requests and responses (CloudEvents) whose other half did not come."
 )
+SPOOL_BYTES = Gauge("inferwatch_spool_bytes", "What waits on this process's disk for Kafka, compressed.")
+SPOOL_SECONDS = Histogram("inferwatch_spool_seconds", "Until a request's records are on the disk.", buckets=_INSERTS)
+SPOOL_REFUSED = Counter("inferwatch_spool_refused_total", "Requests that got a 503: no room on the disk for them.")
+ROBOFLOW_LEFT_OUT = Counter(
+    "inferwatch_roboflow_left_out_total", "What was left out of inferences of Roboflow servers, or put right.", ["what"]
+)
+FORWARDED = Counter("inferwatch_forwarded_total", "Pingbacks that were passed on, by outcome.", ["outcome"])
 
 KINDS = ("events", "heartbeats", "metadata")  # what comes by HTTP
-HTTP_PARTS = ("process", "ingest", "query")  # of the HTTP side; process: /metrics, /healthz, /readyz
+LEFT_OUT = ("prediction", "latency", "time", "details", "repeat", "inference")
+FORWARD_OUTCOMES = ("sent", "failed", "dropped", "withheld")  # dropped: too many wait; withheld: it holds a key of ours
+HTTP_PARTS = ("process", "ingest", "roboflow", "query")  # of the HTTP side; process: /metrics, /healthz, /readyz
 HTTP_REASONS = ("other_workspace", "unknown_type", "not_acknowledged")  # besides those of a record
 
 BUILD.info({"version": version("inferwatch")})
 for _part in HTTP_PARTS:
     HTTP_REQUESTS.labels(_part, "200")
+for _what in LEFT_OUT:
+    ROBOFLOW_LEFT_OUT.labels(_what)
+for _how in FORWARD_OUTCOMES:
+    FORWARDED.labels(_how)
 for _kind_in in KINDS:
     INGESTED.labels(_kind_in)
     for _why_not in (*(reason.value for reason in Reason), *HTTP_REASONS):

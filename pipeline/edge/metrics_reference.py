@@ -66,6 +66,8 @@ LABELS = {
     ("table", ""): "a ClickHouse table; rows of windows are sent to `model_windows_in` and `class_windows_in`",
     ("outcome", "inferwatch_inserts_total"): _of(Outcome),
     ("outcome", "inferwatch_notifications_total"): _values((metrics.SENT, metrics.FAILED)),
+    ("outcome", "inferwatch_forwarded_total"): _values(metrics.FORWARD_OUTCOMES),
+    ("what", "inferwatch_roboflow_left_out_total"): _values(metrics.LEFT_OUT),
     ("state", "inferwatch_partitions"): _values(metrics.STATES),
     ("state", "inferwatch_alerts_total"): _of(AlertState),
     ("kind", ""): _of(AlertKind),

@@ -36,6 +36,7 @@ CATCH_ALL = {
 SQL = re.compile(r"\b(SELECT|INSERT INTO|(ALTER|CREATE|DROP|RENAME|TRUNCATE) (TABLE|VIEW|DATABASE|USER|ROW POLICY))\b")
 SQL_ROOMS = ("pipeline/edge/store/", "pipeline/core/asking/", "deploy/grafana/")
 SQL_ELSEWHERE = {
+    "pipeline/edge/spool.py": "SQLite: what waits on this disk",
     "agents/recorder.py": "until it asks edge/store",
     "pipeline/edge/local/clickhouse.py": "the rights of the embedded server's users",
     "pipeline/edge/local/clickhouse_server.py": "what the embedded server's launcher waits by",
