@@ -247,6 +247,21 @@ class HttpSettings(Section):
         0.0, ge=0, description="events a second that one key may send through one process; then 429; 0: no limit"
     )
 
+    web_spool_dir: Path = Field(
+        Path("inferwatch-spool"), description="folder of what Roboflow servers sent, until Kafka has it; must last"
+    )
+    web_spool_mb: int = Field(
+        512, ge=1, le=1_048_576, description="what waits there at most, compressed; what comes then gets a 503"
+    )
+    roboflow_forward_url: str = Field(
+        "", description="where pingbacks are passed on to besides: https://api.roboflow.com/inference-stats"
+    )
+
+    @field_validator("roboflow_forward_url")
+    @classmethod
+    def _is_forward_address(cls, url: str) -> str:
+        return _http(url)
+
     @property
     def allowed_origins(self) -> list[str]:
         """Whose pages may call."""

@@ -7,15 +7,19 @@ import structlog
 
 from pipeline.config import Settings
 from pipeline.edge.clock import Clock, SystemClock
+from pipeline.edge.forwarding import Forwarder
 from pipeline.edge.kafka.batches import Batches
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.kafka.compacted import FollowedTopic, write_compacted
 from pipeline.edge.kafka.connection import KafkaUnavailable
+from pipeline.edge.store.questions import Questions
 from pipeline.web.access.book import AccessBook
 from pipeline.web.access.door import Door
 from pipeline.web.app import App, Part, Working
 from pipeline.web.ingest.part import Ingest
 from pipeline.web.origins import Origins
+from pipeline.web.roboflow.courier import Courier
+from pipeline.web.roboflow.part import Roboflow
 from pipeline.web.server import serve
 from schemas.topics import ACCESS
 
@@ -32,13 +36,20 @@ def _ingest(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     return Ingest(settings, door, Batches(kafka, settings.ingest_answer_s * STUCK_SHARE), clock)
 
 
+def _roboflow(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
+    courier = Courier(settings, Batches(kafka, settings.ingest_answer_s), clock)
+    forwarder = Forwarder(settings.roboflow_forward_url) if settings.roboflow_forward_url else None
+    return Roboflow(settings, door, courier, Questions(settings), forwarder, clock)
+
+
 def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     from pipeline.web.query.part import Query  # a framework that only this part needs
 
     return Query(settings, door, kafka, clock)
 
 
-PARTS: Mapping[str, Make] = {"ingest": _ingest, "query": _query}  # who comes first is asked first
+# Who comes first is asked first: `query` takes all that is left of a workspace.
+PARTS: Mapping[str, Make] = {"ingest": _ingest, "roboflow": _roboflow, "query": _query}
 
 
 async def run(

@@ -52,7 +52,7 @@ class HttpSide(Worker):
     """One process of it."""
 
     def __init__(self, settings: Settings, logs: Path) -> None:
-        own = settings.model_copy(update={"web_api_key": SecretStr(LOCAL_KEY)})
+        own = settings.model_copy(update={"web_api_key": SecretStr(LOCAL_KEY), "web_spool_dir": logs / "spool"})
         super().__init__(WEB, own, web_port=free_port(), logs=logs)
 
     def ask(

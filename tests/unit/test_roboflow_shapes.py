@@ -29,8 +29,8 @@ def events(body: bytes, left: "Counter[Left] | None" = None) -> list[InferenceEv
     """What the pipeline reads of what a pingback becomes."""
     told = pingbacks.read(body)
     counts: Counter[Left] = Counter() if left is None else left
-    found = [one for raw in pingbacks.results(told) for one in pingbacks.inferences(raw, told, HERE, counts)]
-    return [sound(one.record) for one in found]
+    found = [one for raw in pingbacks.results(told) for one in pingbacks.inferences(raw, told.server, HERE, counts)]
+    return [sound(one) for one in found]
 
 
 def sound(record: Record) -> InferenceEvent:
@@ -62,7 +62,7 @@ def test_the_captured_pingback_becomes_an_event_for_each_request_and_a_heartbeat
     assert (seen.source, seen.deployment, seen.server_version) == ("roboflow", "edge", "1.8.3")
     assert (seen.tags, seen.metadata) == (["plant1", "line3"], {"confidence_threshold": 0.4})
     assert (empty.event_id, empty.predictions, empty.latency_ms) == (roboflow.EMPTY, [], None)
-    beat = heartbeat.decode(pingbacks.heartbeat(pingbacks.read(body), HERE, 5000, 1795373536).value)
+    beat = heartbeat.decode(pingbacks.heartbeat(pingbacks.read(body).server, HERE, 5000, 1795373536).value)
     assert beat == Heartbeat(
         "line-3-cam-1", "acme", NOW, 5000, 1, "srv-A", "1.8.3", ["plant1", "line3"], boot_id="1795373536"
     )
@@ -72,9 +72,9 @@ def test_no_key_and_no_address_of_a_server_is_in_what_becomes_of_it() -> None:
     body = orjson.dumps(roboflow.pingback())
     told = pingbacks.read(body)
     made = [
-        one.record.value for raw in pingbacks.results(told) for one in pingbacks.inferences(raw, told, HERE, Counter())
+        one.value for raw in pingbacks.results(told) for one in pingbacks.inferences(raw, told.server, HERE, Counter())
     ]
-    made.append(pingbacks.heartbeat(told, HERE, 5000, 0).value)
+    made.append(pingbacks.heartbeat(told.server, HERE, 5000, 0).value)
     made += [one.value for one in blocks.sampled(roboflow.AGGREGATED, HERE, Counter())]
     text = b"".join(made).decode()
     assert [secret for secret in roboflow.SECRETS if secret in text] == []
@@ -200,7 +200,7 @@ def test_no_inference_is_lost_whatever_is_in_it(found: list[Any], top: Any, devi
     made = events(orjson.dumps(told, default=str, option=orjson.OPT_NON_STR_KEYS))
     assert len(made) == sum(max(1, len(one[3])) if isinstance(one[3], list) else 1 for one in found)
     assert [one.event_id for one in made] == [one.event_id for one in events(orjson.dumps(told))]  # the same each time
-    beat = pingbacks.heartbeat(pingbacks.read(orjson.dumps(told)), HERE, 1000, 0)
+    beat = pingbacks.heartbeat(pingbacks.read(orjson.dumps(told)).server, HERE, 1000, 0)
     assert isinstance(heartbeat.decode(beat.value), Heartbeat)
 
 
@@ -288,7 +288,7 @@ def test_values_for_nobody_are_an_invalid_request(body: Any) -> None:
 
 
 def hook(body: Any, **usual: str) -> InferenceEvent:
-    return sound(blocks.webhook(body, usual, "new", HERE, Counter())[1])
+    return sound(blocks.webhook(body, usual, "new", HERE, Counter()))
 
 
 def test_the_captured_webhook_is_an_event() -> None:

@@ -155,7 +155,11 @@ class Stack:
         self.kafka, self.clickhouse = servers(self.directory, ports, secrets.passwords, [database])
         self.settings = settings_for(self._base, self.kafka.bootstrap, self.clickhouse.url, secrets.passwords)
         logs = self.directory / "logs"
-        of_web = {"web_api_key": SecretStr(secrets.api_key), "web_metrics_open": True}  # on 127.0.0.1
+        of_web = {
+            "web_api_key": SecretStr(secrets.api_key),
+            "web_metrics_open": True,  # on 127.0.0.1
+            "web_spool_dir": self.directory / "spool",
+        }
         told = {WEB: self.settings.model_copy(update=of_web)}
         self.workers = {
             role: Worker(role, told.get(role, self.settings), web_port=ports[role], logs=logs) for role in self._roles

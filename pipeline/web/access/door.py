@@ -14,7 +14,10 @@ class Door:
 
     def know(self, scope: Scope, headers: Headers) -> Principal:
         """Who asks, whatever they may. Raises Refused: 401 without a good key, 503 at the very start."""
-        text = key_in(headers, scope["query_string"])
+        return self.bearer(key_in(headers, scope["query_string"]))
+
+    def bearer(self, text: str) -> Principal:
+        """Whose key this is, whatever they may. Raises Refused as `know`."""
         who = self._book.bearer(text, self._clock.now_ms())
         if who is NotKnown.NOT_READY:
             raise Refused(503, "not_ready", who.value, retry_after_s=1)

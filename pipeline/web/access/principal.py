@@ -43,6 +43,11 @@ class Principal:
         """In this workspace? `"*"` asks whether in every one."""
         return what in self.grants.get(workspace, _NOTHING) or what in self.grants.get(EVERY_WORKSPACE, _NOTHING)
 
+    @property
+    def workspace(self) -> str | None:
+        """The only one in which they may anything; None: there is not one."""
+        return next(iter(self.grants)) if len(self.grants) == 1 and EVERY_WORKSPACE not in self.grants else None
+
 
 def of_key(key: ApiKey) -> Principal:
     """The bearer of a key."""

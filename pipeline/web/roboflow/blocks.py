@@ -17,12 +17,12 @@ class InvalidRequestError(Exception):
     """Not what the block sends; the text says why."""
 
 
-def sampled(body: dict[str, Any], context: Context, left: "Counter[Left]") -> list[Record]:
+def sampled(body: Any, context: Context, left: "Counter[Left]") -> list[Record]:
     """The aggregator's rows, under models of their own: it sends the best prediction of each class, not all.
 
     So no count, no mean and no alert of the model itself is touched. Their times have no zone: arrival stands for them.
     """
-    rows = body.get("inference_results")
+    rows = body.get("inference_results") if isinstance(body, dict) else None
     if not isinstance(rows, list):
         raise InvalidRequestError("inference_results is no list")
     by_inference: dict[tuple[str, str], list[Any]] = {}
@@ -91,9 +91,7 @@ _NAMES = {
 _TAKEN = {name for names in _NAMES.values() for name in names}
 
 
-def webhook(
-    body: Any, usual: dict[str, str], new_id: str, context: Context, left: "Counter[Left]"
-) -> tuple[str, Record]:
+def webhook(body: Any, usual: dict[str, str], new_id: str, context: Context, left: "Counter[Left]") -> Record:
     """One inference as a workflow's webhook sends it, in whatever names; what is not known by name is metadata.
 
     `usual`: what stands in the address, for what the body does not say. Raises InvalidRequestError.
@@ -104,13 +102,12 @@ def webhook(
     if model is None:
         raise InvalidRequestError("model_id is missing: send it in the body or in the address (?model_id=)")
     seen, image = _seen(body)
-    event_id = shapes.id_of(shapes.text(_first(body, "event_id"), 10_000) or new_id)
     given_s = _seconds(_first(body, "time"))
     latency = body.get("latency_ms"), body.get("time")
     seconds = shapes.number(latency[1]) if latency[0] is None else (shapes.number(latency[0]) or 0.0) / 1000
     device = _first(body, "device_id") or usual.get("device_id")
     fields = {
-        "event_id": event_id,
+        "event_id": shapes.id_of(shapes.text(_first(body, "event_id"), 10_000) or new_id),
         "event_time_ms": context.now_ms if given_s is None else shapes.time_ms(given_s, context, left),
         "model_id": model,
         "device_id": shapes.text(device, shapes.LABEL_LENGTH_MAX),
@@ -126,7 +123,7 @@ def webhook(
     }
     if (record := shapes.event_record(fields, context, left)) is None:
         raise InvalidRequestError("it cannot be made an event")
-    return event_id, record
+    return record
 
 
 def _first(body: dict[str, Any], field: str) -> Any:

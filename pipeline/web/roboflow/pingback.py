@@ -20,44 +20,60 @@ SOURCE = "roboflow"
 COMMAS_MAX = 2_000_000  # of a body: a full one of 16 MiB has half of that
 
 
+KEY_LENGTH_MAX = 300
+VALUE_BYTES_MAX = 65_536  # of a field that is looked at as a whole
+
+
 class NotAPingbackError(Exception):
     """The body is none; the text says why."""
 
 
-class Pingback(msgspec.Struct, gc=False):
-    """What is read of one. `api_key` is for the door."""
-
-    api_key: Any = None
-    timestamp: Any = None  # when the process started, the same in each
-    device_id: Any = None
-    inference_server_id: Any = None
-    inference_server_version: Any = None
-    tags: Any = None
-    inference_results: msgspec.Raw = msgspec.Raw(b"[]")
-
-    @property
-    def device(self) -> str:
-        """Which one."""
-        return shapes.text(self.device_id, shapes.LABEL_LENGTH_MAX) or self.server or UNKNOWN
-
-    @property
-    def server(self) -> str:
-        """Which process on it."""
-        return shapes.text(self.inference_server_id, shapes.LABEL_LENGTH_MAX) or ""
-
-    @property
-    def started_s(self) -> int:
-        """When this process began; 0: it does not say."""
-        found = shapes.text(self.timestamp, 20) or ""
-        return int(found) if found.isascii() and found.isdigit() else 0
-
-
 @dataclass(frozen=True, slots=True)
-class Inference:
-    """One event to be, and what tells it from all others."""
+class Server:
+    """A process of Roboflow's, as it calls itself."""
 
-    event_id: str
-    record: Record
+    device: str
+    server_id: str
+    version: str | None
+    tags: list[str]
+    started_s: int  # 0: it does not say
+
+
+_NULL = msgspec.Raw(b"null")
+
+
+class Pingback(msgspec.Struct, gc=False):
+    """What is read of one. Until somebody is known to have sent it, nothing of it is unpacked but the key."""
+
+    api_key: msgspec.Raw = _NULL
+    timestamp: msgspec.Raw = _NULL  # when the process started, the same in each
+    device_id: msgspec.Raw = _NULL
+    inference_server_id: msgspec.Raw = _NULL
+    inference_server_version: msgspec.Raw = _NULL
+    tags: msgspec.Raw = _NULL
+    inference_results: msgspec.Raw = _NULL
+
+    @property
+    def key(self) -> str:
+        """What it brings for the door."""
+        return shapes.text(_value(self.api_key), KEY_LENGTH_MAX) or ""
+
+    @property
+    def server(self) -> Server:
+        """Which process it is of."""
+        started = shapes.text(_value(self.timestamp), 20) or ""
+        server_id = shapes.text(_value(self.inference_server_id), shapes.LABEL_LENGTH_MAX)
+        return Server(
+            device=shapes.text(_value(self.device_id), shapes.LABEL_LENGTH_MAX) or server_id or UNKNOWN,
+            server_id=server_id or "",
+            version=shapes.text(_value(self.inference_server_version), shapes.LABEL_LENGTH_MAX),
+            tags=shapes.tags(_value(self.tags)),
+            started_s=int(started) if started.isascii() and started.isdigit() else 0,
+        )
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    return shapes.loads(bytes(raw)) if len(bytes(raw)) <= VALUE_BYTES_MAX else None
 
 
 _decode = msgspec.json.Decoder(Pingback).decode
@@ -80,12 +96,12 @@ def read(body: bytes) -> Pingback:
 def results(pingback: Pingback) -> list[bytes]:
     """Each inference, not yet looked at. Raises NotAPingbackError."""
     try:
-        return [bytes(raw) for raw in _results(pingback.inference_results)]
+        return [] if pingback.inference_results == _NULL else [bytes(r) for r in _results(pingback.inference_results)]
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         raise NotAPingbackError("inference_results is no list") from None
 
 
-def inferences(raw: bytes, pingback: Pingback, context: Context, left: "Counter[Left]") -> Iterator[Inference]:
+def inferences(raw: bytes, server: Server, context: Context, left: "Counter[Left]") -> Iterator[Record]:
     """The events of one of its results: one, or as many as a batch had images."""
     result = shapes.loads(raw)
     told = result.get("inference") if isinstance(result, dict) else None
@@ -100,15 +116,15 @@ def inferences(raw: bytes, pingback: Pingback, context: Context, left: "Counter[
     given_id = shapes.text(told.get("inference_id"), 10_000) or hashlib.sha256(raw).hexdigest()
     model = shapes.text(request.get("model_id"), 10_000) or UNKNOWN
     at_ms = shapes.time_ms(shapes.number(result.get("request_time")), context, left)
-    version = told.get("inference_server_version") or pingback.inference_server_version
+    version = told.get("inference_server_version") or server.version
     same = {
         "event_time_ms": at_ms,
         "model_id": model[-shapes.NAME_LENGTH_MAX :],
-        "device_id": pingback.device,
+        "device_id": server.device,
         "source": SOURCE,
         "deployment": context.deployment,
         "server_version": shapes.text(version, shapes.LABEL_LENGTH_MAX),
-        "tags": shapes.tags(pingback.tags),
+        "tags": server.tags,
         "metadata": shapes.flat(
             {
                 "source": request.get("source"),
@@ -120,30 +136,29 @@ def inferences(raw: bytes, pingback: Pingback, context: Context, left: "Counter[
     }
     for index, image in enumerate(images):
         said = image if isinstance(image, dict) else {}
-        event_id = shapes.id_of(given_id, index)
         fields = same | {
-            "event_id": event_id,
+            "event_id": shapes.id_of(given_id, index),
             "latency_ms": shapes.latency_ms(shapes.number(said.get("time")), left),
             "predictions": shapes.predictions(said.get("predictions"), left),
         }
         if (record := shapes.event_record(fields, context, left)) is not None:
-            yield Inference(event_id, record)
+            yield record
         else:
             left[Left.INFERENCE] += 1
 
 
-def heartbeat(pingback: Pingback, context: Context, interval_ms: int, started_s: int) -> Record:
+def heartbeat(server: Server, context: Context, interval_ms: int, started_s: int) -> Record:
     """That its device lives. `started_s`: when the last of the device's processes began."""
     beat = {
         "schema": 1,
-        "device_id": pingback.device,
+        "device_id": server.device,
         "workspace": context.workspace,
         "sent_at_ms": context.now_ms,
         "interval_ms": interval_ms,
-        "server_id": pingback.server or None,
-        "version": shapes.text(pingback.inference_server_version, shapes.LABEL_LENGTH_MAX),
-        "tags": shapes.tags(pingback.tags) or None,
+        "server_id": server.server_id or None,
+        "version": server.version,
+        "tags": server.tags or None,
         "boot_id": str(started_s) if started_s else None,
     }
     value = orjson.dumps({name: given for name, given in beat.items() if given is not None})
-    return Record(HEARTBEATS, pingback.device, value)
+    return Record(HEARTBEATS, server.device, value)

@@ -45,6 +45,7 @@ class Record:
     kind: str
     key: str
     value: bytes
+    event_id: str = ""  # of an event
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def event_record(fields: dict[str, Any], context: Context, left: "Counter[Left]"
     for _ in range(2):
         value = orjson.dumps({name: given for name, given in fields.items() if given not in (None, [], {})})
         if not isinstance(event.decode(value, context.now_ms, context.limits), Rejected):
-            return Record(EVENTS, key, value)
+            return Record(EVENTS, key, value, fields["event_id"])
         left[Left.DETAILS] += 1
         bare = [{"class": one["class"], "confidence": one["confidence"]} for one in fields["predictions"]]
         fields = fields | {"predictions": bare, "metadata": None}
