@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, SILENCES, Topic
+from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, SILENCES, VISION_EVENTS, Topic
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,10 @@ class WorkerRole:
 
 AGGREGATOR = WorkerRole("aggregator", "events -> closed windows", (EVENTS,), is_exact=True)
 RECORDER = WorkerRole(
-    "recorder", "every topic of data -> ClickHouse", (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS), is_exact=True
+    "recorder",
+    "every topic of data -> ClickHouse",
+    (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS, VISION_EVENTS),
+    is_exact=True,
 )
 DETECTOR = WorkerRole("detector", "windows, heartbeats and rules -> alerts", (AGGREGATES, HEARTBEATS))
 NOTIFIER = WorkerRole("notifier", "alerts -> people", (SILENCES,))

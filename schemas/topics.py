@@ -39,7 +39,12 @@ RULES = Topic("inference.rules", "rule_id", 1, None)
 SILENCES = Topic("inference.silences", "id", 1, None)
 ACCESS = Topic("inference.access", "key/ID, used/ID or user/NAME", 1, None)
 VIEWS = Topic("inference.views", "workspace/id", 1, None)
+VISION_EVENTS = Topic("inference.vision-events", "event_id", 4, 3 * DAY_MS)
+USE_CASES = Topic("inference.use-cases", "[workspace, id] as JSON", 1, None)
 DETECTOR_STATE = Topic("inference.detector-state", "internal", 8, None, record_bytes_max=4_000_000)
 
 PARTITIONS_MAX = 200  # the name of a recorder's cut holds a position for each partition of events, in 4096 bytes
-TOPICS = (EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS, RULES, SILENCES, ACCESS, VIEWS, DETECTOR_STATE)
+TOPICS = (
+    EVENTS, HEARTBEATS, METADATA, AGGREGATES, ALERTS, RULES, SILENCES, ACCESS, VIEWS, VISION_EVENTS, USE_CASES,
+    DETECTOR_STATE,
+)  # fmt: skip

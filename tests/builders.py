@@ -49,6 +49,22 @@ def metadata(**fields: Any) -> bytes:
     return orjson.dumps(whole | fields)
 
 
+def vision_record(**fields: Any) -> bytes:
+    """A quality check as it goes to ClickHouse."""
+    whole = {
+        "workspace": "acme",
+        "event_id": "v",
+        "event_time_ms": START_MS,
+        "use_case_id": "bolts",
+        "event_type": "quality_check",
+        "classes": ["bolt"],
+        "confidences": [0.91],
+        "event_data": {"result": '"fail"'},
+        "body": '{"eventId":"v"}',
+    }
+    return orjson.dumps(whole | fields)
+
+
 def records(
     values: Sequence[bytes | None],
     *,

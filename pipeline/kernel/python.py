@@ -8,6 +8,7 @@ from pipeline.core.rows.alerts import record_alerts
 from pipeline.core.rows.devices import record_heartbeats, record_metadata
 from pipeline.core.rows.inferences import record_events
 from pipeline.core.rows.tables import Recorded
+from pipeline.core.rows.vision_events import record_vision_events
 from pipeline.core.rows.windows import record_aggregates
 from pipeline.core.windows.contributions import contribute
 from schemas import topics
@@ -23,6 +24,7 @@ _ROWS: Mapping[Topic, Callable[[Batch, TimeLimits, Mapping[int, Position], int],
     topics.HEARTBEATS: lambda batch, *_: record_heartbeats(batch),
     topics.METADATA: lambda batch, *_: record_metadata(batch),
     topics.ALERTS: lambda batch, *_: record_alerts(batch),
+    topics.VISION_EVENTS: lambda batch, *_: record_vision_events(batch),
     topics.AGGREGATES: lambda batch, _, chain, epoch: record_aggregates(batch, chain, epoch),
 }
 

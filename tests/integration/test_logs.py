@@ -22,7 +22,7 @@ from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import client_options
 from pipeline.edge.kafka.topic_ids import TopicIds
 from pipeline.edge.operator.standings import standings
-from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA
+from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, VISION_EVENTS
 from tests import builders
 from tests.asked_once import create_topics
 from tests.integration import oracle
@@ -46,6 +46,7 @@ VALUES: Mapping[str, Callable[[], bytes]] = {
     METADATA.name: builders.metadata,
     AGGREGATES.name: lambda: b"{}",  # a dead letter
     ALERTS.name: lambda: b"{}",
+    VISION_EVENTS.name: builders.vision_record,
 }
 
 

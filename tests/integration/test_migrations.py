@@ -26,7 +26,9 @@ pytestmark = pytest.mark.integration
 
 FILES = "users are managed by files here (users.xml): nothing changed"
 NAMES = [m.name for m in known_migrations()]
-SINGLE_RECORDS = ("inferences", "device_heartbeats", "inference_metadata", "dead_letters", "dead_letter_replays")
+SINGLE_RECORDS = (
+    "inferences", "device_heartbeats", "inference_metadata", "dead_letters", "dead_letter_replays", "vision_events",
+)  # fmt: skip
 VIEWS = {
     *(f"{name}_stats{window}" for name in ("model", "device", "class") for window in ("", "_1m", "_1h", "_1d")),
     *("inference_details", "pipeline_lag", "alert_state", "open_alerts", "models", "table_parts"),

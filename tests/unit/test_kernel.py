@@ -16,7 +16,7 @@ from pipeline.core.windows.publication import records as published
 from pipeline.kernel import KERNELS, Kernel, python
 from schemas import topics
 from schemas.event import TimeLimits
-from tests.builders import FAR_MS, LIMITS, aggregate, heartbeat, log_batch, metadata, random_log, records
+from tests.builders import FAR_MS, LIMITS, aggregate, heartbeat, log_batch, metadata, random_log, records, vision_record
 
 SEEDS = range(12)
 
@@ -63,6 +63,7 @@ ROWS: list[tuple[topics.Topic, Callable[[int], Any]]] = [
     (topics.EVENTS, lambda seed: log_batch(random_log(seed, 40))),
     (topics.HEARTBEATS, lambda seed: records([heartbeat(), b"{"])),
     (topics.METADATA, lambda seed: records([metadata(), None])),
+    (topics.VISION_EVENTS, lambda seed: records([vision_record(), b"{"])),
     (topics.AGGREGATES, lambda seed: records([aggregate(), b""])),
 ]
 

@@ -11,9 +11,10 @@ from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.devices import record_heartbeats, record_metadata
 from pipeline.core.rows.inferences import record_events
 from pipeline.core.rows.tables import Recorded
+from pipeline.core.rows.vision_events import record_vision_events
 from pipeline.core.rows.windows import record_aggregates
 from pipeline.edge.store.migrations import known_migrations
-from tests.builders import LIMITS, aggregate, event, heartbeat, metadata, records
+from tests.builders import LIMITS, aggregate, event, heartbeat, metadata, records, vision_record
 from tests.native_reader import read_block
 
 SQL = "\n".join(statement for migration in known_migrations() for statement in migration.statements(load({})))
@@ -25,6 +26,7 @@ def rows_by_table() -> dict[str, Block]:
         record_events(records([event(), b"{"]), LIMITS),
         record_heartbeats(records([heartbeat()])),
         record_metadata(records([metadata()])),
+        record_vision_events(records([vision_record()])),
         record_aggregates(records([aggregate()]), {}),
     ]
     return {rows.table: rows for r in recorded for rows in r.blocks}
@@ -51,7 +53,8 @@ def plain(type_: str) -> str:
 @pytest.mark.parametrize(
     "table",
     [
-        "inferences", "device_heartbeats", "inference_metadata", "dead_letters", "model_windows_in", "class_windows_in",
+        "inferences", "device_heartbeats", "inference_metadata", "vision_events", "dead_letters", "model_windows_in",
+        "class_windows_in",
     ],
 )  # fmt: skip
 def test_rows_have_the_columns_that_the_migrations_make(table: str) -> None:

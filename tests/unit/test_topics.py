@@ -18,6 +18,8 @@ from schemas.topics import TOPICS, Topic
         ("inference.silences", 1, None),
         ("inference.access", 1, None),
         ("inference.views", 1, None),
+        ("inference.vision-events", 4, 3),
+        ("inference.use-cases", 1, None),
         ("inference.detector-state", 8, None),
     ],
 )
@@ -34,7 +36,7 @@ def test_each_topic_has_its_partitions_and_keeps_its_records(name: str, partitio
 
 
 def test_there_are_no_others() -> None:
-    assert len(TOPICS) == len({topic.name for topic in TOPICS}) == 10
+    assert len(TOPICS) == len({topic.name for topic in TOPICS}) == 12
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)

@@ -36,7 +36,7 @@ SYSTEM = SystemClock()
 CONCURRENT_MAX = 8  # inserts under way at once, of one worker
 WAIT_S_FIRST, WAIT_S_MAX = 0.1, 10.0
 
-_ROWS = ("inferences", "device_heartbeats", "inference_metadata", "alerts", "dead_letters")
+_ROWS = ("inferences", "device_heartbeats", "inference_metadata", "alerts", "vision_events", "dead_letters")
 _WINDOWS = ("model_windows", "class_windows")
 
 

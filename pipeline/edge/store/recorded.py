@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pipeline.core.ledger.names import mark, marked
 from pipeline.core.ledger.resume import RecordedUpTo
 from pipeline.edge.store.client import ClickHouse
-from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, Topic
+from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, VISION_EVENTS, Topic
 
 Ask = Callable[[str], Awaitable[list[str]]]  # the lines of an answer, as TabSeparated
 
@@ -15,6 +15,7 @@ TABLES: Mapping[Topic, str] = {
     HEARTBEATS: "device_heartbeats",
     METADATA: "inference_metadata",
     ALERTS: "alerts",
+    VISION_EVENTS: "vision_events",
     AGGREGATES: WINDOWS,
 }
 
