@@ -14,7 +14,9 @@ from schemas.roles import WEB
 @verb
 async def web(
     here: Here,
-    parts: Annotated[str, typer.Option(help="which parts, comma-separated; default: all (ingest, query)")] = "",
+    parts: Annotated[
+        str, typer.Option(help="which parts, comma-separated; default: all (ingest, images, query)")
+    ] = "",
 ) -> None:
     """Take in events over HTTP, and answer questions, until it is told to stop (SIGTERM).
 

@@ -16,6 +16,7 @@ from pydantic import SecretStr, ValidationError
 from pipeline.config.sections import (
     DetectionSettings,
     HttpSettings,
+    ImageSettings,
     KafkaSettings,
     LogSettings,
     NotificationSettings,
@@ -42,6 +43,7 @@ SECTIONS: tuple[type[Section], ...] = (
     TrialSettings,
     WebSettings,
     HttpSettings,
+    ImageSettings,
     LogSettings,
 )
 
@@ -53,6 +55,7 @@ class ConfigError(Exception):
 # Fields come in the order of the bases from the last to the first.
 class Settings(
     LogSettings,
+    ImageSettings,
     HttpSettings,
     WebSettings,
     TrialSettings,

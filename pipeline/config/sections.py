@@ -268,6 +268,19 @@ class HttpSettings(Section):
         return [one.strip().rstrip("/") for one in self.web_origins.split(",") if one.strip()]
 
 
+class ImageSettings(Section):
+    """Pictures of inferences, where somebody wants to keep them."""
+
+    images_url: str = Field(
+        "", description="directory or address (s3://bucket/path, for fsspec) where pictures are kept; empty: none are"
+    )
+    images_days: int = Field(30, ge=1, description="how long pictures are kept")
+    images_mb: int = Field(16, ge=1, le=64, description="largest picture that is taken, in MiB")
+    images_buffer_mb: int = Field(
+        96, ge=65, le=65_536, description="bodies with pictures that one HTTP process holds at most; then 503"
+    )
+
+
 class LogSettings(Section):
     """What a process logs."""
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import structlog
 
@@ -16,6 +17,8 @@ from pipeline.edge.store.questions import Questions
 from pipeline.web.access.book import AccessBook
 from pipeline.web.access.door import Door
 from pipeline.web.app import App, Part, Working
+from pipeline.web.images.gallery import Gallery
+from pipeline.web.images.part import Images
 from pipeline.web.ingest.part import Ingest
 from pipeline.web.origins import Origins
 from pipeline.web.roboflow.courier import Courier
@@ -42,6 +45,16 @@ def _roboflow(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Par
     return Roboflow(settings, door, courier, Questions(settings), forwarder, clock)
 
 
+def _images(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
+    return Images(settings, door, Batches(kafka, settings.ingest_answer_s * STUCK_SHARE), clock, _gallery(settings))
+
+
+@cache
+def _gallery(settings: Settings) -> Gallery:
+    """One for all parts."""
+    return Gallery(settings, SystemClock())
+
+
 def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     from pipeline.web.query.part import Query  # a framework that only this part needs
 
@@ -49,7 +62,7 @@ def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
 
 
 # Who comes first is asked first: `query` takes all that is left of a workspace.
-PARTS: Mapping[str, Make] = {"ingest": _ingest, "roboflow": _roboflow, "query": _query}
+PARTS: Mapping[str, Make] = {"ingest": _ingest, "images": _images, "roboflow": _roboflow, "query": _query}
 
 
 async def run(

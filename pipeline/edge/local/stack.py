@@ -159,6 +159,7 @@ class Stack:
             "web_api_key": SecretStr(secrets.api_key),
             "web_metrics_open": True,  # on 127.0.0.1
             "web_spool_dir": self.directory / "spool",
+            "images_url": self._base.images_url or str(self.directory / "images"),
         }
         told = {WEB: self.settings.model_copy(update=of_web)}
         self.workers = {

@@ -36,27 +36,29 @@ _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _objects = msgspec.json.Decoder(list[_AnyObject]).decode
 
 
-async def read(receive: Receive, headers: Headers, held: Held, within_s: float) -> bytes:
+async def read(
+    receive: Receive, headers: Headers, held: Held, within_s: float, bytes_max: int = BODY_BYTES_MAX
+) -> bytes:
     """The body, unpacked; all of it is held. Raises Refused: 400, 408, 413, 415, 503."""
     coding = headers.get(b"content-encoding", b"identity").strip().lower()
     if coding not in (b"identity", b"gzip", b"zstd"):
         raise Refused(415, "unknown_encoding", "Content-Encoding must be gzip, zstd or identity")
     length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > BODY_BYTES_MAX:
-        raise _too_large()
+    if length.isdigit() and int(length) > bytes_max:
+        raise _too_large(bytes_max)
     try:
         async with asyncio.timeout(within_s):
-            packed = await _whole(receive, held)
+            packed = await _whole(receive, held, bytes_max)
     except TimeoutError:
         raise Refused(408, "too_slow", f"the body did not come within {within_s:g} s") from None
     if coding == b"identity" or not packed:
         return packed
-    body = _unpacked(packed, coding)  # here and now: requests are unpacked one after the other
+    body = _unpacked(packed, coding, bytes_max)  # here and now: requests are unpacked one after the other
     held.change_to(len(body))
     return body
 
 
-async def _whole(receive: Receive, held: Held) -> bytes:
+async def _whole(receive: Receive, held: Held, bytes_max: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -66,27 +68,27 @@ async def _whole(receive: Receive, held: Held) -> bytes:
         chunk = message.get("body", b"")
         if chunk:
             size += len(chunk)
-            if size > BODY_BYTES_MAX:
-                raise _too_large()
+            if size > bytes_max:
+                raise _too_large(bytes_max)
             held.take(len(chunk))
             chunks.append(chunk)
         if not message.get("more_body", False):
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _unpacked(packed: bytes, coding: bytes) -> bytes:
+def _unpacked(packed: bytes, coding: bytes, bytes_max: int) -> bytes:
     """All members or frames of a body. Raises Refused (400, 413) before more than the bound is unpacked."""
     body: bytes = b""
     left = packed
     for _ in range(_FRAMES_MAX):
         unpacker: Any = zlib.decompressobj(wbits=31) if coding == b"gzip" else ZstdDecompressor(options=_ZSTD)
         try:
-            piece: bytes = unpacker.decompress(left, BODY_BYTES_MAX + 1 - len(body))
+            piece: bytes = unpacker.decompress(left, bytes_max + 1 - len(body))
         except (zlib.error, ZstdError):
             raise _broken(coding) from None
         body = body + piece if body else piece
-        if len(body) > BODY_BYTES_MAX:
-            raise _too_large()
+        if len(body) > bytes_max:
+            raise _too_large(bytes_max)
         if not unpacker.eof:
             raise _broken(coding)
         left = unpacker.unused_data
@@ -120,8 +122,8 @@ def of_list(body: bytes) -> list[bytes]:
         raise Refused(400, "not_json", f"the body is no JSON list of objects: {error}") from None
 
 
-def _too_large() -> Refused:
-    return Refused(413, "too_large", f"a body may have {BODY_BYTES_MAX >> 20} MiB, also when it is unpacked")
+def _too_large(bytes_max: int) -> Refused:
+    return Refused(413, "too_large", f"a body may have {bytes_max >> 20} MiB, also when it is unpacked")
 
 
 def _too_many() -> Refused:

@@ -1,4 +1,4 @@
-"""How many bytes of requests one process holds: those that are read, and those that Kafka has not acknowledged."""
+"""How many bytes of requests a process holds: those that are read, and those that Kafka has not acknowledged."""
 
 from pipeline.edge.metrics import INGEST_BYTES
 from pipeline.web.asgi import Refused
@@ -7,7 +7,7 @@ REQUEST_BYTES = 4096  # what a request costs beside its body
 
 
 class Room:
-    """All requests together."""
+    """All requests of a kind together."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -18,7 +18,7 @@ class Room:
         if by > 0 and self.bytes + by > self._bytes_max:
             raise Refused(503, "full", "as much as fits waits for Kafka already", retry_after_s=1)
         self.bytes += by
-        INGEST_BYTES.set(self.bytes)
+        INGEST_BYTES.inc(by)  # of all rooms
 
 
 class Held:

@@ -1,0 +1,1 @@
+"""Pictures of inferences: what is one, where it is kept, for how long."""
