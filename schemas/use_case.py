@@ -15,7 +15,7 @@ class UseCaseStatus(Enum):
     """Whether it is in use."""
 
     ACTIVE = "active"
-    ARCHIVED = "archived"  # not listed unless asked for; takes events all the same
+    INACTIVE = "inactive"  # archived: not listed unless asked for; takes events all the same
 
 
 class UseCase(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ A record is all that is known of an event: a later one of the same event_id stan
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Raw
 
 from schemas.event import TIME_MS_MAX, Id, Label, Name
 from schemas.rejection import Reason, Rejected, decode_or_reject
@@ -36,7 +36,7 @@ class VisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     image_metadata: Scalars = {}
     warnings: list[str] = []
     deleted: bool = False
-    body: str = ""  # JSON
+    body: Raw = Raw(b"{}")
     schema: int = SCHEMA_VERSION
 
 

@@ -60,7 +60,7 @@ def vision_record(**fields: Any) -> bytes:
         "classes": ["bolt"],
         "confidences": [0.91],
         "event_data": {"result": '"fail"'},
-        "body": '{"eventId":"v"}',
+        "body": {"eventId": "v"},
     }
     return orjson.dumps(whole | fields)
 

@@ -277,7 +277,7 @@ class ImageSettings(Section):
     images_days: int = Field(30, ge=1, description="how long pictures are kept")
     images_mb: int = Field(16, ge=1, le=64, description="largest picture that is taken, in MiB")
     images_buffer_mb: int = Field(
-        96, ge=65, le=65_536, description="bodies with pictures that one HTTP process holds at most; then 503"
+        96, ge=70, le=65_536, description="bodies with pictures that one HTTP process holds at most; then 503"
     )
 
 

@@ -49,7 +49,7 @@ def test_what_is_no_version_of_an_event_is_a_dead_letter(raw: bytes | None, reas
 
 
 def test_a_use_case_reads_back_under_its_own_key_only() -> None:
-    one = UseCase(workspace="a/b", id="c", name="Bolts", created_at_ms=1, status=UseCaseStatus.ARCHIVED)
+    one = UseCase(workspace="a/b", id="c", name="Bolts", created_at_ms=1, status=UseCaseStatus.INACTIVE)
     key = use_case.record_key("a/b", "c")
     assert use_case.decode(key, use_case.encode(one)) == one
     assert use_case.decode(use_case.record_key("a", "b/c"), use_case.encode(one)) == Rejected(

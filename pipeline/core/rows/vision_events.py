@@ -41,7 +41,7 @@ def record_vision_events(records: Batch) -> Recorded:
             "image_metadata": _maps([v.image_metadata for v in found]),
             "warnings": string_lists([v.warnings for v in found]),
             "deleted": Numbers("UInt8", np.array([v.deleted for v in found], np.int64)),
-            "body": Strings([v.body for v in found]),
+            "body": Strings([bytes(v.body) for v in found]),
         },
     )
 

@@ -1,0 +1,1 @@
+"""Vision events as Roboflow's clients, blocks and devices send and ask for them."""
