@@ -15,7 +15,7 @@ from schemas.roles import WEB
 async def web(
     here: Here,
     parts: Annotated[
-        str, typer.Option(help="which parts, comma-separated; default: all (ingest, images, query)")
+        str, typer.Option(help="which parts, comma-separated; default: all (ingest, images, vision, query)")
     ] = "",
 ) -> None:
     """Take in events over HTTP, and answer questions, until it is told to stop (SIGTERM).

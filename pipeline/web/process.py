@@ -23,8 +23,11 @@ from pipeline.web.ingest.part import Ingest
 from pipeline.web.origins import Origins
 from pipeline.web.roboflow.courier import Courier
 from pipeline.web.roboflow.part import Roboflow
+from pipeline.web.roboflow.vision.finding import Finding
+from pipeline.web.roboflow.vision.part import Vision
+from pipeline.web.roboflow.vision.use_cases import UseCases
 from pipeline.web.server import serve
-from schemas.topics import ACCESS
+from schemas.topics import ACCESS, USE_CASES
 
 log = structlog.get_logger()
 
@@ -49,6 +52,13 @@ def _images(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     return Images(settings, door, Batches(kafka, settings.ingest_answer_s * STUCK_SHARE), clock, _gallery(settings))
 
 
+def _vision(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
+    topic = FollowedTopic(kafka, settings.topic(USE_CASES.name))
+    batches = Batches(kafka, settings.ingest_answer_s * STUCK_SHARE)
+    finding = Finding(Questions(settings), settings.ttl_inferences_days)
+    return Vision(settings, door, batches, clock, _gallery(settings), UseCases(settings, topic), finding)
+
+
 @cache
 def _gallery(settings: Settings) -> Gallery:
     """One for all parts."""
@@ -61,8 +71,13 @@ def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     return Query(settings, door, kafka, clock)
 
 
-# Who comes first is asked first: `query` takes all that is left of a workspace.
-PARTS: Mapping[str, Make] = {"ingest": _ingest, "images": _images, "roboflow": _roboflow, "query": _query}
+PARTS: Mapping[str, Make] = {  # who comes first is asked first: `query` takes all that is left of a workspace
+    "ingest": _ingest,
+    "images": _images,
+    "vision": _vision,
+    "roboflow": _roboflow,
+    "query": _query,
+}
 
 
 async def run(

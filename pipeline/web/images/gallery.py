@@ -24,7 +24,7 @@ OFF = "pictures are not kept here: INFERWATCH_IMAGES_URL names no place for them
 
 
 class Gallery:
-    """Made inside the event loop that serves."""
+    """One for all parts of a process."""
 
     def __init__(self, settings: ImageSettings, clock: Clock) -> None:
         """Raises ImagesUnavailable where the settings name a place that cannot be."""
@@ -32,7 +32,6 @@ class Gallery:
         self.bytes_max = settings.images_mb << 20
         self.room = Room(settings.images_buffer_mb << 20)
         self._store = ImageStore(settings.images_url) if settings.images_url else None
-        self._sweeping = asyncio.create_task(self._sweep_forever()) if self._store else None
 
     @property
     def is_on(self) -> bool:
@@ -43,16 +42,20 @@ class Gallery:
         """Raises Refused (404) where no pictures are kept."""
         self._place()
 
-    def not_ready(self) -> list[str]:
-        """Why it does not work; empty when it does."""
-        return ["pictures are not swept any more"] if self._sweeping and self._sweeping.done() else []
-
     async def stop(self) -> None:
         """Lets go."""
-        if self._sweeping is not None and self._store is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        if self._store is not None:
             await self._store.close()
+
+    async def work(self) -> None:
+        """Sweeps every now and then, for ever."""
+        while True:
+            try:
+                if self._store is not None and (swept := await self._store.sweep(self._clock.now_ms(), self._days)):
+                    log.info("images_swept", files=swept)
+            except ImagesUnavailable as error:
+                log.warning("images_not_swept", error=str(error))
+            await asyncio.sleep(SWEEP_S)
 
     async def take(
         self, workspace: str, name: str, raw: bytes, metadata: Mapping[str, MetadataValue] | None = None
@@ -87,16 +90,6 @@ class Gallery:
         if self._store is None:
             raise Refused(404, "images_off", OFF)
         return self._store
-
-    async def _sweep_forever(self) -> None:
-        assert self._store is not None
-        while True:
-            try:
-                if swept := await self._store.sweep(self._clock.now_ms(), self._days):
-                    log.info("images_swept", files=swept)
-            except ImagesUnavailable as error:
-                log.warning("images_not_swept", error=str(error))
-            await asyncio.sleep(SWEEP_S)
 
 
 def address(workspace: str, name: str) -> str:

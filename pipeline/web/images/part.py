@@ -49,8 +49,12 @@ class Images:
         return partial(self._answer, unquote(found[1]), unquote(found[2])) if found else None
 
     def not_ready(self) -> list[str]:
-        """Why it does not work; empty when it does."""
-        return self._gallery.not_ready()
+        """It works whenever the process does: what its place does not do is told to who asks."""
+        return []
+
+    async def work(self) -> None:
+        """Sweeps."""
+        await self._gallery.work()
 
     async def stop(self) -> None:
         """Lets go of what it holds."""

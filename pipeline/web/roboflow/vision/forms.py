@@ -13,7 +13,7 @@ _NAME = re.compile(rb'[;\s]name="([^"]*)"', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FormField:
     """One field; `value` lies in the body, uncopied."""
 
     value: memoryview
@@ -27,7 +27,7 @@ class Field:
             raise Refused(400, "not_a_form", "a text of the form is not UTF-8") from None
 
 
-def fields(body: bytes, content_type: bytes) -> Mapping[str, Field]:
+def fields(body: bytes, content_type: bytes) -> Mapping[str, FormField]:
     """The fields by name; of a repeated one the last. Raises Refused: 400, 413, 415."""
     if not content_type.lower().lstrip().startswith(b"multipart/form-data"):
         raise Refused(415, "unknown_type", "Content-Type must be multipart/form-data")
@@ -36,7 +36,7 @@ def fields(body: bytes, content_type: bytes) -> Mapping[str, Field]:
     fence = b"--" + (found[1] or found[2])
     if not body.startswith(fence):
         raise _broken("it does not begin with its boundary")
-    view, made = memoryview(body), dict[str, Field]()
+    view, made = memoryview(body), dict[str, FormField]()
     at = len(fence)
     while body[at : at + 2] != b"--":
         head_end = body.find(b"\r\n\r\n", at, at + _HEAD_MAX)
@@ -48,7 +48,7 @@ def fields(body: bytes, content_type: bytes) -> Mapping[str, Field]:
             raise _broken("it ends too soon, or a field has no name")
         if len(made) == FIELDS_MAX:
             raise Refused(413, "too_many", f"a form may have {FIELDS_MAX} fields")
-        made[name[1].decode("utf-8", "replace")] = Field(view[min(head_end + 4, end) : end])
+        made[name[1].decode("utf-8", "replace")] = FormField(view[min(head_end + 4, end) : end])
         at = end + 2 + len(fence)
     return made
 

@@ -33,9 +33,17 @@ NOT_COUNTED = "timestamp: too old, or too far ahead, to count in windows: it can
 class Size(Protocol):
     """What is known of a picture that was sent before."""
 
-    width: int
-    height: int
-    metadata: dict[str, str | int | float | bool]
+    @property
+    def width(self) -> int:
+        """Pixels."""
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+
+    @property
+    def metadata(self) -> Mapping[str, str | int | float | bool]:
+        """What was said of it."""
 
 
 class RefusedVisionEventError(Exception):
