@@ -1,6 +1,7 @@
 """Who may what: API keys, people and their roles. Topic inference.access (compacted).
 
-Its keys are key/ID (an API key: only a hash of it), used/ID (when it was last used), user/NAME (a person).
+Its keys are key/ID (an API key: only a hash of it), used/ID (when it was last used), user/NAME (a person),
+signed-out/WHO (whose sessions are over).
 """
 
 from enum import Enum
@@ -16,7 +17,7 @@ from schemas.rejection import Reason, Rejected, decode_or_reject
 SCHEMA_VERSION = 1
 EVERY_WORKSPACE = "*"
 KEY_PREFIX = "iw_"  # an API key is iw_ID_SECRET
-KEY_RECORD, USE_RECORD, USER_RECORD = "key/", "used/", "user/"
+KEY_RECORD, USE_RECORD, USER_RECORD, SIGNED_OUT_RECORD = "key/", "used/", "user/", "signed-out/"
 
 KeyId = Annotated[str, Meta(pattern=f"^[a-z0-9]{{6,32}}{END}")]
 Digest = Annotated[str, Meta(pattern=f"^[0-9a-f]{{64}}{END}")]  # sha256: a secret of 192 random bits needs no slow hash
@@ -72,11 +73,20 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     schema: int = SCHEMA_VERSION
 
 
-Record = ApiKey | KeyUse | User
+class SignedOut(msgspec.Struct, frozen=True, kw_only=True):
+    """Sessions of somebody that began up to a time are over, everywhere."""
+
+    who: Annotated[str, Meta(min_length=1, max_length=300)]  # user/NAME, oidc/NAME, key/ID or local
+    until_ms: TimeMs
+    schema: int = SCHEMA_VERSION
+
+
+Record = ApiKey | KeyUse | User | SignedOut
 _DECODERS = {
     KEY_RECORD: msgspec.json.Decoder(ApiKey).decode,
     USE_RECORD: msgspec.json.Decoder(KeyUse).decode,
     USER_RECORD: msgspec.json.Decoder(User).decode,
+    SIGNED_OUT_RECORD: msgspec.json.Decoder(SignedOut).decode,
 }
 
 
@@ -89,6 +99,8 @@ def record_key(record: Record) -> bytes:
             return f"{USE_RECORD}{record.id}".encode()
         case User():
             return f"{USER_RECORD}{record.name}".encode()
+        case SignedOut():
+            return f"{SIGNED_OUT_RECORD}{record.who}".encode()
 
 
 def decode(key: bytes, raw: bytes | None) -> Record | Rejected:

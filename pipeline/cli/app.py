@@ -25,7 +25,7 @@ VERBS = {
     "up": Verb("up:up", "Starts Kafka, ClickHouse and the workers here, and keeps them running until Ctrl-C."),
     "web": Verb("web:web", "Take in events over HTTP, and answer questions, until it is told to stop (SIGTERM)."),
     "keys": Verb("keys:app", "API keys: create, list, rotate, revoke."),
-    "users": Verb("users:app", "People: create, list, give roles, set a password, delete."),
+    "users": Verb("users:app", "People: create, list, give roles, set a password, sign out, delete."),
     "demo": Verb(
         "demo:demo",
         "Start everything, run a real classifier on real images, watch its confidence drop, and prove the counts.",

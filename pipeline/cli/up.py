@@ -15,8 +15,11 @@ from rich.table import Table
 from pipeline.cli import running
 from pipeline.cli.data_dir import DEFAULT
 from pipeline.cli.signals import tell, when_asked_to_end
+from pipeline.edge.clock import now_ms
 from pipeline.edge.local import Progress as Step
+from pipeline.edge.local.layout import kept_secrets
 from pipeline.edge.local.stack import Stack
+from pipeline.web.access import once
 from schemas.roles import ROLE_NAMES, WEB
 
 ROLES = ROLE_NAMES
@@ -124,7 +127,11 @@ def commands(stack: Stack) -> str:
     here = stack.endpoints()
     ask = f"ask it: inferwatch doctor{there}, inferwatch alerts tail{there}, and every other verb likewise"
     send = f"send to it: export INFERWATCH_URL={here['web']} INFERWATCH_API_KEY={here['api_key']}"
-    return escape(ask if here["web"] is None else f"{ask}\n{send}")
+    if here["web"] is None:
+        return escape(ask)
+    link = once.link(here["web"], kept_secrets(stack.directory).session_key, now_ms())
+    again = f"inferwatch users link{there}"
+    return escape(f"{ask}\n{send}\nsign in, once and within ten minutes ({again} makes another link): {link}")
 
 
 class Steps:

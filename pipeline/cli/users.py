@@ -9,15 +9,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.cli.data_dir import DEFAULT, DataDir
 from pipeline.cli.running import Here, verb
 from pipeline.cli.terminal import escape
 from pipeline.edge.clock import now_ms
-from pipeline.web.access import admin
+from pipeline.edge.local.layout import kept_secrets, running_web
+from pipeline.web.access import admin, once
 from pipeline.web.access.credentials import hash_password
-from schemas.access import User, UserRole, decode, encode, record_key
+from schemas.access import SignedOut, User, UserRole, decode, encode, record_key
 from schemas.rejection import Rejected
 
-app = typer.Typer(no_args_is_help=True, help="People: create, list, give roles, set a password, delete.")
+app = typer.Typer(no_args_is_help=True, help="People: create, list, give roles, set a password, sign out, delete.")
 
 PASSWORD_LENGTH_MIN = 12
 
@@ -73,6 +75,24 @@ async def delete(here: Here, name: _Name) -> None:
     """Forget a person."""
     await admin.delete(here.settings, (await admin.read(here.settings, here.kafka)).user(name))
     typer.echo(f"{name}: deleted")
+
+
+@app.command("sign-out")
+@verb
+async def sign_out(
+    here: Here, who: Annotated[str, typer.Argument(help="a name; oidc/NAME: whom the provider vouches for")]
+) -> None:
+    """End all sessions of a person, in every browser."""
+    named = who if who.startswith("oidc/") else f"user/{who}"
+    await admin.put(here.settings, SignedOut(who=named, until_ms=now_ms()))
+    typer.echo(f"{who}: signed out")
+
+
+@app.command()
+def link(data_dir: DataDir = None) -> None:
+    """Print a link that signs in once, as who started `inferwatch up` here; good for ten minutes."""
+    directory = data_dir or DEFAULT
+    typer.echo(once.link(running_web(directory), kept_secrets(directory).session_key, now_ms()))
 
 
 async def _put(here: Here, user: User, as_json: bool) -> None:

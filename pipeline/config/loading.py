@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import SecretStr, ValidationError
 
+from pipeline.config.people import PeopleSettings
 from pipeline.config.sections import (
     DetectionSettings,
     HttpSettings,
@@ -44,6 +45,7 @@ SECTIONS: tuple[type[Section], ...] = (
     WebSettings,
     HttpSettings,
     ImageSettings,
+    PeopleSettings,
     LogSettings,
 )
 
@@ -56,6 +58,7 @@ class ConfigError(Exception):
 class Settings(
     LogSettings,
     ImageSettings,
+    PeopleSettings,
     HttpSettings,
     WebSettings,
     TrialSettings,

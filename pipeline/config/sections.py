@@ -88,7 +88,7 @@ class StoreSettings(Section):
     @field_validator("clickhouse_url")
     @classmethod
     def _is_address(cls, url: str) -> str:
-        return _http(url)
+        return web_address(url)
 
 
 class WorkerSettings(Section):
@@ -183,7 +183,7 @@ class NotificationSettings(Section):
     @field_validator("alertmanager_url", "pagerduty_url", "public_url")
     @classmethod
     def _are_addresses(cls, url: str) -> str:
-        return _http(url)
+        return web_address(url)
 
     @field_validator("notify_networks")
     @classmethod
@@ -260,7 +260,7 @@ class HttpSettings(Section):
     @field_validator("roboflow_forward_url")
     @classmethod
     def _is_forward_address(cls, url: str) -> str:
-        return _http(url)
+        return web_address(url)
 
     @property
     def allowed_origins(self) -> list[str]:
@@ -288,7 +288,8 @@ class LogSettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
 
-def _http(url: str) -> str:
+def web_address(url: str) -> str:
+    """An address of the web as it is kept. Raises ValueError."""
     if not url:
         return url
     parts = urlsplit(url)

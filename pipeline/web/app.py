@@ -14,7 +14,20 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pipeline.edge.metrics import HTTP_REQUESTS
 from pipeline.web.access.door import Door
 from pipeline.web.access.principal import May
-from pipeline.web.asgi import JSON, Asgi, Body, Message, Receive, Refused, Scope, Send, answer, headers_of, only
+from pipeline.web.asgi import (
+    COOKIES,
+    JSON,
+    Asgi,
+    Body,
+    Message,
+    Receive,
+    Refused,
+    Scope,
+    Send,
+    answer,
+    headers_of,
+    only,
+)
 from schemas.access import EVERY_WORKSPACE
 from schemas.roles import WEB
 
@@ -63,11 +76,15 @@ class App:
             return
         name, found = self._find(scope.get("raw_path", b"").decode("latin-1") or scope["path"])
         body, status = Body(receive), 0
+        cookies: list[bytes] = []
+        scope[COOKIES] = cookies
 
         async def counted(message: Message) -> None:
             nonlocal status
             if not status:
                 status = message["status"]
+                if cookies:
+                    message["headers"] = [*message.get("headers", ()), *((b"set-cookie", one) for one in cookies)]
             await send(message)
 
         try:

@@ -15,6 +15,8 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = dict[bytes, bytes]
 
 JSON = b"application/json"
+COOKIES = "inferwatch.cookies"  # of a scope: what is set along with the answer, whoever gives it
+
 DRAIN_S, DRAIN_BYTES_MAX = 5.0, 64 << 20
 
 
@@ -86,6 +88,24 @@ def only(scope: Scope, *methods: str) -> None:
     if scope["method"] not in methods:
         allowed = ", ".join(methods)
         raise Refused(405, "method_not_allowed", f"{scope['method']} is not {allowed}", allow=allowed)
+
+
+async def read_body(receive: Receive, bytes_max: int, within_s: float) -> bytes:
+    """A small body, whole. Raises Refused: 413, 408."""
+    body, more = b"", True
+    try:
+        async with asyncio.timeout(within_s):
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refused(400, "cut_short", "the connection ended within the body")
+                body += message.get("body", b"")
+                more = message.get("more_body", False)
+                if len(body) > bytes_max:
+                    raise Refused(413, "too_large", f"a body here has at most {bytes_max} bytes")
+    except TimeoutError:
+        raise Refused(408, "too_slow", f"the body was not there within {within_s:g} s") from None
+    return body
 
 
 async def answer(

@@ -1,10 +1,12 @@
 """The HTTP side as a process: what it follows, its parts, how it begins and ends."""
 
 import asyncio
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import structlog
+from pydantic import SecretStr
 
 from pipeline.config import Settings
 from pipeline.edge.clock import Clock, SystemClock
@@ -15,7 +17,7 @@ from pipeline.edge.kafka.compacted import FollowedTopic, write_compacted
 from pipeline.edge.kafka.connection import KafkaUnavailable
 from pipeline.edge.store.questions import Questions
 from pipeline.web.access.book import AccessBook
-from pipeline.web.access.door import Door
+from pipeline.web.access.door import Door, door_of
 from pipeline.web.app import App, Part, Working
 from pipeline.web.images.gallery import Gallery
 from pipeline.web.images.part import Images
@@ -27,6 +29,7 @@ from pipeline.web.roboflow.vision.finding import Finding
 from pipeline.web.roboflow.vision.part import Vision
 from pipeline.web.roboflow.vision.use_cases import UseCases
 from pipeline.web.server import serve
+from pipeline.web.session.part import SignIns
 from schemas.topics import ACCESS, USE_CASES
 
 log = structlog.get_logger()
@@ -65,6 +68,10 @@ def _gallery(settings: Settings) -> Gallery:
     return Gallery(settings, SystemClock())
 
 
+def _session(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
+    return SignIns(settings, door, clock)
+
+
 def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     from pipeline.web.query.part import Query  # a framework that only this part needs
 
@@ -73,6 +80,7 @@ def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
 
 PARTS: Mapping[str, Make] = {  # who comes first is asked first: `query` takes all that is left of a workspace
     "ingest": _ingest,
+    "session": _session,
     "images": _images,
     "vision": _vision,
     "roboflow": _roboflow,
@@ -84,16 +92,16 @@ async def run(
     settings: Settings, names: Sequence[str], when_asked_to_end: Callable[[Callable[[], None]], None]
 ) -> None:
     """Serves these parts until it is asked to end."""
+    settings = _with_session_key(settings)
     clock = SystemClock()
     async with Kafka(settings) as kafka:
         topic = FollowedTopic(kafka, settings.topic(ACCESS.name))
-        book = AccessBook(topic, settings.web_api_key.get_secret_value())
-        door = Door(book, clock)
+        door = door_of(settings, topic, clock)
         parts = [PARTS[name](settings, door, kafka, clock) for name in names]
         state = _State(topic)
         app = App(parts, door, state.not_ready, metrics_open=settings.web_metrics_open)
         front = Origins(app, settings.allowed_origins) if settings.allowed_origins else app
-        work = (topic.follow_forever(), _write_uses(settings, book), state.watch_forever(kafka))
+        work = (topic.follow_forever(), _write_uses(settings, door.book), state.watch_forever(kafka))
         beside = [asyncio.create_task(one) for one in work]
         beside += [asyncio.create_task(part.work()) for part in parts if isinstance(part, Working)]
         serving = asyncio.create_task(serve(front, settings.web_host, settings.web_port, when_asked_to_end))
@@ -108,6 +116,14 @@ async def run(
             await asyncio.gather(*beside, serving, return_exceptions=True)
             for part in parts:
                 await part.stop()
+
+
+def _with_session_key(settings: Settings) -> Settings:
+    """Without one in the settings: one that ends with this process, and the sessions with it."""
+    if settings.web_session_key.get_secret_value():
+        return settings
+    log.info("session_key_made", hint="set INFERWATCH_WEB_SESSION_KEY: sessions outlive restarts and hold everywhere")
+    return settings.model_copy(update={"web_session_key": SecretStr(secrets.token_urlsafe(32))})
 
 
 class _State:

@@ -173,8 +173,8 @@ def test_vision_events_are_taken_found_counted_and_hidden(world: Settings, tmp_p
         row = ask(db, f"SELECT {columns} FROM inferences WHERE event_id = 'e1'")
         assert row == [("bolts", "cam-7", ["bolt"], 640, "fail")]
         assert ask(db, "SELECT count(), uniqExact(event_id) FROM inferences") == [(8, 8)]
-        said = ask(db, "SELECT inference_id, field, value FROM inference_metadata")
-        assert said == [("e1", "feedback", "incorrect")]
+        added = ask(db, "SELECT inference_id, field, value FROM inference_metadata")
+        assert added == [("e1", "feedback", "incorrect")]
         _is_seen(one, source.json["url"])
         _come_again_and_go(one, first, db, device)
 

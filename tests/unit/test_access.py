@@ -1,52 +1,22 @@
 """Who may what: records, keys, passwords, principals, and the door."""
 
 import asyncio
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from pipeline.web.access import credentials
-from pipeline.web.access.book import USED_EVERY_MS, AccessBook, NotKnown, key_in
+from pipeline.web.access.book import USED_EVERY_MS, Evidence, NotKnown, key_in
 from pipeline.web.access.door import Door
 from pipeline.web.access.limits import Limits
 from pipeline.web.access.principal import May, Principal, of_key, of_user
+from pipeline.web.access.sessions import By
 from pipeline.web.asgi import Refused
-from schemas.access import KeyUse, Record, Scope, User, UserRole, decode, encode, record_key
+from schemas.access import KeyUse, Record, Scope, SignedOut, User, UserRole, decode, encode, record_key
 from schemas.rejection import Reason, Rejected
+from tests.in_process import NOW, Clock, Topic, book_of
 
-NOW = 1_795_000_000_000
 DAY = 86_400_000
-
-
-@dataclass
-class Topic:
-    """As a FollowedTopic is for who reads it."""
-
-    values: dict[bytes, bytes] = field(default_factory=dict)
-    version: int = 0
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def put(self, *records: Record) -> None:
-        self.values = self.values | {record_key(record): encode(record) for record in records}
-        self.version += 1
-        self.ready.set()
-
-    def delete(self, record: Record) -> None:
-        self.values = {key: raw for key, raw in self.values.items() if key != record_key(record)}
-        self.version += 1
-
-
-class Clock:
-    def now_ms(self) -> int:
-        return NOW
-
-    def monotonic(self) -> float:
-        return NOW / 1000
-
-
-def book(topic: Topic, local: str = "") -> AccessBook:
-    return AccessBook(topic, local)  # type: ignore[arg-type]
 
 
 def made(scopes: list[Scope] | None = None, workspace: str = "acme", **more: Any) -> credentials.MadeKey:
@@ -63,6 +33,7 @@ def made(scopes: list[Scope] | None = None, workspace: str = "acme", **more: Any
         credentials.rotate_key(made().key, NOW, DAY).key,
         KeyUse(id="0123456789ab", used_at_ms=NOW),
         User(name="ann@acme.org", roles={"acme": UserRole.VIEWER, "*": UserRole.ADMIN}, created_at_ms=NOW),
+        SignedOut(who="oidc/a/b", until_ms=NOW),
     ],
 )
 def test_a_record_is_read_as_it_was_written(record: Record) -> None:
@@ -89,7 +60,7 @@ def test_nothing_that_is_stored_holds_a_secret() -> None:
 def test_a_key_opens_what_it_is_for_and_nothing_else() -> None:
     topic, key = Topic(), made([Scope.QUERY])
     topic.put(key.key)
-    who = book(topic).bearer(key.text, NOW)
+    who = book_of(topic).bearer(key.text, NOW)
     assert isinstance(who, Principal)
     assert who.may(May.QUERY, "acme")
     assert not who.may(May.INGEST, "acme")
@@ -101,7 +72,7 @@ def test_a_key_opens_what_it_is_for_and_nothing_else() -> None:
 def test_what_is_no_key_opens_nothing(text: str) -> None:
     topic = Topic()
     topic.put(made().key)
-    asked = book(topic, "local")
+    asked = book_of(topic, "local")
     assert asked.bearer(text.encode("utf-8", "replace").decode("latin-1"), NOW) in (NotKnown.WRONG_KEY, NotKnown.NO_KEY)
 
 
@@ -110,13 +81,13 @@ def test_a_key_with_one_letter_changed_opens_nothing() -> None:
     topic.put(key.key)
     for at in range(len(key.text)):
         changed = key.text[:at] + ("a" if key.text[at] != "a" else "b") + key.text[at + 1 :]
-        assert book(topic).bearer(changed, NOW) is NotKnown.WRONG_KEY
+        assert book_of(topic).bearer(changed, NOW) is NotKnown.WRONG_KEY
 
 
 def test_a_key_ends_when_it_expires_and_at_once_when_it_is_revoked() -> None:
     topic, key = Topic(), made(expires_at_ms=NOW + DAY)
     topic.put(key.key)
-    asked = book(topic)
+    asked = book_of(topic)
     assert isinstance(asked.bearer(key.text, NOW + DAY - 1), Principal)
     assert asked.bearer(key.text, NOW + DAY) is NotKnown.WRONG_KEY
     topic.delete(key.key)
@@ -127,7 +98,7 @@ def test_a_rotated_key_is_good_in_both_forms_until_the_grace_is_over() -> None:
     topic, key = Topic(), made()
     rotated = credentials.rotate_key(key.key, NOW, DAY)
     topic.put(rotated.key)
-    asked = book(topic)
+    asked = book_of(topic)
     assert rotated.key.id == key.key.id
     assert isinstance(asked.bearer(rotated.text, NOW + 2 * DAY), Principal)
     assert isinstance(asked.bearer(key.text, NOW + DAY - 1), Principal)
@@ -137,18 +108,18 @@ def test_a_rotated_key_is_good_in_both_forms_until_the_grace_is_over() -> None:
 
 
 def test_before_the_topic_is_read_nobody_is_told_that_a_key_is_wrong() -> None:
-    assert book(Topic()).bearer(made().text, NOW) is NotKnown.NOT_READY
-    assert isinstance(book(Topic(), "local").bearer("local", NOW), Principal)
+    assert book_of(Topic()).bearer(made().text, NOW) is NotKnown.NOT_READY
+    assert isinstance(book_of(Topic(), "local").bearer("local", NOW), Principal)
 
 
 def test_without_a_local_key_an_empty_one_is_no_key() -> None:
-    assert book(Topic()).bearer("", NOW) is NotKnown.NO_KEY
+    assert book_of(Topic()).bearer("", NOW) is NotKnown.NO_KEY
 
 
 def test_the_use_of_a_key_is_written_once_an_hour() -> None:
     topic, key = Topic(), made()
     topic.put(key.key)
-    asked = book(topic)
+    asked = book_of(topic)
     asked.bearer(key.text, NOW)
     asked.bearer(key.text, NOW + 5)
     use = KeyUse(id=key.key.id, used_at_ms=NOW + 5)
@@ -162,7 +133,7 @@ def test_the_use_of_a_key_is_written_once_an_hour() -> None:
 def test_a_late_word_of_its_use_does_not_revive_a_key() -> None:
     topic, key = Topic(), made()
     topic.put(KeyUse(id=key.key.id, used_at_ms=NOW))
-    assert book(topic).bearer(key.text, NOW) is NotKnown.WRONG_KEY
+    assert book_of(topic).bearer(key.text, NOW) is NotKnown.WRONG_KEY
 
 
 # People
@@ -175,13 +146,12 @@ def test_a_person_logs_in_by_the_password_and_by_nothing_else() -> None:
         User(name="ann", roles={"acme": UserRole.OPERATOR}, created_at_ms=NOW, password_hash=hashed),
         User(name="bob", roles={"acme": UserRole.ADMIN}, created_at_ms=NOW),
     )
-    asked = book(topic)
-    who = asyncio.run(asked.person("ann", "correct horse battery"))
-    assert isinstance(who, Principal)
-    assert who.may(May.OPERATE, "acme")
-    assert not who.may(May.ADMIN, "acme")
+    asked = book_of(topic)
+    shown = asyncio.run(asked.person("ann", "correct horse battery"))
+    assert isinstance(shown, Evidence)
+    assert (shown.by, shown.who) == (By.PASSWORD, "ann")
     for name, password in (("ann", "wrong"), ("bob", ""), ("nobody", "x")):
-        assert asyncio.run(asked.person(name, password)) is NotKnown.WRONG_KEY
+        assert asyncio.run(asked.person(name, password)) is NotKnown.WRONG_PASSWORD
     assert hashed.startswith("$argon2id$")
 
 
@@ -244,7 +214,7 @@ def test_the_door_says_who_is_unknown_and_who_may_not(
 ) -> None:
     topic, key = Topic(), made()
     topic.put(key.key)
-    door = Door(book(topic), Clock())
+    door = Door(book_of(topic), Clock())
     given = {b"authorization": f"Bearer {key.text}".encode()} if headers is None else headers
     with pytest.raises(Refused) as refused:
         door.admit({"query_string": b""}, given, what, workspace)

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import PREFIX, ConfigError, Settings, load, to_environ
 
-SECRET = "correct horse battery staple"
+SECRET = "hunter2, hunter2, hunter2, hunter2"
 SECRETS = [
     "kafka_sasl_password",
     "clickhouse_password",
@@ -20,6 +20,8 @@ SECRETS = [
     "pagerduty_key",
     "webhook_secret",
     "web_api_key",
+    "web_session_key",
+    "oidc_client_secret",
 ]
 
 
@@ -84,6 +86,12 @@ def test_all_mistakes_are_reported_together_each_with_the_name_it_was_given_unde
         ("EVENT_AGE_DAYS_MAX", "366"),
         ("CUT_ROWS_MAX", "1.5"),
         ("WEB_PORT", "65536"),
+        ("WEB_SESSION_KEY", "hunter2"),
+        ("WEB_PROXIES", "10.0.0.1/8"),
+        ("OIDC_ROLES", "staff=acme:king"),
+        ("OIDC_ROLES", "staff"),
+        ("OIDC_ISSUER", "http://id.example.com"),
+        ("OIDC_ISSUER", "https://id.example.com"),  # and no client, no roles, no address of our own
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
     ],

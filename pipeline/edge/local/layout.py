@@ -35,10 +35,11 @@ WORKER_OPTION = "--web-port-base"
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Secrets:
-    """The passwords of ClickHouse's users, and the key of the API."""
+    """The passwords of ClickHouse's users, the key of the API, and what signs sessions."""
 
     passwords: Passwords
     api_key: str
+    session_key: str
 
 
 def chosen_ports(directory: Path, names: Sequence[str], told: Mapping[str, int]) -> dict[str, int]:
@@ -74,14 +75,12 @@ def kept_secrets(directory: Path) -> Secrets:
     """The secrets of this directory; made at random the first time."""
     file = directory / "secrets.json"
     stored = read_json(file)
-    wanted = {
-        name: stored.get(name) or secrets.token_urlsafe(24)
-        for name in ("admin", "writer", "reader", "query", "api_key")
-    }
+    names = ("admin", "writer", "reader", "query", "api_key", "session_key")
+    wanted = {name: stored.get(name) or secrets.token_urlsafe(24) for name in names}
     if stored | wanted != stored:
         write_private_json(file, stored | wanted)
-    api_key = wanted.pop("api_key")
-    return Secrets(Passwords(**wanted), api_key)
+    api_key, session_key = wanted.pop("api_key"), wanted.pop("session_key")
+    return Secrets(Passwords(**wanted), api_key, session_key)
 
 
 def servers(
@@ -126,10 +125,7 @@ def running_settings(directory: Path, base: Settings) -> Settings:
 
     Raises EmbeddedError when none runs there.
     """
-    found = read_json(directory / ENDPOINTS) if is_held(directory) else {}
-    if not found:
-        start = f"inferwatch up --data-dir {shlex.quote(str(directory))}"
-        raise EmbeddedError(f"no inferwatch up is ready in {directory}; start it: {start}")
+    found = _running(directory)
     try:
         told = load(found["settings"])
         same = base.model_copy(update={field: getattr(told, field) for field in told.model_fields_set})
@@ -138,6 +134,22 @@ def running_settings(directory: Path, base: Settings) -> Settings:
         raise EmbeddedError(
             f"{directory / ENDPOINTS} is of another version ({error!r}); restart inferwatch up"
         ) from error
+
+
+def running_web(directory: Path) -> str:
+    """The address of the HTTP side that runs in a directory. Raises EmbeddedError when none does."""
+    web = _running(directory).get("web")
+    if not isinstance(web, str):
+        raise EmbeddedError(f"inferwatch up runs in {directory} without its HTTP side")
+    return web
+
+
+def _running(directory: Path) -> dict[str, Any]:
+    found = read_json(directory / ENDPOINTS) if is_held(directory) else {}
+    if not found:
+        start = f"inferwatch up --data-dir {shlex.quote(str(directory))}"
+        raise EmbeddedError(f"no inferwatch up is ready in {directory}; start it: {start}")
+    return found
 
 
 def is_up(directory: Path) -> bool:

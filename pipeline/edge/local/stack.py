@@ -157,6 +157,8 @@ class Stack:
         logs = self.directory / "logs"
         of_web = {
             "web_api_key": SecretStr(secrets.api_key),
+            "web_session_key": SecretStr(secrets.session_key),
+            "web_once_links": True,
             "web_metrics_open": True,  # on 127.0.0.1
             "web_spool_dir": self.directory / "spool",
             "images_url": self._base.images_url or str(self.directory / "images"),

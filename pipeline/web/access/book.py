@@ -5,7 +5,9 @@ topic has been read once: a process that knows no key yet must not say that a ke
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import parse_qs
 
@@ -13,15 +15,27 @@ import structlog
 
 from pipeline.edge.kafka.compacted import FollowedTopic
 from pipeline.web.access import credentials, principal
-from pipeline.web.access.principal import EVERYTHING, Principal
-from schemas.access import ApiKey, KeyUse, User, decode, encode, record_key
+from pipeline.web.access.principal import EVERYTHING, Grants, Principal
+from pipeline.web.access.sessions import By, Session
+from schemas.access import ApiKey, KeyUse, SignedOut, User, decode, encode, record_key
 from schemas.rejection import Rejected
 
 log = structlog.get_logger()
 
+LOCAL = "local"
 USED_EVERY_MS = 3_600_000  # how often a key's last use is written, at most
 
 Headers = Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Who has just shown who they are: what a session is begun with."""
+
+    by: By
+    who: str
+    proof: str
+    claims: tuple[str, ...] = ()
 
 
 class NotKnown(Enum):
@@ -29,6 +43,8 @@ class NotKnown(Enum):
 
     NO_KEY = "send an API key: Authorization: Bearer, X-Api-Key or ?api_key="
     WRONG_KEY = "the API key is unknown, revoked or expired"
+    WRONG_PASSWORD = "the name or the password is wrong"  # noqa: S105  a sentence
+    SESSION_OVER = "the session is over; sign in again"
     NOT_READY = "keys are not read yet"
 
 
@@ -40,16 +56,23 @@ def key_in(headers: Headers, query: bytes) -> str:
     if b"x-api-key" in headers:
         return headers[b"x-api-key"].strip().decode("latin-1")
     if b"api_key=" in query:
-        return parse_qs(query.decode("latin-1"), max_num_fields=100).get("api_key", [""])[-1]
+        with suppress(ValueError):  # more fields than anybody has
+            return parse_qs(query.decode("latin-1"), max_num_fields=100).get("api_key", [""])[-1]
     return ""
 
 
 class AccessBook:
     """Everybody who is known here."""
 
-    def __init__(self, topic: FollowedTopic, local_key: str = "") -> None:
-        """`local_key`: one more that may everything, of `inferwatch up`; it is on no topic."""
-        self._topic = topic
+    def __init__(
+        self, topic: FollowedTopic, local_key: str = "", grants: Grants = principal.NO_GRANTS, issuer: str = ""
+    ) -> None:
+        """`local_key`: one more that may everything, of `inferwatch up`; it is on no topic.
+
+        `grants`: what a claim of the provider `issuer` allows.
+        """
+        self._topic, self._grants = topic, grants
+        self._issuer = credentials.digest(issuer)
         self._local = credentials.digest(local_key) if local_key else ""
         self._seen: Mapping[bytes, bytes] = {}
         self._version = -1
@@ -58,6 +81,7 @@ class AccessBook:
         self._users: dict[str, User] = {}
         self._written_ms: dict[str, int] = {}  # when a key was used, as the topic says
         self._used_ms: dict[str, int] = {}  # and as we have seen since
+        self._signed_out_ms: dict[str, int] = {}
 
     @property
     def ready(self) -> bool:
@@ -69,7 +93,7 @@ class AccessBook:
         if not text:
             return NotKnown.NO_KEY
         if self._local and credentials.same(credentials.digest(text), self._local):
-            return Principal("local", EVERYTHING)
+            return Principal(LOCAL, EVERYTHING)
         if not self.ready:
             return NotKnown.NOT_READY
         self._read()
@@ -77,12 +101,12 @@ class AccessBook:
         key = self._keys.get(key_id or "")
         if not credentials.fits(text, key, now_ms) or key is None:
             return NotKnown.WRONG_KEY
-        if key.expires_at_ms is not None and now_ms >= key.expires_at_ms:
+        if _is_expired(key, now_ms):
             return NotKnown.WRONG_KEY
         self._used_ms[key.id] = now_ms
         return self._principals[key.id]
 
-    async def person(self, name: str, password: str) -> Principal | NotKnown:
+    async def person(self, name: str, password: str) -> Evidence | NotKnown:
         """Who logs in by a password."""
         if not self.ready:
             return NotKnown.NOT_READY
@@ -90,7 +114,54 @@ class AccessBook:
         user = self._users.get(name)
         hashed = user.password_hash if user is not None else None
         fits = await asyncio.to_thread(credentials.password_fits, password, hashed)
-        return principal.of_user(user) if fits and user is not None else NotKnown.WRONG_KEY
+        return Evidence(By.PASSWORD, name, _proof_of(user)) if fits and user is not None else NotKnown.WRONG_PASSWORD
+
+    def key_holder(self, text: str, now_ms: int) -> Evidence | NotKnown:
+        """Who signs in by an API key."""
+        known = self.bearer(text, now_ms)
+        if isinstance(known, NotKnown):
+            return known
+        if known.name == LOCAL:
+            return self.local_holder()
+        return Evidence(By.KEY, credentials.id_in(text) or "", credentials.digest(credentials.digest(text)))
+
+    def local_holder(self) -> Evidence:
+        """Who came by the one-time link. Only where there is a key of `inferwatch up`."""
+        assert self._local
+        return Evidence(By.LOCAL, LOCAL, credentials.digest(self._local))
+
+    def claimant(self, name: str, claims: Sequence[str]) -> Evidence:
+        """Whom the provider vouches for; of the claims only those that allow something."""
+        return Evidence(By.OIDC, name, self._issuer, tuple(one for one in claims if one in self._grants))
+
+    def session(self, session: Session, now_ms: int) -> Principal | NotKnown:
+        """Who has begun this session, with what is allowed now. What it was begun by must be as it was."""
+        if not self.ready:
+            return NotKnown.NOT_READY
+        self._read()
+        who, proof = self._standing(session, now_ms)
+        if who is None or not credentials.same(session.proof, proof):
+            return NotKnown.SESSION_OVER
+        if session.began_at_ms <= self._signed_out_ms.get(who.name, -1):
+            return NotKnown.SESSION_OVER
+        return who
+
+    def _standing(self, session: Session, now_ms: int) -> tuple[Principal | None, str]:
+        match session.by:
+            case By.PASSWORD:
+                user = self._users.get(session.who)
+                return (None, "") if user is None else (principal.of_user(user), _proof_of(user))
+            case By.KEY:
+                key = self._keys.get(session.who)
+                if key is None or _is_expired(key, now_ms):
+                    return None, ""
+                current, previous = credentials.digest(key.digest), credentials.digest(key.previous_digest or "")
+                is_previous = credentials.same(session.proof, previous) and now_ms < (key.previous_until_ms or 0)
+                return self._principals[key.id], previous if is_previous else current
+            case By.LOCAL:
+                return (Principal(LOCAL, EVERYTHING), credentials.digest(self._local)) if self._local else (None, "")
+            case By.OIDC:
+                return principal.of_claims(session.who, session.claims, self._grants), self._issuer
 
     def take_uses(self) -> dict[bytes, bytes]:
         """The records of the uses that are to be written now."""
@@ -126,6 +197,8 @@ class AccessBook:
                 self._users[found.name] = found
             case KeyUse() as found:
                 self._written_ms[found.id] = found.used_at_ms
+            case SignedOut() as found:
+                self._signed_out_ms[found.who] = found.until_ms
             case Rejected() as why:
                 log.warning("access_refused", key=key.decode(errors="replace"), reason=why.reason.value)
 
@@ -136,3 +209,15 @@ class AccessBook:
             self._principals.pop(name, None)
         elif kind == "user":
             self._users.pop(name, None)
+        elif kind == "signed-out":
+            self._signed_out_ms.pop(name, None)
+
+
+def _is_expired(key: ApiKey, now_ms: int) -> bool:
+    return key.expires_at_ms is not None and now_ms >= key.expires_at_ms
+
+
+def _proof_of(user: User) -> str:
+    """Another one when the password or a role is another one, or the person."""
+    roles = sorted((workspace, role.value) for workspace, role in user.roles.items())
+    return credentials.digest(f"{user.created_at_ms} {user.password_hash} {roles}")

@@ -25,3 +25,9 @@ class Limits:
         if len(self._buckets) > KEYS_MAX:
             self._buckets.popitem(last=False)
         return max(0.0, short / self._rate)
+
+    def give_back(self, name: str, events: int) -> None:
+        """They did not count after all."""
+        if name in self._buckets:
+            left, then_s = self._buckets[name]
+            self._buckets[name] = (min(self._burst, left + events), then_s)

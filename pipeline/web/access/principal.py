@@ -3,7 +3,7 @@
 Nobody may anything in a workspace that no grant of theirs names; "*" names every one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -31,6 +31,9 @@ _OF_ROLE: Mapping[UserRole, frozenset[May]] = {
 }
 _NOTHING: frozenset[May] = frozenset()
 
+Grants = Mapping[str, Sequence[tuple[str, UserRole]]]  # a claim's value: workspaces, or "*", and the role there
+NO_GRANTS: Grants = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Principal:
@@ -57,6 +60,15 @@ def of_key(key: ApiKey) -> Principal:
 def of_user(user: User) -> Principal:
     """A person that has logged in."""
     return Principal(f"user/{user.name}", {workspace: _OF_ROLE[role] for workspace, role in user.roles.items()})
+
+
+def of_claims(name: str, claims: Iterable[str], grants: Grants) -> Principal:
+    """A person whom a provider vouches for: what is granted to each of the claim's values, all together."""
+    allowed: dict[str, frozenset[May]] = {}
+    for claim in claims:
+        for workspace, role in grants.get(claim, ()):
+            allowed[workspace] = allowed.get(workspace, _NOTHING) | _OF_ROLE[role]
+    return Principal(f"oidc/{name}", allowed)
 
 
 EVERYTHING: Mapping[str, frozenset[May]] = {EVERY_WORKSPACE: frozenset(May)}

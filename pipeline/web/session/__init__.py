@@ -1,0 +1,1 @@
+"""The part `session`: people sign in and out."""
