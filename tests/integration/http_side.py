@@ -36,6 +36,11 @@ class Said:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    pairs: tuple[tuple[str, str], ...] = ()
+
+    def all(self, name: str) -> list[str]:
+        """Every value of a header that may stand there several times."""
+        return [value for found, value in self.pairs if found.lower() == name]
 
     @property
     def json(self) -> Any:
@@ -76,7 +81,7 @@ class HttpSide(Worker):
         try:
             connection.request(method, path, body, given)
             response = connection.getresponse()
-            return Said(response.status, dict(response.headers), response.read())
+            return Said(response.status, dict(response.headers), response.read(), tuple(response.getheaders()))
         finally:
             connection.close()
 

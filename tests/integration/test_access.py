@@ -8,10 +8,11 @@ from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
 from pipeline.config import Settings, to_environ
 from schemas.topics import ACCESS
-from tests.integration.http_side import event, http_side, on_topic
+from tests.integration.http_side import HttpSide, event, http_side, on_topic
 from tests.integration.workers import eventually
 
 pytestmark = pytest.mark.integration
@@ -79,3 +80,38 @@ def test_a_person_is_made_given_roles_and_forgotten(world: Settings) -> None:
     typed(world, "users", "delete", "ann@acme.org")
     assert typed(world, "users", "list", "--json") == []
     assert "there is no user" in typed(world, "users", "delete", "ann@acme.org", code=1)
+
+
+def test_a_session_holds_in_every_process_until_it_is_ended_in_any(world: Settings, tmp_path: Path) -> None:
+    settings = world.model_copy(update={"web_session_key": SecretStr("of the tests, the same for each process")})
+    typed(settings, "users", "create", "ann", "--role", "acme=viewer", given=PASSWORD + "\n")
+    with http_side(settings, tmp_path / "1") as one, http_side(settings, tmp_path / "2") as other:
+
+        def sign_in(password: str = PASSWORD) -> dict[str, Any]:
+            said = one.ask("POST", "/v1/session", orjson.dumps({"name": "ann", "password": password}), key=None)
+            assert said.status == 200, said.body
+            cookies = [text.partition(";")[0] for text in said.all("set-cookie")]
+            return {"Cookie": "; ".join(cookies), "Origin": one.url, "X_Inferwatch_Csrf": said.json["csrf"]}
+
+        def status(web: HttpSide, browser: dict[str, Any]) -> int:
+            return web.ask("GET", "/v1/session", key=None, **browser).status
+
+        def ends(browser: dict[str, Any]) -> None:
+            eventually(lambda: {status(web, browser) for web in (one, other)} == {401}, 20, "the session is over")
+
+        ann = sign_in()
+        for web in (one, other):
+            known = web.ask("GET", "/v1/session", key=None, **ann)
+            assert known.json["may"] == {"acme": ["query"]}
+        assert (
+            one.ask("DELETE", "/v1/session?everywhere=1", key=None, **(ann | {"Origin": "http://evil"})).status == 403
+        )
+        assert one.ask("DELETE", "/v1/session?everywhere=1", key=None, **ann).status == 200
+        ends(ann)
+        ann = sign_in()
+        typed(settings, "users", "sign-out", "ann")
+        ends(ann)
+        ann = sign_in()
+        typed(settings, "users", "password", "ann", given="another good password\n")
+        ends(ann)
+        assert sign_in("another good password")
