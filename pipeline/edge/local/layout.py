@@ -120,6 +120,20 @@ def settings_for(base: Settings, bootstrap: str, url: str, passwords: Passwords)
     )
 
 
+def web_settings(base: Settings, directory: Path, secrets: Secrets) -> Settings:
+    """`base` with what the HTTP side in a directory is told besides."""
+    return base.model_copy(
+        update={
+            "web_api_key": SecretStr(secrets.api_key),
+            "web_session_key": SecretStr(secrets.session_key),
+            "web_once_links": True,
+            "web_metrics_open": True,  # on 127.0.0.1
+            "web_spool_dir": directory / "spool",
+            "images_url": base.images_url or str(directory / "images"),
+        }
+    )
+
+
 def running_settings(directory: Path, base: Settings) -> Settings:
     """`base`, pointed at the `up` that runs in a directory, and with what that one was started with.
 

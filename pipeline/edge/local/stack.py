@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from aiokafka.errors import KafkaError
-from pydantic import SecretStr
 
 from pipeline.config import Settings, load
 from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
@@ -32,6 +31,7 @@ from pipeline.edge.local.layout import (
     kept_secrets,
     servers,
     settings_for,
+    web_settings,
 )
 from pipeline.edge.local.machine import check_machine
 from pipeline.edge.local.worker import Worker
@@ -155,15 +155,7 @@ class Stack:
         self.kafka, self.clickhouse = servers(self.directory, ports, secrets.passwords, [database])
         self.settings = settings_for(self._base, self.kafka.bootstrap, self.clickhouse.url, secrets.passwords)
         logs = self.directory / "logs"
-        of_web = {
-            "web_api_key": SecretStr(secrets.api_key),
-            "web_session_key": SecretStr(secrets.session_key),
-            "web_once_links": True,
-            "web_metrics_open": True,  # on 127.0.0.1
-            "web_spool_dir": self.directory / "spool",
-            "images_url": self._base.images_url or str(self.directory / "images"),
-        }
-        told = {WEB: self.settings.model_copy(update=of_web)}
+        told = {WEB: web_settings(self.settings, self.directory, secrets)}
         self.workers = {
             role: Worker(role, told.get(role, self.settings), web_port=ports[role], logs=logs) for role in self._roles
         }

@@ -22,9 +22,9 @@ from pipeline.web.images.gallery import Gallery
 from pipeline.web.ingest import bodies
 from pipeline.web.ingest.room import Held
 from pipeline.web.roboflow.vision.bundles import BUNDLE_BYTES_MAX
-from pipeline.web.roboflow.vision.finding import Finding
+from pipeline.web.roboflow.vision.finding import VisionSearch
 from pipeline.web.roboflow.vision.intake import VisionIntake, unavailable
-from pipeline.web.roboflow.vision.requests import Answer, Answers, VisionRequest
+from pipeline.web.roboflow.vision.requests import Answers, VisionAnswer, VisionRequest
 from pipeline.web.roboflow.vision.use_cases import UseCases
 
 BASE = "/vision-events"
@@ -35,7 +35,7 @@ class Endpoint:
     """What one method at one path does, and for whom."""
 
     may: May
-    answer: Callable[[VisionRequest], Awaitable[Answer]]
+    answer: Callable[[VisionRequest], Awaitable[VisionAnswer]]
     body_bytes_max: int = 0  # 0: it has none
 
 
@@ -52,13 +52,13 @@ class Vision:
         clock: Clock,
         gallery: Gallery,
         use_cases: UseCases,
-        finding: Finding,
+        finding: VisionSearch,
     ) -> None:
         self._settings, self._door, self._batches, self._clock = settings, door, batches, clock
         self._gallery, self._use_cases, self._finding = gallery, use_cases, finding
         intake = VisionIntake(settings, batches, clock, gallery, use_cases)
         self._paths = _paths(Answers(intake, use_cases, finding, clock))
-        self._running: set[asyncio.Task[Answer]] = set()
+        self._running: set[asyncio.Task[VisionAnswer]] = set()
 
     async def work(self) -> None:
         """Follows the use cases."""
@@ -109,14 +109,14 @@ class Vision:
                 held.release()
         await answer(send, told.status, orjson.dumps(told.body) if not isinstance(told.body, bytes) else told.body)
 
-    async def _held(self, held: Held, work: Awaitable[Answer]) -> Answer:
+    async def _held(self, held: Held, work: Awaitable[VisionAnswer]) -> VisionAnswer:
         """What is on its way to Kafka stays counted until it has arrived, also when nobody waits any more."""
         try:
             return await work
         finally:
             held.release()
 
-    async def _within(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+    async def _within(self, work: Coroutine[Any, Any, VisionAnswer]) -> VisionAnswer:
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._done)
@@ -125,7 +125,7 @@ class Vision:
             raise unavailable("not done in time; some may have arrived")
         return task.result()
 
-    def _done(self, task: "asyncio.Task[Answer]") -> None:
+    def _done(self, task: "asyncio.Task[VisionAnswer]") -> None:
         self._running.discard(task)
         if not task.cancelled():
             task.exception()  # who still waited has heard of it
@@ -145,7 +145,9 @@ def _paths(answers: Answers) -> Mapping[str, Mapping[str, Endpoint]]:
     """By path (ID stands for a name) and method."""
     large = bodies.BODY_BYTES_MAX
 
-    def sends(answer: Callable[[VisionRequest], Awaitable[Answer]], may: May = May.INGEST) -> Mapping[str, Endpoint]:
+    def sends(
+        answer: Callable[[VisionRequest], Awaitable[VisionAnswer]], may: May = May.INGEST
+    ) -> Mapping[str, Endpoint]:
         return {"POST": Endpoint(may, answer, large)}
 
     def schema(column: str) -> Mapping[str, Endpoint]:

@@ -14,7 +14,7 @@ from pipeline.web.ingest.room import Held
 from pipeline.web.roboflow import shapes
 from pipeline.web.roboflow.vision import bundles, forms, given
 from pipeline.web.roboflow.vision.asked import asked_of
-from pipeline.web.roboflow.vision.finding import Finding
+from pipeline.web.roboflow.vision.finding import VisionSearch
 from pipeline.web.roboflow.vision.intake import TakenEvents, VisionIntake, id_from, picture_warning
 from pipeline.web.roboflow.vision.use_cases import UseCases
 from schemas.use_case import UseCaseStatus
@@ -54,7 +54,7 @@ class VisionRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class VisionAnswer:
     """A status, and JSON or what becomes it."""
 
     status: int
@@ -64,15 +64,15 @@ class Answer:
 class Answers:
     """One method for each endpoint."""
 
-    def __init__(self, intake: VisionIntake, use_cases: UseCases, finding: Finding, clock: Clock) -> None:
+    def __init__(self, intake: VisionIntake, use_cases: UseCases, finding: VisionSearch, clock: Clock) -> None:
         self._intake, self._use_cases, self._finding, self._clock = intake, use_cases, finding, clock
         self._unpacking = asyncio.Semaphore(BUNDLES_AT_ONCE)
 
-    async def create(self, asked: VisionRequest) -> Answer:
+    async def create(self, asked: VisionRequest) -> VisionAnswer:
         """One event."""
         return _one(await self._intake.take(asked.workspace, [asked.json]))
 
-    async def batch(self, asked: VisionRequest) -> Answer:
+    async def batch(self, asked: VisionRequest) -> VisionAnswer:
         """Up to a hundred: one that is refused is named, and fails no other."""
         events = asked.json.get("events")
         if not isinstance(events, list) or not 1 <= len(events) <= EVENTS_MAX:
@@ -80,9 +80,9 @@ class Answers:
         taken = await self._intake.take(asked.workspace, events)
         told: dict[str, Any] = {"created": len(taken.ids), "eventIds": taken.ids}
         told |= {"warnings": taken.warnings} if taken.warnings else {}
-        return Answer(201, told | ({"errors": taken.errors} if taken.errors else {}))
+        return VisionAnswer(201, told | ({"errors": taken.errors} if taken.errors else {}))
 
-    async def upload(self, asked: VisionRequest) -> Answer:
+    async def upload(self, asked: VisionRequest) -> VisionAnswer:
         """A picture for an event to come."""
         form, warnings = forms.fields(asked.body, asked.content_type), given.Warnings()
         if "file" not in form:
@@ -94,9 +94,9 @@ class Answers:
         url = address(asked.workspace, source_id) if stored is not None else ""
         told: dict[str, Any] = {"success": True, "sourceId": source_id, "url": url}
         odd = [*warnings.told, *picture_warning(stored)]
-        return Answer(201, told | ({"warnings": odd} if odd else {}))
+        return VisionAnswer(201, told | ({"warnings": odd} if odd else {}))
 
-    async def bundle(self, asked: VisionRequest) -> Answer:
+    async def bundle(self, asked: VisionRequest) -> VisionAnswer:
         """An event with its pictures, as a device without a net has written it."""
         async with self._unpacking:
             asked.held.take(bundles.UNPACKED_BYTES_MAX)
@@ -112,7 +112,7 @@ class Answers:
             event["useCaseId"] = use_case
         return _one(await self._intake.take(asked.workspace, [event]), odd)
 
-    async def local(self, asked: VisionRequest) -> Answer:
+    async def local(self, asked: VisionRequest) -> VisionAnswer:
         """An event as devices send it to the store beside them; its use case is made when it is first heard of."""
         body = asked.json
         event = {theirs: body[ours] for ours, theirs in _LOCAL.items() if body.get(ours) is not None}
@@ -132,14 +132,14 @@ class Answers:
                 raise Refused(BUSY_STATUS, why.reason, why.message, retry_after_s=why.retry_after_s) from None
             raise
         told = _told(taken, odd)
-        return Answer(201, {"id": taken.ids[0]} | ({"warnings": told} if told else {}))
+        return VisionAnswer(201, {"id": taken.ids[0]} | ({"warnings": told} if told else {}))
 
-    async def query(self, asked: VisionRequest) -> Answer:
+    async def query(self, asked: VisionRequest) -> VisionAnswer:
         """A page of events."""
         page = asked_of(asked.json, self._clock.now_ms(), self._finding.lookback_days)
-        return Answer(200, await self._finding.page(asked.workspace, page))
+        return VisionAnswer(200, await self._finding.page(asked.workspace, page))
 
-    async def delete(self, asked: VisionRequest) -> Answer:
+    async def delete(self, asked: VisionRequest) -> VisionAnswer:
         """Hides events: they are found no more. What they counted for stays counted."""
         body = asked.json
         use_case, ids = body.get("useCaseId"), body.get("eventIds")
@@ -148,9 +148,9 @@ class Answers:
         one = self._use_cases.one(asked.workspace, str(use_case))
         records, missing = await self._finding.to_hide(asked.workspace, one.id, ids)
         await self._intake.send(records)
-        return Answer(200, {"deleted": len(records), "notFound": missing})
+        return VisionAnswer(200, {"deleted": len(records), "notFound": missing})
 
-    async def use_cases(self, asked: VisionRequest) -> Answer:
+    async def use_cases(self, asked: VisionRequest) -> VisionAnswer:
         """The use cases: active ones, unless ?status= asks for others."""
         status = asked.query.get("status", ["active"])[-1]
         if status not in _STATUSES:
@@ -161,39 +161,39 @@ class Answers:
             for one in sorted(self._use_cases.of(asked.workspace).values(), key=lambda one: one.created_at_ms)
             if one.status in _STATUSES[status]
         ]
-        return Answer(200, {"useCases": listed, "lookbackDays": self._finding.lookback_days})
+        return VisionAnswer(200, {"useCases": listed, "lookbackDays": self._finding.lookback_days})
 
-    async def create_use_case(self, asked: VisionRequest) -> Answer:
+    async def create_use_case(self, asked: VisionRequest) -> VisionAnswer:
         """A new one; under an id of one's own, where devices have one already."""
         body = asked.json
         use_case_id = body.get("id")
         if use_case_id is not None and not isinstance(use_case_id, str):
             raise Refused(400, "wrong_type", "id: a text")
         made = await self._use_cases.create(asked.workspace, body.get("name"), self._clock.now_ms(), use_case_id)
-        return Answer(201, {"id": made.id, "name": made.name})
+        return VisionAnswer(201, {"id": made.id, "name": made.name})
 
-    async def rename(self, asked: VisionRequest) -> Answer:
+    async def rename(self, asked: VisionRequest) -> VisionAnswer:
         """Another name; the id stays."""
         one = self._use_cases.one(asked.workspace, asked.name)
         changed = await self._use_cases.rename(one, asked.json.get("name"))
-        return Answer(200, {"id": changed.id, "name": changed.name})
+        return VisionAnswer(200, {"id": changed.id, "name": changed.name})
 
-    async def archive(self, asked: VisionRequest) -> Answer:
+    async def archive(self, asked: VisionRequest) -> VisionAnswer:
         """Out of use: not listed unless asked for."""
         return await self._set_status(asked, UseCaseStatus.INACTIVE)
 
-    async def unarchive(self, asked: VisionRequest) -> Answer:
+    async def unarchive(self, asked: VisionRequest) -> VisionAnswer:
         """In use again."""
         return await self._set_status(asked, UseCaseStatus.ACTIVE)
 
-    async def fields(self, column: str, asked: VisionRequest) -> Answer:
+    async def fields(self, column: str, asked: VisionRequest) -> VisionAnswer:
         """What metadata the events of a use case have."""
         one = self._use_cases.one(asked.workspace, asked.name)
-        return Answer(200, await self._finding.fields(asked.workspace, one.id, column))
+        return VisionAnswer(200, await self._finding.fields(asked.workspace, one.id, column))
 
-    async def _set_status(self, asked: VisionRequest, status: UseCaseStatus) -> Answer:
+    async def _set_status(self, asked: VisionRequest, status: UseCaseStatus) -> VisionAnswer:
         await self._use_cases.set_status(self._use_cases.one(asked.workspace, asked.name), status)
-        return Answer(200, {"success": True})
+        return VisionAnswer(200, {"success": True})
 
     async def _know(self, workspace: str, use_case_id: object) -> None:
         if isinstance(use_case_id, str) and use_case_id not in self._use_cases.of(workspace):
@@ -235,9 +235,9 @@ def _from_text(text: object) -> bytes | None:
         return b""
 
 
-def _one(taken: TakenEvents, odd: given.Warnings | None = None) -> Answer:
+def _one(taken: TakenEvents, odd: given.Warnings | None = None) -> VisionAnswer:
     told = _told(taken, odd)
-    return Answer(201, {"eventId": taken.ids[0], "created": True} | ({"warnings": told} if told else {}))
+    return VisionAnswer(201, {"eventId": taken.ids[0], "created": True} | ({"warnings": told} if told else {}))
 
 
 def _told(taken: TakenEvents, odd: given.Warnings | None) -> list[str]:
