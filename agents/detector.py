@@ -21,6 +21,7 @@ import structlog
 
 from agents.app import Fold, Folding, Role, host, make_app
 from agents.checkpoint import Checkpoint, Checkpoints
+from agents.heard import HeardRules
 from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.alerting.device_watch import DeviceState, DeviceWatch
@@ -35,7 +36,7 @@ from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.kafka.group.standings import FollowedStandings
 from pipeline.edge.kafka.producer import OutRecord, Producer
-from schemas import aggregate, rule, silence
+from schemas import aggregate, silence
 from schemas.alert import AlertEvent
 from schemas.rejection import Rejected
 from schemas.rule import Rule
@@ -114,7 +115,8 @@ class Detector:
         """Batches are folded by `fold`."""
         self._settings, self._world, self._clock, self._fold = settings, world, world.clock, fold
         self.output = Producer(world.log)
-        self.rules = FollowedTopic(world.log, settings.topic(RULES.name))
+        self.rules = FollowedTopic(world.log, rules := settings.topic(RULES.name))
+        self._heard = HeardRules(self.rules, rules, world.metrics)
         self.silences = FollowedTopic(world.log, settings.topic(SILENCES.name))
         self._checkpoints = Checkpoints(settings, world, self.output)
         self._saving = asyncio.Lock()
@@ -192,8 +194,7 @@ class Detector:
         if desk.heard == self._said or desk.partition.next_offset < desk.told_until:
             return
         desk.heard = self._said
-        decoded = [rule.decode(value) for value in self.rules.values.values()]
-        desk.news.add(set_rules({one.rule_id: one for one in decoded if isinstance(one, Rule)}))
+        desk.news.add(set_rules(self._heard.sound()))
         desk.news.add(self._take_acknowledgements(desk))
         # Before the steps are told: a second time people may say something else.
         await self._save(desk, now=True)

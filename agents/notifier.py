@@ -14,6 +14,7 @@ import structlog
 
 from agents.app import Role, host, make_app
 from agents.checkpoint import Checkpoint, Checkpoints
+from agents.heard import Refusals
 from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.alerting.outages import Outages, OutagesState
@@ -29,11 +30,12 @@ from pipeline.edge.kafka.group.partition import Partition
 from pipeline.edge.kafka.group.partitions import Partitions
 from pipeline.edge.kafka.producer import Producer
 from pipeline.edge.kafka.reader import Reader
+from pipeline.edge.notification.addressing import mistakes_in_settings
 from pipeline.edge.notification.delivery import Delivery, SendPatience
 from pipeline.edge.notification.outcome import Outcome, Sent
 from schemas import alert, rule, silence
 from schemas.alert import AlertEvent
-from schemas.rejection import Reason, Rejected
+from schemas.rejection import Rejected
 from schemas.silence import Acknowledgement
 from schemas.topics import ALERTS, RULES, SILENCES
 
@@ -95,7 +97,7 @@ class NotifierWork:
         self._read_s = read_s
         self._settings, self._world, self._clock = settings, world, world.clock
         self.output = Producer(world.log)
-        self._said: set[tuple[str, Reason]] = set()  # topics, and why records of theirs were refused
+        self._refusals = Refusals(world.metrics)
         self._rules = settings.topic(RULES.name)
         self.rules = FollowedTopic(world.log, self._rules)
         self._checkpoints = Checkpoints(settings, world, self.output)
@@ -124,7 +126,7 @@ class NotifierWork:
         for record in await reader.read(self._read_s):
             event = alert.decode(record.value)
             if isinstance(event, Rejected):  # the recorder keeps it as a dead letter
-                self._refused(self._alerts, record.key, event)
+                self._refusals.take(self._alerts, record.key, event)
             else:
                 for step in desk.notifier.observe(event, now_ms):
                     desk.outages.observe(step, now_ms)
@@ -166,7 +168,7 @@ class NotifierWork:
                 if isinstance(value, Acknowledgement):
                     desk.untold += desk.outages.hear(value, self._clock.now_ms())
                 if isinstance(value, Rejected):
-                    self._refused(partition.topic, key, value)
+                    self._refusals.take(partition.topic, key, value)
                 else:
                     desk.notifier.observe_silence((key or b"").decode(errors="replace"), value)
 
@@ -181,17 +183,9 @@ class NotifierWork:
             if desk.rules.get(rule_id) != value:
                 decoded = rule.decode(value)
                 if isinstance(decoded, Rejected):
-                    self._refused(self._rules, rule_id.encode(), decoded)
+                    self._refusals.take(self._rules, rule_id.encode(), decoded)
                 desk.notifier.observe_rule(rule_id, None if isinstance(decoded, Rejected) else decoded)
         desk.rules = now
-
-    def _refused(self, topic: str, key: bytes | None, why: Rejected) -> None:
-        """Counted, the first of its kind said, and the rest goes on."""
-        self._world.metrics.REFUSED.labels(topic, why.reason.value).inc()
-        if (topic, why.reason) not in self._said:
-            self._said.add((topic, why.reason))
-            shown = (key or b"").decode(errors="backslashreplace")
-            log.warning("refused", topic=topic, key=shown, reason=why.reason.value, field=why.field)
 
     async def _restore(self, partition: Partition) -> _Desk:
         await self.rules.ready.wait()
@@ -226,6 +220,8 @@ class NotifierWork:
 def make(settings: Settings, world: World) -> tuple[faust.App, Role]:
     """The notifier's app."""
     app = make_app("notifier", settings)
+    for said in mistakes_in_settings(settings):
+        log.error("recipient_cannot_work", said=said)
     work = NotifierWork(settings, world)
     by_topic = {settings.topic(SILENCES.name): work.work}
     members = Partitions(settings, world.log, world.clock, settings.group("notifier"), by_topic)

@@ -5,6 +5,7 @@ import json
 
 import pytest
 from aiokafka.structs import TopicPartition
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from pipeline.cli.app import app
@@ -12,9 +13,10 @@ from pipeline.config import Settings, to_environ
 from pipeline.core.ledger.names import RecorderName
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
+from pipeline.edge.kafka.compacted import write_compacted
 from pipeline.edge.operator.doctor import Line, examine
 from pipeline.edge.store.migrations import known_migrations
-from schemas.topics import AGGREGATES, EVENTS, METADATA
+from schemas.topics import AGGREGATES, EVENTS, METADATA, RULES
 from tests.integration import seeding
 from tests.integration.outside import connect, kafka_says
 
@@ -64,6 +66,16 @@ def test_topics_that_are_not_as_they_should_be_are_told(world: Settings) -> None
     assert "retention.ms is 1000" in lines[events].text
     assert "message.timestamp.type is CreateTime" in lines[events].text
     assert "inferwatch topics create" in lines[metadata].text
+
+
+def test_rules_and_recipients_that_can_never_work_are_told(world: Settings) -> None:
+    fine = examined(world)
+    assert (fine["rules"].text, fine["recipients"].ok) == ("0 rules", True)
+    asyncio.run(write_compacted(world, world.topic(RULES.name), {b"odd": b"{"}))
+    lines = examined(world.model_copy(update={"notify_recipients": SecretStr("mailto:x pagerduty:default")}))
+    assert "odd cannot be read, and nobody heeds it (not_json" in lines["rules"].text
+    assert all(said in lines["recipients"].text for said in ("mailto:x: ", "INFERWATCH_PAGERDUTY_KEY is not set"))
+    assert {"rules", "recipients"} <= wrong(lines)
 
 
 def test_a_database_without_tables_is_told(world: Settings) -> None:

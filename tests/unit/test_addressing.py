@@ -8,14 +8,17 @@ import aiohttp
 import pytest
 import requests
 
-from pipeline.config import Settings
+from pipeline.config import Settings, load
 from pipeline.core.notifying.notification import Notification, TellReason
 from pipeline.core.notifying.recipients import kind_of
-from pipeline.edge.notification.addressing import mistake
+from pipeline.edge.notification.addressing import mistake, mistakes_in_rules, mistakes_in_settings
 from pipeline.edge.notification.outcome import Failed, Outcome
 from pipeline.edge.notification.senders import open_senders
 from pipeline.edge.operator import rule_file
 from pipeline.edge.operator.rule_file import RuleFileError
+from schemas.rejection import Reason, Rejected
+from schemas.rule import Rule
+from tests.alerting import rule
 from tests.alerts import T0, alert
 
 SOUND = [
@@ -152,3 +155,41 @@ rules:
         "rule 2 (other): threshold: inference_count is never below 0",
         "rule 2 (other): recipients[0]: slack:***: the address is not one of slack",
     ]
+
+
+def test_wrong_recipients_of_the_settings_are_told_together_with_what_their_ways_need_and_no_secret() -> None:
+    environ = {
+        "INFERWATCH_NOTIFY_RECIPIENTS": "mailt:oncall@example.org pagerduty:default mailto:ann@example.org slack://T0PSECRET",
+        "INFERWATCH_WATCHDOG_RECIPIENTS": "http://[::1 alertmanager",
+    }
+    found = mistakes_in_settings(load(environ))
+    assert [line.partition(": ")[0].removeprefix("INFERWATCH_") for line in found] == [
+        *["NOTIFY_RECIPIENTS"] * 4,
+        *["WATCHDOG_RECIPIENTS"] * 2,
+    ]
+    for line, said in zip(
+        found,
+        ("mailto?", "PAGERDUTY_KEY is not set", "SMTP_HOST is not set", "slack:***", "no URL", "ALERTMANAGER_URL is"),
+        strict=True,
+    ):
+        assert said in line
+    assert "T0PSECRET" not in str(found)
+    whole = {
+        "INFERWATCH_NOTIFY_RECIPIENTS": " ".join(one.replace(" ", "") for one in SOUND),
+        "INFERWATCH_SMTP_HOST": "mail.example.org",
+        "INFERWATCH_PAGERDUTY_KEY": "k",
+        "INFERWATCH_ALERTMANAGER_URL": "http://alertmanager:9093",
+    }
+    assert mistakes_in_settings(load(whole)) == []
+
+
+def test_rules_that_nobody_can_be_told_of_are_told() -> None:
+    rules: dict[str, Rule | Rejected] = {
+        "good": rule(rule_id="good", recipients=["https://example.org/hook"]),
+        "bad": rule(rule_id="bad", recipients=["mailto:a@example.org", "mailto:b@example.org", "mailto:x"]),
+        "odd": Rejected(Reason.WRONG_TYPE, "threshold"),
+    }
+    wrong, unset, odd = mistakes_in_rules(rules, load({}))
+    assert unset == "bad: INFERWATCH_SMTP_HOST is not set"
+    assert wrong.startswith("bad: recipients[2]: mailto:x: ")
+    assert odd == "odd cannot be read, and nobody heeds it (wrong_type threshold)"

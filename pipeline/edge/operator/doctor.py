@@ -10,11 +10,13 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from pipeline.config import Settings
+from pipeline.config import PREFIX, Settings
 from pipeline.core.ledger.standing import READS
 from pipeline.core.words import iso
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
+from pipeline.edge.kafka.compacted import read_rules
+from pipeline.edge.notification.addressing import mistakes_in_rules, mistakes_in_settings
 from pipeline.edge.operator.standings import standings
 from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable, credentials
 from pipeline.edge.store.migrations import MigrationError, has_tables, known_migrations, missing_migrations, recorded
@@ -40,10 +42,10 @@ class Line:
 async def examine(kafka: Kafka) -> AsyncIterator[Line]:
     """Every line as soon as it is known."""
     settings = kafka.settings
-    for line in _versions():
+    for line in (*_versions(), _recipients(settings)):
         yield line
     questions = [("broker clock", _broker_clock(kafka)), ("topics", _topics(kafka)), ("workers", _workers(kafka))]
-    questions.append(("kafka disk", _log_dirs(kafka)))
+    questions += [("rules", _rules(kafka)), ("kafka disk", _log_dirs(kafka))]
     async for line in _in_turn("kafka", _kafka(kafka), questions):
         yield line
     async with AsyncExitStack() as stack:
@@ -104,6 +106,13 @@ def _versions() -> Iterator[Line]:
     yield Line("versions", not wrong, "; ".join(wrong) + ": install inferwatch anew" if wrong else ", ".join(installed))
 
 
+def _recipients(settings: Settings) -> Line:
+    """Of what no rule sends to somebody."""
+    wrong, count = mistakes_in_settings(settings), len(settings.default_recipients.recipients)
+    nobody = f"alerts whose rule names nobody are told to nobody: {PREFIX}NOTIFY_RECIPIENTS is not set"
+    return Line("recipients", not wrong, "; ".join(wrong) or (f"{count} by default" if count else nobody))
+
+
 async def _kafka(kafka: Kafka) -> AsyncIterator[Line]:
     brokers = await kafka.brokers()
     replicas = kafka.settings.topic_replication
@@ -150,6 +159,13 @@ def _serves(key: str, actual: str, wanted: str) -> bool:
     if key == "max.message.bytes":
         return int(actual or 0) >= int(wanted)
     return actual == wanted
+
+
+async def _rules(kafka: Kafka) -> AsyncIterator[Line]:
+    found = await read_rules(kafka)
+    wrong = mistakes_in_rules(found, kafka.settings)
+    advice = "; inferwatch rules apply puts another in a rule's place, inferwatch rules delete removes it"
+    yield Line("rules", not wrong, "; ".join(wrong) + advice if wrong else f"{len(found)} rules")
 
 
 async def _workers(kafka: Kafka) -> AsyncIterator[Line]:
