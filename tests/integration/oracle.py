@@ -369,15 +369,16 @@ class Expected:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.rows: dict[str, dict[tuple[int, int], int]] = {table: {} for table in TABLE_OF.values()}
-        self.refused: dict[tuple[str, int, int], tuple[Any, ...]] = {}
+        # By partition, offset and broker time: a topic that was made anew has the same offsets again.
+        self.rows: dict[str, dict[tuple[int, int, int], int]] = {table: {} for table in TABLE_OF.values()}
+        self.refused: dict[tuple[str, int, int, int], tuple[Any, ...]] = {}
         self.models: dict[Key, Window] = defaultdict(Window)
         self.classes: dict[Key, Window] = defaultdict(Window)
         self.reasons: Counter[str] = Counter()
 
     def add(self, topic: str, record: ConsumerRecord) -> None:
         """One record of a topic (without prefix), in any order."""
-        where = record.partition, record.offset
+        where = record.partition, record.offset, record.timestamp
         try:
             if topic == EVENTS:
                 seen, row = event(record.value, record.timestamp, self._settings)
@@ -389,10 +390,10 @@ class Expected:
             value = record.value or b""
             kept = hashlib.md5(value[: 64 << 10]).hexdigest()
             key = (record.key or b"").decode(errors="replace")
-            self.refused[topic, *where] = (reason, kept, len(value), key, record.timestamp)
+            self.refused[topic, *where] = (reason, kept, len(value), key)
             self.reasons[reason] += 1
         else:
-            self.rows[TABLE_OF[topic]][where] = hash((*row, record.timestamp))
+            self.rows[TABLE_OF[topic]][where] = hash(row)
 
     def _fold(self, seen: Seen) -> None:
         start = seen.time_ms // 10_000 * 10
@@ -524,13 +525,13 @@ class Tables:
             self._compare_windows("class_windows", suffix, rows, report)
         return report
 
-    def _compare_rows(self, table: str, want: dict[tuple[int, int], int], report: Report) -> None:
-        seen: set[tuple[int, int]] = set()
+    def _compare_rows(self, table: str, want: dict[tuple[int, int, int], int], report: Report) -> None:
+        seen: set[tuple[int, int, int]] = set()
         for partition, offset, time_ms, *row in self.ask(
             f"SELECT kafka_partition, kafka_offset, toUnixTimestamp64Milli(kafka_time), {_ROWS[table]} FROM {table} "
             f"WHERE workspace != '{JUNK}'"
         ):
-            where = partition, offset
+            where = partition, offset, time_ms
             report.counts[table] += 1
             if table == "inferences" and row[_EXTRA]:
                 row[_EXTRA] = json.dumps(json.loads(row[_EXTRA]))
@@ -538,20 +539,20 @@ class Tables:
                 report.find(f"doubled in {table}", str(where))
             elif where not in want:
                 report.find(f"foreign in {table}", f"{where} {row}")
-            elif want[where] != hash((*map(_hashable, row), time_ms)):
+            elif want[where] != hash(tuple(map(_hashable, row))):
                 report.find(f"different in {table}", f"{where} {row}")
             seen.add(where)
         for where in sorted(want.keys() - seen):
             report.find(f"lost in {table}", str(where))
 
     def _compare_dead_letters(self, want: Expected, report: Report) -> None:
-        seen: set[tuple[str, int, int]] = set()
+        seen: set[tuple[str, int, int, int]] = set()
         prefix = len(self._settings.topic_prefix)
-        for topic, partition, offset, *row in self.ask(
-            "SELECT kafka_topic, kafka_partition, kafka_offset, reason, lower(hex(MD5(value))), value_bytes, key, "
-            f"toUnixTimestamp64Milli(kafka_time) FROM dead_letters WHERE kafka_topic != '{JUNK}'"
+        for topic, partition, offset, time_ms, *row in self.ask(
+            "SELECT kafka_topic, kafka_partition, kafka_offset, toUnixTimestamp64Milli(kafka_time), reason, "
+            f"lower(hex(MD5(value))), value_bytes, key FROM dead_letters WHERE kafka_topic != '{JUNK}'"
         ):
-            where = topic[prefix:], partition, offset
+            where = topic[prefix:], partition, offset, time_ms
             report.counts["dead_letters"] += 1
             if where in seen:
                 report.find("doubled in dead_letters", str(where))

@@ -18,10 +18,12 @@ class Mode(StrEnum):
     """What happens to the traffic."""
 
     PASS = "pass"
-    RESET = "reset"  # the connection breaks before the server has seen all
+    RESET = "reset"  # the connection breaks before the server has seen all, after any byte
     DROP = "drop"  # the server has done it; the answer is lost, the connection breaks
     HOLE = "hole"  # the answer is swallowed, the connection stays
+    TORN = "torn"  # the answer ends after any byte, the connection breaks
     LATE = "late"  # the answer takes its time
+    CUT = "cut"  # nobody comes through
 
 
 class Proxy:
@@ -73,13 +75,15 @@ class Proxy:
         self._loop.run_until_complete(asyncio.sleep(0))
 
     def _strikes(self, *modes: Mode) -> bool:
-        hit = self.mode in modes and self._random.random() < self._probability
+        hit = self.mode in modes and (self.mode is Mode.CUT or self._random.random() < self._probability)
         if hit:
             self.hits[self.mode] += 1
         return hit
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
+            if self._strikes(Mode.CUT):
+                raise ConnectionError
             there = await asyncio.open_connection(*self._target)
         except OSError:
             writer.transport.abort()
@@ -100,7 +104,9 @@ class Proxy:
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
             if self._strikes(Mode.RESET):
-                writer.write(data[: len(data) // 2])  # a part of it arrives
+                writer.write(data[: self._random.randrange(len(data))])  # a part of it arrives
+                return
+            if self._strikes(Mode.CUT):
                 return
             writer.write(data)
             await writer.drain()
@@ -108,8 +114,10 @@ class Proxy:
     async def _down(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
             mode = self.mode
-            if self._strikes(Mode.DROP, Mode.HOLE, Mode.LATE):
-                if mode is Mode.DROP:
+            if self._strikes(Mode.DROP, Mode.TORN, Mode.HOLE, Mode.LATE, Mode.CUT):
+                if mode is Mode.TORN:
+                    writer.write(data[: self._random.randrange(len(data))])
+                if mode in (Mode.DROP, Mode.TORN, Mode.CUT):
                     return
                 if mode is Mode.HOLE:
                     continue

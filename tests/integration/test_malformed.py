@@ -120,7 +120,9 @@ def test_every_broken_record_is_a_dead_letter_with_its_reason_and_nothing_else_s
     prefix = len(settings.topic_prefix)
     got = {(topic[prefix:], partition, offset): (reason, field) for topic, partition, offset, reason, field in asked}
     assert got == refused
-    assert {where: reason for where, (reason, *_) in want.refused.items()} == {w: r for w, (r, _) in refused.items()}
+    assert {where[:3]: reason for where, (reason, *_) in want.refused.items()} == {
+        w: r for w, (r, _) in refused.items()
+    }
     assert len(want.rows["inferences"]) == 3 * len(GOOD)
 
 

@@ -90,7 +90,7 @@ def test_new_partitions_are_taken_in_while_events_come_seed_16(world: Settings, 
         feed.stop()
         Feed(settings, Traffic(seed=17, events=1000, rate=400, speed=1)).start().join()  # knows of them from the start
         want = prove(settings, workers)
-    assert {partition for partition, _ in want.rows["inferences"]} == set(range(11))
+    assert {partition for partition, *_ in want.rows["inferences"]} == set(range(11))
 
 
 def test_a_gap_stands_still_until_it_is_accepted_and_the_others_go_on_seed_15(world: Settings, tmp_path: Path) -> None:
