@@ -65,14 +65,17 @@ async def read(settings: Settings, topic: str, partitions: int) -> list[Consumer
 
 async def compact(settings: Settings, topic: str, partitions: int) -> int:
     """Returns when each key has one value left, and no deletion; how many records went. The topic stays so set up."""
-    await configure(settings, ConfigResourceType.BROKER, "1", {"log.cleaner.backoff.ms": "300"})
     await configure(settings, ConfigResourceType.TOPIC, topic, EAGER)
+    await configure(settings, ConfigResourceType.BROKER, "1", {"log.cleaner.backoff.ms": "300"})
     before = await read(settings, topic, partitions)
-    async with asyncio.timeout(CLEANS_WITHIN_S):
-        while True:
-            await roll(settings, topic, partitions)
-            await asyncio.sleep(1)
-            now = await read(settings, topic, partitions)
-            keys = Counter((record.partition, record.key) for record in now)
-            if all(n == 1 for n in keys.values()) and all(record.key and record.value is not None for record in now):
-                return len(before) - len(now)
+    try:
+        async with asyncio.timeout(CLEANS_WITHIN_S):
+            while True:
+                await roll(settings, topic, partitions)
+                await asyncio.sleep(1)
+                now = await read(settings, topic, partitions)
+                keys = Counter((record.partition, record.key) for record in now)
+                if all(n == 1 for n in keys.values()) and all(r.key and r.value is not None for r in now):
+                    return len(before) - len(now)
+    finally:
+        await configure(settings, ConfigResourceType.BROKER, "1", {})

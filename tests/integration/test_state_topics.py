@@ -14,10 +14,12 @@ from aiokafka.structs import TopicPartition
 
 from pipeline.config import Settings
 from pipeline.edge.kafka.client import Kafka
-from pipeline.edge.kafka.compacted import FollowedTopic, write_compacted
+from pipeline.edge.kafka.compacted import FollowedTopic, read_compacted, write_compacted
 from pipeline.edge.kafka.producer import OutRecord, Producer
 from pipeline.edge.kafka.reader import Reader
 from pipeline.edge.kafka.snapshots import SnapshotTopic
+from schemas.topics import DETECTOR_STATE, RULES
+from tests.integration.compaction import compact, read
 from tests.integration.receivers import true
 
 pytestmark = pytest.mark.integration
@@ -194,6 +196,37 @@ def test_an_empty_followed_topic_is_ready(world: Settings) -> None:
         await asyncio.gather(following, return_exceptions=True)
 
     asyncio.run(play())
+
+
+def test_topics_whose_last_records_are_compacted_away_are_read_to_their_end(world: Settings) -> None:
+    rules, state = world.topic(RULES.name), world.topic(DETECTOR_STATE.name)
+
+    async def play(followed: FollowedTopic) -> None:
+        for values in ({b"a": b"1", b"b": b"2"}, {b"b": None}):
+            await write_compacted(world, rules, values)
+        async with sending(world) as output:
+            one = snapshots(world, output, part_bytes=4000)
+            for mark in (1, 2, 3, 4):
+                await one.save("models/0", large(mark), alive)
+            assert await compact(world, state, DETECTOR_STATE.partitions) > 0
+            assert await compact(world, rules, 1) == 2  # b and its end, the last that was written
+            assert [(record.key, record.offset) for record in await read(world, rules, 1)] == [(b"a", 0)]
+
+            assert await read_compacted(Kafka(world), rules) == {b"a": b"1"}
+            following = asyncio.create_task(followed.follow_forever())
+            await asyncio.wait_for(followed.ready.wait(), 20)
+            assert followed.values == {b"a": b"1"}
+            await write_compacted(world, rules, {b"c": b"3"})
+            await true(lambda: followed.values == {b"a": b"1", b"c": b"3"})
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+            after = snapshots(world, output, part_bytes=4000)
+            assert await after.load("models/0", State) == large(4)
+            await after.save("models/0", State(5), alive)
+            assert await snapshots(world, output).load("models/0", State) == State(5)
+
+    asyncio.run(asyncio.wait_for(play(FollowedTopic(Kafka(world), rules)), 90))
 
 
 def test_a_reader_begins_where_it_is_told(world: Settings) -> None:
