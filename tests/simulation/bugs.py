@@ -14,6 +14,7 @@ from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.batch import Batch
 from pipeline.core.ledger.names import AggregatorName, RecorderName
+from pipeline.core.ledger.resume import LogSpan
 from pipeline.core.rows.blocks import Block
 from pipeline.core.rows.windows import record_aggregates
 from pipeline.edge.kafka.aggregates import AggregatesTopic
@@ -97,6 +98,16 @@ class HolesAreWaitedFor(Over):
         for fetched in found:
             self.__dict__["taken"] = fetched.next_offset
         return found
+
+
+class AnyLogIsOurs(Over):
+    """A log is known by its name, not by its topic's id."""
+
+    async def log_span(self) -> LogSpan:
+        """Without the id."""
+        span: LogSpan = await self._partition.log_span()
+        self.topic_id = ""
+        return replace(span, topic_id="")
 
 
 class Blind(AggregatesTopic):
@@ -202,6 +213,8 @@ BUGS: Mapping[str, Mapping[str, Bug]] = {
         "forgotten_tokens_are_trusted": stores(Trusting),
         "chain_is_not_checked": chain_is_not_checked(),
         "holes_are_waited_for": one("recorder", works_on(RECORDER, HolesAreWaitedFor)),
+        "aggregator_takes_any_log_for_its_own": one("aggregator", works_on(AGGREGATOR, AnyLogIsOurs)),
+        "recorder_takes_any_log_for_its_own": one("recorder", works_on(RECORDER, AnyLogIsOurs)),
         "a_name_turned_back_is_believed": a_name_turned_back_is_believed(),
         "rows_ahead_of_a_name_are_not_looked_at": stores(Unasked),
     },

@@ -25,7 +25,7 @@ def everything(
 ) -> Counter[str]:
     """Raises ViolationError unless every promise is kept; what was met on the way."""
     _once(events, logs, clickhouse)
-    expected = recount(record for tp in events for record in logs[tp].records)
+    expected = recount(record for tp in events for record in logs[tp].all_records)
     taken, met = _chains(aggregates, logs)
     _equal("inference.aggregates", merged(taken), expected)
     for kind in ("model", "class"):
@@ -41,7 +41,7 @@ def everything(
 def _once(events: Sequence[TopicPartition], logs: Logs, clickhouse: ClickHouse) -> None:
     rows: Counter[tuple[Any, ...]] = Counter()
     for tp in events:
-        for record in logs[tp].records:
+        for record in logs[tp].all_records:
             event = accepted(record)
             rows["dead_letters" if event is None else "inferences", tp.topic, tp.partition, record.offset] += 1
     found = Counter(
@@ -79,7 +79,7 @@ def _chains(aggregates: Iterable[TopicPartition], logs: Logs) -> tuple[list[Aggr
             if contents.setdefault((link.source, start), record.value) != record.value:
                 raise ViolationError(f"the cut of {link.source} at {start} has another content now")
             here = at.get(link.source, start if logs[target].came_later else (0, 0, 0, 0))
-            if start > here:
+            if start > here and start[0] == here[0]:  # a later epoch is an operator's word
                 raise ViolationError(f"gap: {link.source} is at {here} in {target}, and {start} comes next")
             if start < here:
                 met["repeat"] += 1

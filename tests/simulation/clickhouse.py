@@ -177,6 +177,10 @@ class ClickHouse:
 
     # -- questions: those that we ask, no others
 
+    def ask(self, sql: str) -> str:
+        """What somebody else is answered, who does not go through the worker's lines."""
+        return self._question(sql)().text
+
     def _question(self, sql: str) -> Callable[[], Answer]:
         if found := re.fullmatch(_NOTE, sql):
             topic, partition, topic_id = found.groups()

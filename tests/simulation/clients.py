@@ -111,8 +111,9 @@ class Client:
         return await self._ask(lambda: {tp: (0, log.end) for tp, log in self._logs.items() if tp.topic in topics})
 
     async def topic_ids(self, topics: Iterable[str]) -> Mapping[str, str]:
-        """No topic is made anew here."""
-        return await self._ask(lambda: {topic: f"id-of-{topic}" for topic in topics})
+        """The ids of their logs."""
+        logs = {tp.topic: log for tp, log in self._logs.items()}
+        return await self._ask(lambda: {topic: logs[topic].topic_id(topic) for topic in topics})
 
     async def committed(self, role: str) -> dict[TopicPartition, OffsetAndMetadata]:
         """What a role has committed."""

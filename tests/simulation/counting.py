@@ -10,6 +10,7 @@ from pipeline.config import Settings, load
 from pipeline.core.ledger.names import RecorderName
 from schemas.topics import AGGREGATES, EVENTS
 from tests.simulation import check, events
+from tests.simulation.anew import Operator, make_anew
 from tests.simulation.clickhouse import ClickHouse
 from tests.simulation.group import Group
 from tests.simulation.kafka import CommittedOffsets, Log
@@ -45,6 +46,7 @@ class Counting:
         self.logs = {tp: Log(clock) for tp in [*self.events, *self.aggregates]}
         self.clickhouse = ClickHouse(luck, tokens_max=200)
         committed = {role: CommittedOffsets(bug.fencing) for role in ("aggregator", "recorder")}
+        self._operator = Operator(luck, clock, self.logs, committed, self.clickhouse)
         place = Place(settings, luck, clock, self.logs, committed, self.clickhouse, People(luck), bug)
         self.aggregators = Group("aggregator", place, lambda: self.events)
         self.recorders = Group("recorder", place, lambda: [*self.events, *self.aggregates])
@@ -70,6 +72,8 @@ class Counting:
             await self._sleep_long()
         if rng.random() < 0.15:
             await self._turn_back()
+        elif rng.random() < 0.1:
+            await self._make_anew()
         try:
             await asyncio.wait_for(self._finish(), END_S)
         except TimeoutError as error:
@@ -135,6 +139,21 @@ class Counting:
         await pass_s(SETTLE_S)
         for group in self.groups:
             group.state.turn_back(lambda count: self.luck.rng.choice((0, 1, 1, 2, 5, count - 1)))
+        await self._storm_again()
+
+    async def _make_anew(self) -> None:
+        """The topic of events is deleted and created, longer or shorter; all stand still there until it is accepted."""
+        self.luck.note("made_anew")
+        rng = self.luck.rng
+        await asyncio.wait_for(self._finish(), END_S)  # what goes with the old topic must be in
+        make_anew(self.events, self.logs, [group.state for group in self.groups], keeps=rng.random() < 0.3)
+        producing = [self.luck.spawn(self._produce(tp, rng.choice((1, 4, 40)))) for tp in self.events]
+        await self._storm_again()  # and nothing comes of it
+        await asyncio.gather(*producing)
+        for group in self.groups:
+            group.kill()
+        await pass_s(SETTLE_S)
+        await self._operator.accept(self.events)
         await self._storm_again()
 
     async def _storm_again(self) -> None:

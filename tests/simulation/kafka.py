@@ -27,8 +27,9 @@ NOBODY: Member = (-1, "")
 class Log:
     """The records of one partition, and the offsets that hold none: markers, aborted batches, what was compacted."""
 
-    def __init__(self, clock: Clock, came_later: bool = False) -> None:
-        """`came_later`: a partition that its topic got when others were in use."""
+    def __init__(self, clock: Clock, came_later: bool = False, before: "Log | None" = None) -> None:
+        """`came_later`: a partition that its topic got when others were in use. `before`: what it is in place of."""
+        self.before = before
         self.records: list[LogRecord] = []
         self.keys: list[bytes] = []
         self.offsets: list[int] = []
@@ -36,6 +37,19 @@ class Log:
         self.came_later = came_later
         self._clock = clock
         self._waiting: list[asyncio.Future[None]] = []
+
+    def made_anew(self) -> "Log":
+        """That of another topic of this name."""
+        return Log(self._clock, before=self)
+
+    def topic_id(self, topic: str) -> str:
+        """Which topic of this name it belongs to."""
+        return f"id-of-{topic}" if self.before is None else self.before.topic_id(topic) + "-again"
+
+    @property
+    def all_records(self) -> list[LogRecord]:
+        """Also of the logs before it."""
+        return self.records if self.before is None else self.before.all_records + self.records
 
     def append(self, value: bytes | None, key: bytes = b"key") -> None:
         """The broker gives offset and time."""
@@ -117,6 +131,10 @@ class CommittedOffsets:
                 self.offsets[tp], self._newest[tp] = offset, place
                 self._history.setdefault(tp, []).append(offset)
         return None
+
+    def forget(self, tp: TopicPartition) -> None:
+        """As it goes with a topic that is deleted."""
+        self.offsets.pop(tp, None)
 
     def turn_back(self, how_far: Callable[[int], int]) -> None:
         """Older names are the newest again. `how_far`: of so many, how many are forgotten."""

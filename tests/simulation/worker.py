@@ -14,6 +14,7 @@ from agents.notifier import NotifierWork
 from agents.recorder import Recorder
 from agents.world import World
 from pipeline.config import Settings
+from pipeline.core.ledger.resume import Problem
 from pipeline.core.windows.aggregation import Bounds
 from pipeline.edge.kafka.group.commits import Committer
 from pipeline.edge.kafka.group.partition import Partition
@@ -191,7 +192,9 @@ class Worker:
             raise ViolationError(f"{self.name} fails: {self.partitions.error!r}") from self.partitions.error
         for partition in self._assigned:
             # A zombie may compare what it learned before it froze with what others have done since.
-            if partition.failure is not None and self._group.is_member(partition._member):
+            failure = partition.failure
+            # A topic that was made anew waits for its operator.
+            if failure and Problem.ANEW.value not in failure and self._group.is_member(partition._member):
                 raise ViolationError(f"{self.name} stands still: {partition.failure}")
 
     # -- its group

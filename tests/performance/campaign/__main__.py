@@ -15,7 +15,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
@@ -48,7 +48,8 @@ class Outcome:
 def main() -> int:
     """0 when nothing was lost or doubled; 1 when something was; 2 when the run itself did not come to its end."""
     options = _options()
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it complains of each fault
+    for name in ("aiokafka", "aiohttp.server"):  # they complain of each fault
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     directory = Path(tempfile.mkdtemp(prefix="inferwatch-campaign-"))
     outcome, say = Outcome(), Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     started, ended = datetime.fromtimestamp(now_ms() / 1000, UTC), False
@@ -71,7 +72,7 @@ def main() -> int:
         else:
             say.print(f"kept: {directory}")
     if options.json:
-        found = {"began": started.isoformat(timespec="seconds"), "seed": options.seed, "whole": ended} | asdict(outcome)
+        found = {"began": started.isoformat(timespec="seconds"), "seed": options.seed, "whole": ended} | vars(outcome)
         with options.json.open("a") as file:
             file.write(json.dumps(found) + "\n")
     _print(options, outcome)
