@@ -1,11 +1,20 @@
-"""What there is in a workspace: its models."""
+"""What there is in a workspace, whenever it was: its models and their devices."""
 
+from pipeline.core.asking.language import Filter
 from pipeline.core.asking.question import WORKSPACE, Question
+from pipeline.core.asking.sql import Bound, window_where
+
+MODELS_MAX = 1000
 
 
-def models() -> Question:
-    """model_id, name, version, first and last window (seconds)."""
+def models(asked: Filter) -> Question:
+    """model_id, name, version, devices, first and last window (seconds), the one seen last first."""
+    bound = Bound()
     return Question(
-        "SELECT model_id, model, version, toUnixTimestamp(first_window), toUnixTimestamp(last_window) "
-        f"FROM models WHERE workspace = {WORKSPACE} ORDER BY model_id"
+        "SELECT model_id, replaceRegexpOne(model_id, '/[^/]*$', '') AS name, "
+        "if(name = model_id, '', substring(model_id, length(name) + 2)), uniqExactIf(device_id, device_id != ''), "
+        "toUnixTimestamp(min(first_window)), toUnixTimestamp(max(last_window)) AS last FROM model_devices "
+        f"WHERE workspace = {WORKSPACE} AND {window_where(asked, bound)} "
+        f"GROUP BY model_id ORDER BY last DESC, model_id LIMIT {MODELS_MAX}",
+        bound.parameters,
     )

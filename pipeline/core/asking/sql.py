@@ -61,6 +61,21 @@ def where(asked: Filter, bound: Bound, workspace: str) -> str:
     return " AND ".join(f"({part})" for part in parts) or "1"
 
 
+def window_where(asked: Filter, bound: Bound) -> str:
+    """The same of a table of windows, for a filter that asks about nothing but what windows know."""
+    parts = [
+        _texts(term, "class", bound) if term.field == "class" and term.values else _condition(term, bound, "")
+        for term in asked.terms
+    ]
+    return " AND ".join(f"({part})" for part in parts) or "1"
+
+
+def chosen(asked: Filter, bound: Bound) -> str:
+    """The condition that a detection (class c, confidence_ppm p) meets if the filter asks for such as it; 1: all do."""
+    terms = [term for term in asked.terms if term.field in _DETECTION and term.values and not term.negated]
+    return " AND ".join(_detection(term, bound) for term in terms) or "1"
+
+
 def _condition(term: Term, bound: Bound, workspace: str) -> str:
     text = _plain_condition(term, bound, workspace)
     return f"NOT ({text})" if term.negated else text

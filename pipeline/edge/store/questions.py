@@ -18,7 +18,7 @@ AT_ONCE = 8  # of one process; ClickHouse has other users, and each question sev
 WAITING_MAX = 200
 WAIT_S = 5.0
 MEMORY_BYTES_MAX = 1_000_000_000
-_CODE = re.compile(r"\(([A-Z_]+)\)(?: \(version .*)?$")
+_CODE = re.compile(r"\(([A-Z_]+)\) \(version")
 _LIMITS = {"TIMEOUT_EXCEEDED", "MEMORY_LIMIT_EXCEEDED", "TOO_MANY_ROWS_OR_BYTES", "TOO_MANY_ROWS", "TOO_SLOW"}
 
 

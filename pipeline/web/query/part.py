@@ -20,19 +20,21 @@ from pipeline.edge.store.questions import Questions
 from pipeline.web.access.door import Door
 from pipeline.web.asgi import Asgi, Message, Receive, Refused, Scope, Send, answer, headers_of, only
 from pipeline.web.board.board import Board
-from pipeline.web.query import alerts, dead_letters, models, pipeline, rules, silences, views
+from pipeline.web.query import alerts, dead_letters, models, overview, pipeline, rules, silences, views
+from pipeline.web.query.about import about
 from pipeline.web.query.asked import Admission, may_of
 from pipeline.web.query.document import described, query_names, written
 from pipeline.web.query.errors import answer_error
 
 ROUTES: Sequence[HTTPRouteHandler] = (
+    *overview.ROUTES,
+    *models.ROUTES,
     *alerts.ROUTES,
     *dead_letters.ROUTES,
     *pipeline.ROUTES,
     *rules.ROUTES,
     *silences.ROUTES,
     *views.ROUTES,
-    *models.ROUTES,
 )
 BODY_BYTES_MAX = 1 << 20
 BODY_S = 30.0
@@ -114,7 +116,7 @@ def application(admission: Admission, routes: Sequence[HTTPRouteHandler] = ROUTE
     app = Litestar(
         route_handlers=list(routes),
         guards=[admission.admit],
-        dependencies={"asked": Provide(admission.provide)},
+        dependencies={"asked": Provide(admission.provide), "about": Provide(about)},
         exception_handlers={Exception: answer_error, Refused: answer_error},
         openapi_config=OpenAPIConfig(
             title="inferwatch",
