@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Meta
 
 from pipeline.core.alerting.told import objection
@@ -27,7 +27,9 @@ STEPS_MAX = 1000  # of an episode
 LIMIT_MAX = 500
 DAY_MS = 86_400_000
 
-AlertFilter = Annotated[str, Parameter(query="filter", max_length=4000, description="severity:critical model:helmets")]
+AlertFilter = Annotated[
+    str, QueryParameter(name="filter", max_length=4000, description="severity:critical model:helmets")
+]
 
 
 class AlertTold(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,10 +116,10 @@ async def open_alerts(asked: Asked, of: AlertFilter = "") -> AlertList:
 async def past_alerts(
     asked: Asked,
     of: AlertFilter = "",
-    from_: Annotated[str | None, Parameter(query="from", description="default: 7 days before `to`")] = None,
+    from_: Annotated[str | None, QueryParameter(name="from", description="default: 7 days before `to`")] = None,
     to: str | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=LIMIT_MAX)] = 50,
-    cursor: Annotated[str | None, Parameter(max_length=100)] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = 50,
+    cursor: Annotated[str | None, QueryParameter(max_length=100)] = None,
 ) -> AlertList:
     """Episodes that began in that time, open or over, the newest first."""
     to_ms = asked.clock.now_ms() if to is None else asked_ms("to", to)
@@ -132,7 +134,7 @@ async def past_alerts(
 
 @get(May.QUERY, "/alerts/{fingerprint:str}")
 async def one_alert(
-    asked: Asked, fingerprint: str, episode: Annotated[int | None, Parameter(ge=0, le=MS_MAX)] = None
+    asked: Asked, fingerprint: str, episode: Annotated[int | None, QueryParameter(ge=0, le=MS_MAX)] = None
 ) -> AlertHistory:
     """One episode with its steps; the newest one unless told otherwise."""
     found = await steps(Plain(asked.questions, asked.workspace), asked.workspace, fingerprint, episode, STEPS_MAX)

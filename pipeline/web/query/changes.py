@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from litestar.params import Parameter
+from litestar.params import HeaderParameter
 
 from pipeline.edge.kafka.shared import ChangedMeanwhile, NotReadYet
 from pipeline.edge.operator.followed_alerts import FollowedAlerts
@@ -19,9 +19,9 @@ T = TypeVar("T")
 ANY = "*"
 READ_S = 5.0
 IfMatch = Annotated[
-    str | None, Parameter(header="If-Match", description="the version that is to be replaced; * is any")
+    str | None, HeaderParameter(name="If-Match", description="the version that is to be replaced; * is any")
 ]
-IfNoneMatch = Annotated[str | None, Parameter(header="If-None-Match", description="*: only if there is none yet")]
+IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="*: only if there is none yet")]
 
 
 def seen_by(kept: Kept[T] | None, if_match: str | None, if_none_match: str | None) -> Kept[T] | None:

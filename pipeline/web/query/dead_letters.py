@@ -6,7 +6,7 @@ from typing import Annotated
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from msgspec import Meta
 
 from pipeline.edge.operator import dead_letters
@@ -77,12 +77,12 @@ class ReplayResult(msgspec.Struct, frozen=True):
 async def list_letters(
     asked: Asked,
     reason: Reason | None = None,
-    topic: Annotated[str | None, Parameter(max_length=249)] = None,
-    from_: Annotated[str | None, Parameter(query="from")] = None,
+    topic: Annotated[str | None, QueryParameter(max_length=249)] = None,
+    from_: Annotated[str | None, QueryParameter(name="from")] = None,
     to: str | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=LIMIT_MAX)] = 50,
-    value_bytes: Annotated[int, Parameter(ge=0, le=65_536, description="of each value, so much")] = 200,
-    cursor: Annotated[str | None, Parameter(max_length=400)] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=LIMIT_MAX)] = 50,
+    value_bytes: Annotated[int, QueryParameter(ge=0, le=65_536, description="of each value, so much")] = 200,
+    cursor: Annotated[str | None, QueryParameter(max_length=400)] = None,
 ) -> LetterList:
     """Records that were refused, the newest first. `topic` with or without the prefix."""
     if value_bytes > VALUE_BYTES_LONG and limit > LIMIT_LONG_MAX:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from pipeline.core.audit import Report
 from pipeline.edge.audit.report import Audit
@@ -114,7 +114,7 @@ async def read_pipeline(asked: Asked) -> PipelineTold:
 @get(May.OPERATE, "/pipeline/audit")
 async def audit_pipeline(
     asked: Asked,
-    since_s: Annotated[int, Parameter(ge=60, le=AUDIT_SINCE_S_MAX, description="what is younger")] = 3600,
+    since_s: Annotated[int, QueryParameter(ge=60, le=AUDIT_SINCE_S_MAX, description="what is younger")] = 3600,
 ) -> AuditTold:
     """Is every event recorded once, and every complete window exact? One audit at a time; its answer is good for 60 s,
     whatever time was asked for."""

@@ -154,17 +154,18 @@ async def try_rule(asked: Asked, data: Trial) -> TrialResult:
     if _trials.locked():
         raise Refused(503, "busy", "another rule is being tried", retry_after_s=5)
     async with _trials:
+        now_s = asked.clock.now_ms() // 1000
+        span = Span(now_s - round(data.days * 86_400), now_s)
         history = ClickHouseHistory(Plain(asked.questions, asked.workspace), ROWS_AT_ONCE)
         try:
             known = await history.span()
-        except HistoryError as error:
-            raise Refused(404, "no_history", str(error)) from None
-        now_s = asked.clock.now_ms() // 1000
-        start, end = max(known.start, now_s - round(data.days * 86_400)), min(known.end, now_s)
-        asked_for = Span(start - start % STEP_S, end - end % STEP_S)
-        if not len(asked_for):
-            raise Refused(404, "no_history", "there are no windows in that time")
-        return _result(wanted, await would_fire(history, asked_for, wanted, TRY_S))
+            span = Span(max(known.start, span.start), min(known.end, span.end))
+        except HistoryError:  # there is none
+            span = Span(span.end, span.end)
+        span = Span(span.start - span.start % STEP_S, span.end - span.end % STEP_S)
+        if not len(span):
+            return _result(wanted, Tried([], Span(span.end, span.end), 0, True))
+        return _result(wanted, await would_fire(history, span, wanted, TRY_S))
 
 
 @post(May.ADMIN, "/rules/{rule_id:str}/send-test", status_code=200)
@@ -224,7 +225,7 @@ def _result(rule: Rule, tried: Tried) -> TrialResult:
         fired=len(found),
         fired_per_day=round(len(found) / max(1.0, len(tried.span) / 86_400), 2),
         firing_s=firing_s(found, end_ms),
-        warnings=warnings(rule, found, start_ms, end_ms),
+        warnings=warnings(rule, found, start_ms, end_ms) if tried.rows else ["there are no windows in that time"],
         firings=[_fired(one, end_ms) for one in found[:FIRINGS_MAX]],
     )
 
