@@ -170,3 +170,16 @@ def test_records_are_known_by_content_and_what_is_unsound_is_not_there() -> None
         assert records.all == {}
 
     play(story)
+
+
+def test_a_change_whose_asker_went_away_is_still_looked_after_and_holds_up_nobody() -> None:
+    async def story(topic: SharedTopic, log: OnePartition) -> None:
+        log.first.append((b"k", b"theirs"))
+        gone = asyncio.create_task(topic.put(b"k", b"ours", b"1"))
+        await asyncio.sleep(0)
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        await topic.put(b"other", b"x", None)
+        assert topic.followed.values == {b"k": b"theirs", b"other": b"x"}
+
+    play(story)

@@ -12,6 +12,7 @@ from pipeline.edge.kafka.connection import KafkaUnavailable, Log
 from pipeline.edge.kafka.producer import OutRecord, Producer
 
 SEEN_S = 5.0  # within which a change comes back from the log
+WAIT_S = 10.0  # for the changes before
 
 
 class ChangedMeanwhile(Exception):
@@ -38,16 +39,31 @@ class SharedTopic:
         """
         if not self.followed.ready.is_set():
             raise NotReadYet(f"{self.followed.name} is not read yet")
-        async with self._changing:
-            if self.followed.values.get(key) != seen:
-                raise ChangedMeanwhile
-            if value == seen:
-                return
-            before = await self._write(key, value, seen)
-            if before != seen:
-                if self.followed.values.get(key) == value:
-                    await self._write(key, before, value)
-                raise ChangedMeanwhile
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._changing.acquire()
+        except TimeoutError as error:
+            raise KafkaUnavailable(f"Kafka at {self._where} has yet to take earlier changes") from error
+        # Who asked may go away: what was begun is looked after to its end.
+        work = asyncio.ensure_future(self._put(key, value, seen))
+        work.add_done_callback(self._done)
+        await asyncio.shield(work)
+
+    def _done(self, work: "asyncio.Future[None]") -> None:
+        self._changing.release()
+        if not work.cancelled():
+            work.exception()  # looked at: who asked may not be there to hear of it
+
+    async def _put(self, key: bytes, value: bytes | None, seen: bytes | None) -> None:
+        if self.followed.values.get(key) != seen:
+            raise ChangedMeanwhile
+        if value == seen:
+            return
+        before = await self._write(key, value, seen)
+        if before != seen:
+            if self.followed.values.get(key) == value:
+                await self._write(key, before, value)
+            raise ChangedMeanwhile
 
     async def _write(self, key: bytes, value: bytes | None, seen: bytes | None) -> bytes | None:
         """What the record took the place of; `seen` where nobody knows."""

@@ -17,7 +17,7 @@ from pipeline.web.access.principal import May
 from pipeline.web.asgi import Refused
 from pipeline.web.query.asked import Asked, get, post
 from pipeline.web.query.moments import asked_ms, told
-from pipeline.web.query.plain import Plain
+from pipeline.web.query.plain import Plain, as_writer
 from schemas.access import EVERY_WORKSPACE
 from schemas.rejection import Reason
 from schemas.topics import TOPICS
@@ -120,11 +120,17 @@ async def replay(asked: Asked, data: ReplayWanted) -> ReplayResult:
     """Send refused records to their topics again, after what refused them has been mended. Each is sent once."""
     places = [LetterPlace(_full_name(asked, one.topic), one.partition, one.offset) for one in data.places]
     selection = Selection(places=places, workspace=_claimed(asked))
-    async with ClickHouse(asked.settings, "writer") as store:  # notes what was sent, which `query` may not
-        due = (await count_to_replay(store, selection)).records
-        if data.dry_run or not due:
-            return ReplayResult(due, 0)
-        outcome = await dead_letters.replay(asked.kafka, store, selection, lambda _: None)
+    # It notes what was sent, which `query` may not.
+    with as_writer("inferwatch dead-letters replay"):
+        async with ClickHouse(asked.settings, "writer") as store:
+            return await _replayed(asked, store, selection, dry_run=data.dry_run)
+
+
+async def _replayed(asked: Asked, store: ClickHouse, selection: Selection, *, dry_run: bool) -> ReplayResult:
+    due = (await count_to_replay(store, selection)).records
+    if dry_run or not due:
+        return ReplayResult(due, 0)
+    outcome = await dead_letters.replay(asked.kafka, store, selection, lambda _: None)
     return ReplayResult(due, outcome.sent, outcome.gone, outcome.refused)
 
 

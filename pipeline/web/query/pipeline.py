@@ -8,11 +8,14 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 
 from pipeline.core.audit import Report
+from pipeline.core.ledger.names import ForeignMetadataError
 from pipeline.edge.audit.report import Audit
 from pipeline.edge.operator.pipeline import PipelineState, look
 from pipeline.web.access.principal import May
+from pipeline.web.asgi import Refused
 from pipeline.web.query.asked import Asked, get
 from pipeline.web.query.moments import told
+from pipeline.web.query.plain import as_writer
 from pipeline.web.query.shared_answer import SharedAnswer
 from schemas.access import EVERY_WORKSPACE
 
@@ -122,7 +125,12 @@ async def audit_pipeline(
     async def ask() -> _Audited:
         at_ms = asked.clock.now_ms()
         since_ms = at_ms - since_s * 1000
-        audited = _Audited(at_ms, since_ms, await Audit(asked.kafka, AUDIT_WAIT_S, since_ms).run())
+        try:
+            with as_writer("inferwatch audit"):
+                report = await Audit(asked.kafka, AUDIT_WAIT_S, since_ms).run()
+        except ForeignMetadataError as error:
+            raise Refused(503, "not_known", str(error)) from None
+        audited = _Audited(at_ms, since_ms, report)
         _last_audit[:] = [audited]
         return audited
 

@@ -1,9 +1,13 @@
-"""Questions in plain SQL of one workspace, for what the command line asks too."""
+"""Questions in plain SQL: of one workspace, for what the command line asks too; and what only the writer may."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pipeline.core.asking.question import Question
+from pipeline.edge.store.client import ClickHouseRefused
 from pipeline.edge.store.questions import Questions
+from pipeline.web.asgi import Refused
 
 ROWS_MAX = 500_000
 SECONDS_MAX = 20
@@ -19,3 +23,15 @@ class Plain:
         """The rows. Raises as Questions.ask."""
         question = Question(sql, parameters or {}, rows_max=ROWS_MAX, seconds_max=SECONDS_MAX)
         return await self._questions.ask(self._workspace, question)
+
+
+@contextmanager
+def as_writer(instead: str) -> Iterator[None]:
+    """Where ClickHouse is asked as the writer, which a process that faces the world need not be. Raises Refused."""
+    try:
+        yield
+    except ClickHouseRefused:
+        why = (
+            f"this process is no writer of ClickHouse: give it INFERWATCH_CLICKHOUSE_USER and _PASSWORD, or: {instead}"
+        )
+        raise Refused(503, "not_set_up", why) from None

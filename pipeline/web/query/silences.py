@@ -70,8 +70,7 @@ async def list_silences(asked: Asked, over: bool = False) -> SilenceList:
     """Silences and maintenance windows that are on or to come; with `over=true` those too that have ended."""
     await read(asked.board.silences)
     now_ms = asked.clock.now_ms()
-    found = [kept.value for kept in asked.board.silences.all.values() if isinstance(kept.value, Silence)]
-    mine = [one for one in found if _is_of(one, asked.workspace) and (over or one.ends_at_ms > now_ms)]
+    mine = [one for one in _all(asked) if _is_of(one, asked.workspace) and (over or one.ends_at_ms > now_ms)]
     return SilenceList([_told(one) for one in sorted(mine, key=lambda one: (one.ends_at_ms, one.id))])
 
 
@@ -82,8 +81,8 @@ async def make_silence(asked: Asked, data: NewSilence) -> SilenceMade:
     hits = preview(silence, await open_in(asked))
     if not data.dry_run:
         await read(asked.board.silences)
-        if len(asked.board.silences.all) >= SILENCES_MAX:
-            raise Refused(409, "too_many", f"there are {SILENCES_MAX:,} silences and acknowledgements already")
+        if len([one for one in _all(asked) if one.ends_at_ms > asked.clock.now_ms()]) >= SILENCES_MAX:
+            raise Refused(409, "too_many", f"there are {SILENCES_MAX:,} silences already")
         await change(asked.board.silences, silence.id, silence_schema.encode(silence), None)
     told_of = [alert_told(asked, step) for step in hits[:HITS_MAX]]
     return SilenceMade(_told(silence), not data.dry_run, len(hits), told_of)
@@ -97,6 +96,10 @@ async def end_silence(asked: Asked, silence_id: str) -> None:
     if kept is None or not isinstance(kept.value, Silence) or not _is_of(kept.value, asked.workspace):
         raise Refused(404, "no_such_silence", "there is no such silence in this workspace")
     await change(asked.board.silences, silence_id, None, kept)
+
+
+def _all(asked: Asked) -> list[Silence]:
+    return [kept.value for kept in asked.board.silences.all.values() if isinstance(kept.value, Silence)]
 
 
 def _is_of(silence: Silence, workspace: str) -> bool:
