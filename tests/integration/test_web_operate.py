@@ -230,6 +230,7 @@ def test_dead_letters_are_listed_in_pages_shown_whole_and_sent_again(world: Sett
         whole = everybody("GET", f"dead-letters/{EVENTS.name}/0/{offsets[2]}").json
         assert base64.b64decode(whole["value_base64"]) == LONG
         assert acme("GET", f"dead-letters/{EVENTS.name}/0/{offsets[2]}").status == 404
+        _is_behind(acme)
         places = [{"topic": topic, "partition": 0, "offset": offset} for offset in offsets[:2]]
         assert acme("POST", "dead-letters/replay", {"places": places, "dry_run": True}).json["due"] == 1
         assert everybody("POST", "dead-letters/replay", {"places": places}).json["sent"] == 2
@@ -239,3 +240,15 @@ def test_dead_letters_are_listed_in_pages_shown_whole_and_sent_again(world: Sett
         assert [record.value for record in everything(world) if record.headers] == [mine, anybodys]
         refused(acme("GET", "dead-letters?cursor=x"), 400, "bad_cursor")
         refused(acme("GET", "dead-letters?from=yesterday"), 400, "bad_time")
+
+
+def _is_behind(acme: Ask) -> None:
+    """Nobody has recorded the four."""
+    [waits] = [one for one in acme("GET", "pipeline").json["partitions"] if one["role"] == "recorder" and one["lag"]]
+    assert waits["lag"] == 4
+    assert 0 < waits["lag_s"] < 120
+    audit = acme("GET", "pipeline/audit?wait_s=0").json
+    assert not audit["ok"]
+    assert "events recorded" in {check["name"] for check in audit["checks"] if not check["ok"]}
+    assert any(check["findings"] for check in audit["checks"])
+    assert acme("GET", "pipeline").json["audit"]["at"] == audit["at"]

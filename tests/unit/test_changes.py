@@ -9,6 +9,7 @@ import pytest
 from pipeline.web.asgi import Refused
 from pipeline.web.board.records import Kept
 from pipeline.web.query import changes
+from pipeline.web.query.alerts import author_of
 from pipeline.web.query.changes import no_mistakes, otherwise, read, seen_by
 from pipeline.web.query.shared_answer import SharedAnswer
 
@@ -116,3 +117,19 @@ def test_a_failure_is_kept_for_nobody_and_an_old_answer_neither() -> None:
         assert [await shared.get(ask), await shared.get(ask)] == [1, 2]
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize(
+    ("name", "author", "said"),
+    [
+        ("user/ada", None, "ada"),
+        ("user/ada", "bob", "ada"),
+        ("oidc/ada@acme.org", "bob", "oidc/ada@acme.org"),
+        ("key/0a1b2c", None, "key/0a1b2c"),
+        ("key/0a1b2c", "bob", "bob (key/0a1b2c)"),
+        ("local", "bob", "bob (local)"),
+    ],
+)
+def test_a_person_speaks_for_themselves_and_a_key_for_whom_it_says(name: str, author: str | None, said: str) -> None:
+    asked: Any = SimpleNamespace(who=SimpleNamespace(name=name))
+    assert author_of(asked, author) == said

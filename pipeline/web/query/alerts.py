@@ -12,6 +12,7 @@ from pipeline.core.alerting.told import objection
 from pipeline.core.asking.alerts import alert_filter, alerts_judge
 from pipeline.core.condition import WATCHDOG
 from pipeline.edge.store.queries.alerts import EpisodeOf, EpisodePlace, episodes, steps
+from pipeline.web.access.book import LOCAL
 from pipeline.web.access.principal import May
 from pipeline.web.asgi import Refused
 from pipeline.web.query.asked import Asked, get, post
@@ -217,7 +218,8 @@ async def open_in(asked: Asked) -> list[AlertEvent]:
 def author_of(asked: Asked, author: str | None) -> str:
     """A person speaks for themselves; a key for whom it says, and is named."""
     name = asked.who.name
-    return f"{author} ({name})" if author and not name.startswith("user/") else name.removeprefix("user/")
+    is_key = name == LOCAL or name.startswith("key/")
+    return f"{author} ({name})" if author and is_key else name.removeprefix("user/")
 
 
 def _episode_told(asked: Asked, one: EpisodeOf) -> AlertTold:

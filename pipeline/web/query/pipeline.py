@@ -20,7 +20,7 @@ from pipeline.web.query.shared_answer import SharedAnswer
 from schemas.access import EVERY_WORKSPACE
 
 LOOK_S, AUDIT_S = 2.0, 60.0  # for so long an answer is good
-AUDIT_WAIT_S = 15.0  # for what is on its way
+AUDIT_WAIT_S_MAX = 30  # for what is on its way
 AUDIT_SINCE_S_MAX = 86_400
 
 
@@ -118,6 +118,7 @@ async def read_pipeline(asked: Asked) -> PipelineTold:
 async def audit_pipeline(
     asked: Asked,
     since_s: Annotated[int, QueryParameter(ge=60, le=AUDIT_SINCE_S_MAX, description="what is younger")] = 3600,
+    wait_s: Annotated[int, QueryParameter(ge=0, le=AUDIT_WAIT_S_MAX, description="for what is on its way")] = 15,
 ) -> AuditTold:
     """Is every event recorded once, and every complete window exact? One audit at a time; its answer is good for 60 s,
     whatever time was asked for."""
@@ -127,7 +128,7 @@ async def audit_pipeline(
         since_ms = at_ms - since_s * 1000
         try:
             with as_writer("inferwatch audit"):
-                report = await Audit(asked.kafka, AUDIT_WAIT_S, since_ms).run()
+                report = await Audit(asked.kafka, wait_s, since_ms).run()
         except ForeignMetadataError as error:
             raise Refused(503, "not_known", str(error)) from None
         audited = _Audited(at_ms, since_ms, report)
