@@ -15,12 +15,14 @@ from schemas.roles import WEB
 async def web(
     here: Here,
     parts: Annotated[
-        str, typer.Option(help="which parts, comma-separated; default: all (ingest, images, vision, query)")
+        str,
+        typer.Option(help="which parts, comma-separated; default: all (ingest, images, vision, roboflow, query)"),
     ] = "",
 ) -> None:
     """Take in events over HTTP, and answer questions, until it is told to stop (SIGTERM).
 
-    Run as many as are needed: it keeps no state. It listens on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT, and answers
+    Run as many as are needed: it keeps no state but what Roboflow servers sent and Kafka has not yet
+    (INFERWATCH_WEB_SPOOL_DIR). It listens on INFERWATCH_WEB_HOST:INFERWATCH_WEB_PORT, and answers
     /metrics, /healthz and /readyz there, too.
     """
     from pipeline.web.process import PARTS, run

@@ -97,7 +97,7 @@ async def run(
     async with Kafka(settings) as kafka:
         topic = FollowedTopic(kafka, settings.topic(ACCESS.name))
         door = door_of(settings, topic, clock)
-        parts = [PARTS[name](settings, door, kafka, clock) for name in names]
+        parts = [make(settings, door, kafka, clock) for name, make in PARTS.items() if name in names]
         state = _State(topic)
         app = App(parts, door, state.not_ready, metrics_open=settings.web_metrics_open)
         front = Origins(app, settings.allowed_origins) if settings.allowed_origins else app

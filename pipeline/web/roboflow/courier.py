@@ -57,6 +57,11 @@ class Courier:
         self._spool: Spool | None = None
         self._open()
 
+    @property
+    def waiting_bytes(self) -> int:
+        """What waits, compressed."""
+        return self._spool.bytes if self._spool is not None else 0
+
     def not_ready(self) -> list[str]:
         """Why it does not work; empty when it does."""
         return [self._why_not] if self._spool is None else []

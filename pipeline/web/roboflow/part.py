@@ -25,6 +25,7 @@ from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.questions import NotSetUpError, Questions, TooManyError, TooMuchError
 from pipeline.web.access.book import key_in
 from pipeline.web.access.door import Door
+from pipeline.web.access.limits import Limits
 from pipeline.web.access.principal import May, Principal
 from pipeline.web.asgi import Asgi, Receive, Refused, Scope, Send, answer, headers_of, only
 from pipeline.web.ingest import bodies
@@ -77,6 +78,7 @@ class Roboflow:
         self._settings, self._door, self._courier, self._clock = settings, door, courier, clock
         self._questions, self._forwarder = questions, forwarder
         self._room = Room(settings.ingest_buffer_mb << 20)
+        self._limits = Limits(settings.ingest_rate)
         self._beats, self._seen = Beats(), Seen()
 
     def find(self, path: str) -> Asgi | None:
@@ -131,6 +133,7 @@ class Roboflow:
                 context = _context(self._workspace(who, query), query, self._clock, self._settings)
                 _allow(who, context.workspace)
                 results = pingback.results(told)
+                self._limit(who, len(results))
             except NotAPingbackError as why:
                 raise Refused(400, "no_pingback", str(why)) from None
             await self._take(told.server, results, context, query)
@@ -206,13 +209,15 @@ class Roboflow:
         only(scope, "POST")
         query, headers = _query(scope), headers_of(scope)
         given = key_in(headers, scope["query_string"])
-        if given:
-            self._door.admit(scope, headers, May.INGEST, workspace)
+        who = self._door.bearer(given) if given else None
+        if who is not None:
+            _allow(who, workspace)
         held = Held(self._room)
         try:
             raw = await bodies.read(receive, headers, held, self._settings.ingest_body_s)
-            if not given:
-                _allow(self._door.bearer(_key_of(raw)), workspace)
+            if who is None:
+                who = self._door.bearer(_key_of(raw))
+                _allow(who, workspace)
             body = shapes.loads(raw) if raw.count(b",") <= pingback.COMMAS_MAX else None
             context = _context(workspace, query, self._clock, self._settings)
             left: Counter[Left] = Counter()
@@ -220,10 +225,15 @@ class Roboflow:
                 records = make(body, query, context, left)
             except InvalidRequestError as why:
                 raise _Invalid(400, "invalid", str(why)) from None
+            self._limit(who, len(records))
             await self._keep(records, context, left)
         finally:
             held.release()
         await answer(send, 200, OK)
+
+    def _limit(self, who: Principal, count: int) -> None:
+        if wait_s := self._limits.wait_s(who.name, count, self._clock.monotonic()):
+            raise Refused(429, "too_fast", "this key has sent as much as it may for now", retry_after_s=wait_s)
 
     def _workspace(self, who: Principal, query: Query) -> str:
         """A key's own; of a key for all of them the one in the address, or the usual one."""
