@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 import statistics
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -93,6 +94,7 @@ def test_captured_traffic_becomes_inferences_windows_and_devices_and_silence_is_
             "silence",
             lambda: (on_topic(world, HEARTBEATS), on_topic(world, ALERTS)),
         )
+        _curl_lines_work(web)
         _log_has_no_secret(web, key)
 
 
@@ -124,6 +126,17 @@ def _blocks(web: HttpSide, key: str) -> None:
 def _silences(settings: Settings) -> set[str]:
     told = [record["data"] for record in on_topic(settings, ALERTS)]
     return {one["state"] for one in told if one["metric"] == "silence_s" and one["device_id"] == "line-3-cam-1"}
+
+
+def _curl_lines_work(web: HttpSide) -> None:
+    """Those of the page about the move."""
+    text = (Path(__file__).parents[2] / "docs" / "from-roboflow.md").read_text()
+    lines = [line.strip() for line in text.splitlines() if line.strip().startswith("curl")]
+    assert len(lines) == 2
+    told = {"INFERWATCH_URL": web.url, "INFERWATCH_API_KEY": LOCAL_KEY, "PATH": "/usr/bin:/bin"}
+    answers = [subprocess.run(["sh", "-c", line], env=told, capture_output=True, check=True).stdout for line in lines]
+    assert orjson.loads(answers[0]) == {"status": "ok"}
+    assert "inference_stats" in orjson.loads(answers[1])
 
 
 def _log_has_no_secret(web: HttpSide, key: str) -> None:
