@@ -18,7 +18,7 @@ from pipeline.web.asgi import Message, Refused
 from pipeline.web.roboflow.courier import Courier
 from pipeline.web.roboflow.part import Roboflow
 from tests import roboflow
-from tests.unit.test_access import Topic, book
+from tests.in_process import Topic, book_of
 from tests.unit.test_batches import NOW, Broker
 
 
@@ -55,7 +55,7 @@ class Side:
     def __init__(self, folder: Path, broker: Broker, **settings: Any) -> None:
         self.settings = Settings(web_spool_dir=folder, **settings)
         self.courier = Courier(self.settings, Batches(cast(Any, broker), 60), Clock())
-        door = doors.Door(book(Topic({}), "secret"), Clock())
+        door = doors.Door(book_of(Topic({}), "secret"), Clock())
         self.part = Roboflow(self.settings, door, self.courier, Questions(self.settings), None, Clock())
 
     async def post(self, body: dict[str, Any], path: str = "/inference-stats") -> int:
