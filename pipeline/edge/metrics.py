@@ -97,7 +97,8 @@ FORWARDED = Counter("inferwatch_forwarded_total", "Pingbacks that were passed on
 KINDS = ("events", "heartbeats", "metadata")  # what comes by HTTP
 LEFT_OUT = ("prediction", "latency", "time", "details", "repeat", "inference")
 FORWARD_OUTCOMES = ("sent", "failed", "dropped", "withheld")  # dropped: too many wait; withheld: it holds a key of ours
-HTTP_PARTS = ("process", "ingest", "session", "images", "vision", "roboflow", "query")  # process: /metrics, /healthz
+# Of the HTTP side; process: /metrics, /healthz, /readyz.
+HTTP_PARTS = ("process", "ingest", "session", "images", "vision", "roboflow", "query")
 HTTP_REASONS = ("other_workspace", "unknown_type", "not_acknowledged")  # besides those of a record
 
 BUILD.info({"version": version("inferwatch")})

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
+from urllib.parse import parse_qs
 
 import orjson
 
@@ -16,6 +17,7 @@ Headers = dict[bytes, bytes]
 
 JSON = b"application/json"
 COOKIES = "inferwatch.cookies"  # of a scope: what is set along with the answer, whoever gives it
+QUERY_FIELDS_MAX = 100
 
 DRAIN_S, DRAIN_BYTES_MAX = 5.0, 64 << 20
 
@@ -81,6 +83,15 @@ class Body:
 def headers_of(scope: Scope) -> Headers:
     """By lower-case name; of a repeated one the last."""
     return dict(scope["headers"])
+
+
+def query_of(scope: Scope) -> dict[str, str]:
+    """What stands behind the ?, by name; of a repeated one the last. Raises Refused (400)."""
+    try:
+        found = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=QUERY_FIELDS_MAX)
+    except ValueError:
+        raise Refused(400, "bad_query", f"an address may have {QUERY_FIELDS_MAX} parameters") from None
+    return {name: values[-1] for name, values in found.items()}
 
 
 def only(scope: Scope, *methods: str) -> None:

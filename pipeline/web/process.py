@@ -25,7 +25,7 @@ from pipeline.web.ingest.part import Ingest
 from pipeline.web.origins import Origins
 from pipeline.web.roboflow.courier import Courier
 from pipeline.web.roboflow.part import Roboflow
-from pipeline.web.roboflow.vision.finding import VisionSearch
+from pipeline.web.roboflow.vision.finding import VisionFinding
 from pipeline.web.roboflow.vision.part import Vision
 from pipeline.web.roboflow.vision.use_cases import UseCases
 from pipeline.web.server import serve
@@ -58,7 +58,7 @@ def _images(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
 def _vision(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     topic = FollowedTopic(kafka, settings.topic(USE_CASES.name))
     batches = Batches(kafka, settings.ingest_answer_s * STUCK_SHARE)
-    finding = VisionSearch(Questions(settings), settings.ttl_inferences_days)
+    finding = VisionFinding(Questions(settings), settings.ttl_inferences_days)
     return Vision(settings, door, batches, clock, _gallery(settings), UseCases(settings, topic), finding)
 
 

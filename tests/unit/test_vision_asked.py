@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.core.asking import vision
 from pipeline.core.asking.question import Question
-from pipeline.core.asking.vision import PAGE_MAX, Detected, FieldComparison, VisionPage
+from pipeline.core.asking.vision import PAGE_MAX, Detected, ValueAsked, VisionPage
 from pipeline.web.asgi import Refused
 from pipeline.web.roboflow.vision.asked import asked_of, cursor_of
 
@@ -51,14 +51,14 @@ def test_all_that_can_be_asked_is_understood() -> None:
     assert (page.start_ms, page.end_ms) == (1_795_305_600_000, 1_795_392_000_000)
     assert page.event_types == ("quality_check", "custom")
     assert page.comparisons == (
-        FieldComparison("device_id", "neq", "cam-7"),
-        FieldComparison("stream_id", "eq", "s-1"),
-        FieldComparison("custom_metadata", "gt", 3, "count"),
-        FieldComparison("custom_metadata", "lte", 7.5, "count"),
-        FieldComparison("custom_metadata", "eq", "A1", "line"),
-        FieldComparison("custom_metadata", "contains", "a", "line"),
-        FieldComparison("custom_metadata", "neq", True, "on"),
-        FieldComparison("event_data", "eq", "fail", "result"),
+        ValueAsked("device_id", "neq", "cam-7"),
+        ValueAsked("stream_id", "eq", "s-1"),
+        ValueAsked("custom_metadata", "gt", 3, "count"),
+        ValueAsked("custom_metadata", "lte", 7.5, "count"),
+        ValueAsked("custom_metadata", "eq", "A1", "line"),
+        ValueAsked("custom_metadata", "contains", "a", "line"),
+        ValueAsked("custom_metadata", "neq", True, "on"),
+        ValueAsked("event_data", "eq", "fail", "result"),
     )
     assert page.detected == (Detected("bolt", 0.5), Detected("nut"))
     assert (page.with_warnings, page.limit, page.after) == (False, 7, (NOW, "e"))
@@ -119,9 +119,9 @@ def test_every_value_is_bound(text: str) -> None:
         NOW,
         event_types=(text,),
         comparisons=(
-            FieldComparison("device_id", "eq", text),
-            *(FieldComparison("event_data", operator, text, text) for operator in vision.TEXTS),
-            *(FieldComparison("custom_metadata", operator, 0.5, text) for operator in vision.NUMBERS),
+            ValueAsked("device_id", "eq", text),
+            *(ValueAsked("event_data", operator, text, text) for operator in vision.TEXTS),
+            *(ValueAsked("custom_metadata", operator, 0.5, text) for operator in vision.NUMBERS),
         ),
         detected=(Detected(text, 0.5), Detected(None, 0.5)),
         with_warnings=True,

@@ -30,7 +30,7 @@ MAPS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class FieldComparison:
+class ValueAsked:
     """A column, or with a key a value of a map, against a value. A map's value that is not there is unequal to any."""
 
     column: str
@@ -55,7 +55,7 @@ class VisionPage:
     start_ms: int
     end_ms: int
     event_types: tuple[str, ...] = ()
-    comparisons: tuple[FieldComparison, ...] = ()
+    comparisons: tuple[ValueAsked, ...] = ()
     detected: tuple[Detected, ...] = ()
     with_warnings: bool | None = None
     after: tuple[int, str] | None = None
@@ -133,7 +133,7 @@ def fields(use_case_id: str, column: str) -> Question:
     return Question(text, bound.parameters)
 
 
-def _comparison(one: FieldComparison, bound: Bound) -> str:
+def _comparison(one: ValueAsked, bound: Bound) -> str:
     if not one.key:
         assert isinstance(one.value, str)
         return f"{one.column} {NUMBERS[one.operator]} {bound.text(one.value)}"

@@ -5,10 +5,12 @@ no picture, and the thumbnail falls off on the way.
 """
 
 import io
+import warnings
 from dataclasses import dataclass
 
 from PIL import Image, ImageOps
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of what strangers send: it says nothing that we do not say
 PIXELS_MAX = 50_000_000  # 8K is 33 million
 THUMBNAIL_PIXELS = 320  # of the longer side
 _QUALITY = 80

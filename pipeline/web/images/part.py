@@ -5,7 +5,7 @@ A picture that came is said of its inference as metadata (`image`: its address),
 
 import re
 from functools import partial
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import orjson
 
@@ -16,14 +16,15 @@ from pipeline.edge.kafka.batches import Batches
 from pipeline.edge.kafka.connection import KafkaUnavailable
 from pipeline.web.access.door import Door
 from pipeline.web.access.principal import May
-from pipeline.web.asgi import Asgi, Receive, Refused, Scope, Send, answer, headers_of, only
+from pipeline.web.asgi import Asgi, Receive, Refused, Scope, Send, answer, headers_of, only, query_of
 from pipeline.web.images.gallery import Gallery, address
 from pipeline.web.ingest import bodies
 from pipeline.web.ingest.intake import Intake, Taken
 from pipeline.web.ingest.kinds import kinds
 from pipeline.web.ingest.room import Held
+from schemas.access import EVERY_WORKSPACE
 
-ID_LENGTH_MAX = 128  # as of an event's
+ID_LENGTH_MAX, WORKSPACE_LENGTH_MAX = 128, 256  # as of an event's
 FIELD = "image"  # of the metadata
 _PATH = re.compile(r"/v1/([^/]+)/inferences/([^/]+)/image")
 _SAFE = (
@@ -71,8 +72,8 @@ class Images:
     async def _put(self, workspace: str, name: str, scope: Scope, receive: Receive, send: Send) -> None:
         headers = headers_of(scope)
         self._door.admit(scope, headers, May.INGEST, workspace)
-        if len(name) > ID_LENGTH_MAX:
-            raise Refused(400, "out_of_range", f"the id of an inference has at most {ID_LENGTH_MAX} characters")
+        if len(name) > ID_LENGTH_MAX or len(workspace) > WORKSPACE_LENGTH_MAX or workspace == EVERY_WORKSPACE:
+            raise Refused(400, "out_of_range", f"an id has up to {ID_LENGTH_MAX} characters, in one workspace")
         self._gallery.must_be_on()
         held = Held(self._gallery.room)
         try:
@@ -105,7 +106,7 @@ class Images:
     async def _get(self, workspace: str, name: str, scope: Scope, send: Send) -> None:
         headers = headers_of(scope)
         self._door.admit(scope, headers, May.QUERY, workspace)
-        small = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100).get("thumbnail", ["0"])[-1]
+        small = query_of(scope).get("thumbnail", "0")
         if small not in ("0", "1"):
             raise Refused(400, "out_of_range", "thumbnail is 1 or 0")
         stored = await self._gallery.about(workspace, name)

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from pipeline.core.asking.vision import COLUMNS, MAPS, NUMBERS, PAGE_MAX, TEXTS, Detected, FieldComparison, VisionPage
+from pipeline.core.asking.vision import COLUMNS, MAPS, NUMBERS, PAGE_MAX, TEXTS, Detected, ValueAsked, VisionPage
 from pipeline.web.asgi import Refused
 from pipeline.web.roboflow import shapes
 from pipeline.web.roboflow.vision.given import moment_ms
@@ -110,16 +110,16 @@ def _rows(given: Mapping[str, Any], name: str, made: Callable[[dict[str, Any]], 
     return [made(row) for row in rows]
 
 
-def _of_column(name: str, given: Any) -> FieldComparison:
+def _of_column(name: str, given: Any) -> ValueAsked:
     """`{"operator": "eq", "value": "cam-7"}`, or the value alone."""
     row = given if isinstance(given, dict) else {"value": given}
     operator, value = row.get("operator", "eq"), row.get("value")
     if operator not in ("eq", "neq") or not isinstance(value, str):
         raise _wrong(name, "an operator (eq, neq) and a value (a text)")
-    return FieldComparison(COLUMNS[name], operator, value)
+    return ValueAsked(COLUMNS[name], operator, value)
 
 
-def _of_map(name: str, column: str, row: Mapping[str, Any]) -> FieldComparison:
+def _of_map(name: str, column: str, row: Mapping[str, Any]) -> ValueAsked:
     key, operator = row.get("field", row.get("column")), row.get("operator", "eq")
     value: Any = row.get("value")
     if row.get("type") == "number" and isinstance(value, str):
@@ -137,7 +137,7 @@ def _of_map(name: str, column: str, row: Mapping[str, Any]) -> FieldComparison:
         raise _wrong(name, "a value that is a text, a number, or true or false")
     if operator not in allowed:
         raise _wrong(name, f"{str(operator)[:50]!r} is none of {', '.join(allowed)}")
-    return FieldComparison(column, operator, value, key)
+    return ValueAsked(column, operator, value, key)
 
 
 def _detected(row: Mapping[str, Any]) -> Detected:

@@ -20,7 +20,7 @@ EMPTY_PAGES_MAX = 20  # whoever reads page by page ends at an empty one
 PAGE_BYTES_MAX = 16 << 20  # of bodies; a page ends sooner where they are large
 
 
-class VisionSearch:
+class VisionFinding:
     """All questions of one process."""
 
     def __init__(self, questions: Questions, lookback_days: int) -> None:

@@ -5,10 +5,10 @@ The workspace comes from the key; with a key for every one it is said: ?workspac
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
-from urllib.parse import parse_qs, unquote
+from urllib.parse import unquote
 
 import orjson
 
@@ -17,17 +17,20 @@ from pipeline.edge.clock import Clock
 from pipeline.edge.kafka.batches import Batches
 from pipeline.web.access.door import Door
 from pipeline.web.access.principal import May
-from pipeline.web.asgi import Asgi, Receive, Refused, Scope, Send, answer, headers_of, only
+from pipeline.web.asgi import Asgi, Headers, Receive, Refused, Scope, Send, answer, headers_of, only, query_of
 from pipeline.web.images.gallery import Gallery
 from pipeline.web.ingest import bodies
 from pipeline.web.ingest.room import Held
 from pipeline.web.roboflow.vision.bundles import BUNDLE_BYTES_MAX
-from pipeline.web.roboflow.vision.finding import VisionSearch
+from pipeline.web.roboflow.vision.finding import VisionFinding
 from pipeline.web.roboflow.vision.intake import VisionIntake, unavailable
-from pipeline.web.roboflow.vision.requests import Answers, VisionAnswer, VisionRequest
+from pipeline.web.roboflow.vision.requests import BUSY_STATUS, VisionAnswer, VisionAnswers, VisionRequest
 from pipeline.web.roboflow.vision.use_cases import UseCases
+from schemas.access import EVERY_WORKSPACE
 
 BASE = "/vision-events"
+
+Answering = Callable[[VisionRequest], Awaitable[VisionAnswer]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,9 @@ class Endpoint:
     """What one method at one path does, and for whom."""
 
     may: May
-    answer: Callable[[VisionRequest], Awaitable[VisionAnswer]]
+    answer: Answering
     body_bytes_max: int = 0  # 0: it has none
+    busy_status: int = 503
 
 
 class Vision:
@@ -52,12 +56,12 @@ class Vision:
         clock: Clock,
         gallery: Gallery,
         use_cases: UseCases,
-        finding: VisionSearch,
+        finding: VisionFinding,
     ) -> None:
         self._settings, self._door, self._batches, self._clock = settings, door, batches, clock
         self._gallery, self._use_cases, self._finding = gallery, use_cases, finding
         intake = VisionIntake(settings, batches, clock, gallery, use_cases)
-        self._paths = _paths(Answers(intake, use_cases, finding, clock))
+        self._paths = _paths(VisionAnswers(intake, use_cases, finding, clock))
         self._running: set[asyncio.Task[VisionAnswer]] = set()
 
     async def work(self) -> None:
@@ -92,22 +96,29 @@ class Vision:
     ) -> None:
         only(scope, *methods)
         endpoint, headers = methods[scope["method"]], headers_of(scope)
-        query = parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=100)
+        query = query_of(scope)
         workspace = self._workspace(scope, query, endpoint.may)
+        try:
+            told = await self._told(endpoint, VisionRequest(workspace, name, query), receive, headers)
+        except Refused as why:
+            if why.status != 503:
+                raise
+            raise Refused(endpoint.busy_status, why.reason, why.message, retry_after_s=why.retry_after_s) from None
+        await answer(send, told.status, orjson.dumps(told.body) if not isinstance(told.body, bytes) else told.body)
+
+    async def _told(self, endpoint: Endpoint, asked: VisionRequest, receive: Receive, headers: Headers) -> VisionAnswer:
         held = Held(self._gallery.room)
         is_handed_on = False
         try:
-            body = b""
             if endpoint.body_bytes_max:
                 within_s = self._settings.ingest_body_s
                 body = await bodies.read(receive, headers, held, within_s, endpoint.body_bytes_max)
-            asked = VisionRequest(workspace, name, query, headers.get(b"content-type", b""), body, held)
+                asked = replace(asked, content_type=headers.get(b"content-type", b""), body=body, held=held)
             is_handed_on = True
-            told = await self._within(self._held(held, endpoint.answer(asked)))
+            return await self._within(self._held(held, endpoint.answer(asked)))
         finally:
             if not is_handed_on:
                 held.release()
-        await answer(send, told.status, orjson.dumps(told.body) if not isinstance(told.body, bytes) else told.body)
 
     async def _held(self, held: Held, work: Awaitable[VisionAnswer]) -> VisionAnswer:
         """What is on its way to Kafka stays counted until it has arrived, also when nobody waits any more."""
@@ -130,24 +141,21 @@ class Vision:
         if not task.cancelled():
             task.exception()  # who still waited has heard of it
 
-    def _workspace(self, scope: Scope, query: Mapping[str, list[str]], may: May) -> str:
+    def _workspace(self, scope: Scope, query: Mapping[str, str], may: May) -> str:
         """The key's own, or the one that is named. Raises Refused: 400, 401, 403, 503."""
         headers = headers_of(scope)
-        named = query.get("workspace", [""])[-1]
-        workspace = named or self._door.know(scope, headers).workspace
-        if not workspace:
+        workspace = query.get("workspace") or self._door.know(scope, headers).workspace
+        if not workspace or workspace == EVERY_WORKSPACE:
             raise Refused(400, "which_workspace", "this key is for more than one workspace: add ?workspace=NAME")
         self._door.admit(scope, headers, may, workspace)
         return workspace
 
 
-def _paths(answers: Answers) -> Mapping[str, Mapping[str, Endpoint]]:
+def _paths(answers: VisionAnswers) -> Mapping[str, Mapping[str, Endpoint]]:
     """By path (ID stands for a name) and method."""
     large = bodies.BODY_BYTES_MAX
 
-    def sends(
-        answer: Callable[[VisionRequest], Awaitable[VisionAnswer]], may: May = May.INGEST
-    ) -> Mapping[str, Endpoint]:
+    def sends(answer: Answering, may: May = May.INGEST) -> Mapping[str, Endpoint]:
         return {"POST": Endpoint(may, answer, large)}
 
     def schema(column: str) -> Mapping[str, Endpoint]:
@@ -169,5 +177,5 @@ def _paths(answers: Answers) -> Mapping[str, Mapping[str, Endpoint]]:
         f"{BASE}/use-cases/ID/unarchive": {"POST": Endpoint(May.OPERATE, answers.unarchive)},
         f"{BASE}/custom-metadata-schema/ID": schema("custom_metadata"),
         f"{BASE}/image-metadata-schema/ID": schema("image_metadata"),
-        "/v2/events": sends(answers.local),
+        "/v2/events": {"POST": Endpoint(May.INGEST, answers.local, large, BUSY_STATUS)},
     }

@@ -14,9 +14,9 @@ from pipeline.web.ingest.room import Held
 from pipeline.web.roboflow import shapes
 from pipeline.web.roboflow.vision import bundles, forms, given
 from pipeline.web.roboflow.vision.asked import asked_of
-from pipeline.web.roboflow.vision.finding import VisionSearch
+from pipeline.web.roboflow.vision.finding import VisionFinding
 from pipeline.web.roboflow.vision.intake import TakenEvents, VisionIntake, id_from, picture_warning
-from pipeline.web.roboflow.vision.use_cases import UseCases
+from pipeline.web.roboflow.vision.use_cases import EXISTS, UseCases
 from schemas.use_case import UseCaseStatus
 
 EVENTS_MAX, DELETED_MAX = 100, 1000
@@ -39,10 +39,10 @@ class VisionRequest:
 
     workspace: str
     name: str  # in the path
-    query: Mapping[str, list[str]]
-    content_type: bytes
-    body: bytes
-    held: Held
+    query: Mapping[str, str]
+    content_type: bytes = b""
+    body: bytes = b""
+    held: Held | None = None  # what is counted for the body
 
     @property
     def json(self) -> Any:
@@ -61,10 +61,10 @@ class VisionAnswer:
     body: Any
 
 
-class Answers:
+class VisionAnswers:
     """One method for each endpoint."""
 
-    def __init__(self, intake: VisionIntake, use_cases: UseCases, finding: VisionSearch, clock: Clock) -> None:
+    def __init__(self, intake: VisionIntake, use_cases: UseCases, finding: VisionFinding, clock: Clock) -> None:
         self._intake, self._use_cases, self._finding, self._clock = intake, use_cases, finding, clock
         self._unpacking = asyncio.Semaphore(BUNDLES_AT_ONCE)
 
@@ -99,7 +99,8 @@ class Answers:
     async def bundle(self, asked: VisionRequest) -> VisionAnswer:
         """An event with its pictures, as a device without a net has written it."""
         async with self._unpacking:
-            asked.held.take(bundles.UNPACKED_BYTES_MAX)
+            if asked.held is not None:
+                asked.held.take(bundles.UNPACKED_BYTES_MAX)
             bundle = await asyncio.to_thread(bundles.opened, asked.body)
             event, odd = bundle.payload, given.Warnings()
             for image in given.images(event.get("images"), odd):
@@ -108,7 +109,7 @@ class Answers:
                         raw = bundle.files.get(str(name).removeprefix("./"))
                         await self._attach(asked.workspace, image, ours, raw, odd)
         event.setdefault("eventId", id_from(asked.body))
-        if use_case := asked.query.get("useCaseId", [""])[-1]:
+        if use_case := asked.query.get("useCaseId"):
             event["useCaseId"] = use_case
         return _one(await self._intake.take(asked.workspace, [event]), odd)
 
@@ -123,14 +124,9 @@ class Answers:
                 if (text := image.pop(theirs, None)) is not None:
                     await self._attach(asked.workspace, image, ours, _from_text(text), odd)
         event |= {"images": images}
-        try:
-            event.setdefault("useCaseId", asked.query.get("useCaseId", [DEFAULT_USE_CASE])[-1])
-            await self._know(asked.workspace, event["useCaseId"])
-            taken = await self._intake.take(asked.workspace, [event])
-        except Refused as why:
-            if why.status == 503:
-                raise Refused(BUSY_STATUS, why.reason, why.message, retry_after_s=why.retry_after_s) from None
-            raise
+        event.setdefault("useCaseId", asked.query.get("useCaseId", DEFAULT_USE_CASE))
+        await self._know(asked.workspace, event["useCaseId"])
+        taken = await self._intake.take(asked.workspace, [event])
         told = _told(taken, odd)
         return VisionAnswer(201, {"id": taken.ids[0]} | ({"warnings": told} if told else {}))
 
@@ -152,7 +148,7 @@ class Answers:
 
     async def use_cases(self, asked: VisionRequest) -> VisionAnswer:
         """The use cases: active ones, unless ?status= asks for others."""
-        status = asked.query.get("status", ["active"])[-1]
+        status = asked.query.get("status", "active")
         if status not in _STATUSES:
             raise Refused(400, "out_of_range", f"status: one of {', '.join(_STATUSES)}")
         counts = await self._finding.counts(asked.workspace)
@@ -196,8 +192,13 @@ class Answers:
         return VisionAnswer(200, {"success": True})
 
     async def _know(self, workspace: str, use_case_id: object) -> None:
-        if isinstance(use_case_id, str) and use_case_id not in self._use_cases.of(workspace):
+        if not isinstance(use_case_id, str) or use_case_id in self._use_cases.of(workspace):
+            return
+        try:
             await self._use_cases.create(workspace, use_case_id, self._clock.now_ms(), use_case_id)
+        except Refused as why:
+            if why.reason != EXISTS:  # another request was sooner
+                raise
 
     async def _attach(
         self, workspace: str, image: dict[str, Any], field: str, raw: bytes | memoryview | None, odd: given.Warnings

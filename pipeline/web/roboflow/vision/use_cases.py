@@ -20,6 +20,7 @@ from schemas.use_case import UseCase, UseCaseStatus
 log = structlog.get_logger()
 
 USE_CASES_MAX = 1000  # of a workspace
+EXISTS = "exists"
 SEEN_WITHIN_S = 10.0
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -63,7 +64,7 @@ class UseCases:
         if not _ID.fullmatch(made):
             raise Refused(400, "out_of_range", "id: letters, digits, dots, _ and -, at most 128")
         if made in known:
-            raise Refused(409, "exists", f"there is a use case {made} already")
+            raise Refused(409, EXISTS, f"there is a use case {made} already")
         if len(known) >= USE_CASES_MAX:
             raise Refused(409, "too_many", f"a workspace may have {USE_CASES_MAX} use cases")
         found = UseCase(workspace=workspace, id=made, name=checked(name), created_at_ms=now_ms)
