@@ -39,6 +39,10 @@ class Bound:
         """A placeholder for a number."""
         return self._bind(value, "Float64")
 
+    def integer(self, value: int) -> str:
+        """A placeholder for a whole number."""
+        return self._bind(value, "Int64")
+
     def _bind(self, value: str | float, kind: str) -> str:
         name = f"f{len(self.parameters)}"
         self.parameters[name] = value
