@@ -34,3 +34,11 @@ def duration(seconds: float) -> str:
         if seconds % size == 0 and (seconds >= 2 * size or seconds == size != 86_400):
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:g} s"
+
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+
+def cell(text: str) -> str:
+    """A text for a spreadsheet's cell: what would be read as a formula has a ' before it."""
+    return f"'{text}" if text.startswith(_FORMULA) else text

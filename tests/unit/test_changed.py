@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.asking.changed import METRICS, Changed, Dimension, Kind, Pair, Sums, Verdict, explain
-from pipeline.core.asking.changed_sql import Compared, Side, overview, understood, values
+from pipeline.core.asking.changed import METRICS, Changed, Dimension, Lot, Pair, Sums, Weight, explain
+from pipeline.core.asking.changed_sql import Sides, Subset, overview, understood, values
 from pipeline.core.asking.language import parse
 from schemas.rule import Metric
 
@@ -64,7 +64,7 @@ def dark(random: Random, row: Row) -> int:
 
 def test_the_camera_whose_confidence_fell_comes_first() -> None:
     found = compared(Metric.CONFIDENCE_MEAN, traffic(1, 4000, confidence), traffic(2, 4000, dark))
-    assert found.verdict is Verdict.DIFFERENT
+    assert found.weight is Weight.DIFFERENT
     first, *rest = found.dimensions
     assert (first.name, first.values[0].value) == ("device", "cam-7")
     assert first.score > 0.7 > 5 * max(one.score for one in rest)
@@ -88,13 +88,13 @@ def test_a_change_that_is_spread_as_the_traffic_is_explained_by_nothing() -> Non
     a = traffic(1, 4000, confidence)
     b = [row | {"x": row["x"] - 200_000} for row in traffic(2, 4000, confidence)]
     found = compared(Metric.CONFIDENCE_MEAN, a, b)
-    assert found.verdict is Verdict.DIFFERENT
+    assert found.weight is Weight.DIFFERENT
     assert all(one.score < 0.05 for one in found.dimensions)
 
 
 def test_noise_is_no_difference_and_ranks_nothing() -> None:
     found = compared(Metric.CONFIDENCE_MEAN, traffic(1, 2000, confidence), traffic(2, 2000, confidence))
-    assert found.verdict is Verdict.SAME
+    assert found.weight is Weight.SAME
     assert [one.score for one in found.dimensions] == [0.0] * len(found.dimensions)
 
 
@@ -108,31 +108,31 @@ def test_a_camera_that_fell_silent_explains_the_count() -> None:
     a = traffic(1, 8000, confidence)
     b = [row for row in traffic(2, 8000, confidence) if row["device"] != "cam-3"]
     found = compared(Metric.INFERENCE_COUNT, a, b)
-    assert (found.verdict, found.dimensions[0].name) == (Verdict.DIFFERENT, "device")
+    assert (found.weight, found.dimensions[0].name) == (Weight.DIFFERENT, "device")
     assert found.dimensions[0].values[0].value == "cam-3"
     assert found.dimensions[0].values[0].b_count == 0
 
 
 def test_half_the_time_is_half_the_count() -> None:
     found = compared(Metric.INFERENCE_COUNT, traffic(1, 8000, confidence), traffic(2, 4000, confidence), 0.5)
-    assert (found.verdict, found.a, found.b) == (Verdict.SAME, 4000, 4000)
+    assert (found.weight, found.a, found.b) == (Weight.SAME, 4000, 4000)
 
 
 def test_an_empty_side_is_said_and_few_observations_too() -> None:
     some = traffic(1, 100, confidence)
-    assert compared(Metric.CONFIDENCE_MEAN, [], some).verdict is Verdict.EMPTY
-    assert compared(Metric.INFERENCE_COUNT, some, []).verdict is Verdict.EMPTY
-    assert compared(Metric.INFERENCE_COUNT, [], []).verdict is Verdict.EMPTY
+    assert compared(Metric.CONFIDENCE_MEAN, [], some).weight is Weight.EMPTY
+    assert compared(Metric.INFERENCE_COUNT, some, []).weight is Weight.EMPTY
+    assert compared(Metric.INFERENCE_COUNT, [], []).weight is Weight.EMPTY
     few = compared(Metric.ERROR_RATE, some, some[:29])
-    assert few.verdict is Verdict.TOO_FEW
+    assert few.weight is Weight.TOO_FEW
     assert few.b_count == 29
 
 
 def test_what_is_not_named_is_there_as_other_and_what_is_not_given_as_absent() -> None:
     found = compared(Metric.CONFIDENCE_MEAN, traffic(1, 2000, confidence), traffic(2, 2000, dark))
-    kinds = {one.name: [value.kind for value in one.values] for one in found.dimensions}
-    assert kinds["device"] == [Kind.VALUE] * 10 + [Kind.OTHER]
-    assert sorted(kinds["metadata.line"], key=lambda kind: kind.value) == [Kind.ABSENT] + [Kind.VALUE] * 4
+    lots = {one.name: [value.lot for value in one.values] for one in found.dimensions}
+    assert lots["device"] == [Lot.VALUE] * 10 + [Lot.OTHER]
+    assert sorted(lots["metadata.line"], key=lambda lot: lot.value) == [Lot.ABSENT] + [Lot.VALUE] * 4
 
 
 def test_values_that_were_not_asked_for_are_in_other() -> None:
@@ -140,9 +140,9 @@ def test_values_that_were_not_asked_for_are_in_other() -> None:
         "device", {"cam-1": Pair(Sums(50, 50, 50), Sums(60, 60, 60))}, known=Pair(Sums(90, 80, 80), Sums(95, 70, 70))
     )
     found = explain(Metric.ERROR_RATE, Pair(Sums(90, 80, 80), Sums(95, 70, 70)), [cut])
-    assert [(v.kind, v.a_count, v.b_count) for v in found.dimensions[0].values] == [
-        (Kind.VALUE, 50, 60),
-        (Kind.OTHER, 40, 35),
+    assert [(v.lot, v.a_count, v.b_count) for v in found.dimensions[0].values] == [
+        (Lot.VALUE, 50, 60),
+        (Lot.OTHER, 40, 35),
     ]
 
 
@@ -159,10 +159,10 @@ def test_tags_overlap_so_the_strongest_stands_for_all() -> None:
 
 def test_the_questions_are_two_and_hold_nothing_that_people_wrote() -> None:
     evil = "a') OR 1=1 --"
-    hour = Side(0, 3_600_000, parse(f'device:"{evil}"'))
-    compared_ = Compared(evil, hour, None, hour)
-    for question in (overview(compared_), values(compared_, Metric.CONFIDENCE_MEAN, [evil], 10.0)):
-        assert "OR 1=1" not in question.sql
+    hour = Subset(0, 3_600_000, parse(f'device:"{evil}"'))
+    sides = Sides(hour, None, hour)
+    for question in (overview(sides), values(sides, Metric.CONFIDENCE_MEAN, [evil], 10.0)):
+        assert "OR 1=1" not in question.text
         assert evil in question.parameters.values()
 
 

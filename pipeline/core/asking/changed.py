@@ -37,7 +37,7 @@ METRICS = (
 UNIT: Mapping[Metric, float] = {Metric.CONFIDENCE_MEAN: 1e-6, Metric.LATENCY_MEAN_MS: 1e-3}  # of a sum
 
 
-class Kind(Enum):
+class Lot(Enum):
     """What stands in a line of a dimension."""
 
     VALUE = "value"
@@ -45,7 +45,7 @@ class Kind(Enum):
     OTHER = "other"  # all the values that are not named
 
 
-class Verdict(Enum):
+class Weight(Enum):
     """Whether there is anything to explain."""
 
     DIFFERENT = "different"
@@ -103,7 +103,7 @@ class Dimension:
 class ValueChange:
     """What one value has to do with the difference."""
 
-    kind: Kind
+    lot: Lot
     value: str
     a_count: int
     b_count: int
@@ -129,7 +129,7 @@ class DimensionChange:
 class Changed:
     """The answer."""
 
-    verdict: Verdict
+    weight: Weight
     a_count: int
     b_count: int
     a: float | None
@@ -143,16 +143,16 @@ def explain(metric: Metric, whole: Pair, dimensions: Iterable[Dimension], scale_
     """The dimensions ranked. `scale_a`: a count of a is multiplied by it, where b's time is longer or shorter."""
     sides = _Sides(metric, whole, scale_a)
     if not whole.n or (metric not in COUNTED and not (whole.a.n and whole.b.n)):
-        return sides.changed(Verdict.EMPTY, ())
+        return sides.changed(Weight.EMPTY, ())
     found = [_dimension(sides, one) for one in dimensions]
     found.sort(key=lambda one: (-one.score, one.name))
     if not (whole.a.n and whole.b.n):
-        verdict = Verdict.EMPTY
+        weight = Weight.EMPTY
     elif min(whole.a.n, whole.b.n) < OBSERVATIONS_MIN:
-        verdict = Verdict.TOO_FEW
+        weight = Weight.TOO_FEW
     else:
-        verdict = Verdict.SAME if abs(sides.difference) <= sides.noise else Verdict.DIFFERENT
-    return sides.changed(verdict, tuple(found))
+        weight = Weight.SAME if abs(sides.difference) <= sides.noise else Weight.DIFFERENT
+    return sides.changed(weight, tuple(found))
 
 
 class _Sides:
@@ -174,13 +174,13 @@ class _Sides:
             return pair.a.n * self._scale, float(pair.b.n)
         return self._mean(pair.a), self._mean(pair.b)
 
-    def changed(self, verdict: Verdict, dimensions: tuple[DimensionChange, ...]) -> Changed:
+    def changed(self, weight: Weight, dimensions: tuple[DimensionChange, ...]) -> Changed:
         a, b = self.measured(self.whole)
         both = a is not None and b is not None
         difference, noise = (_told(self.difference), _told(self.noise)) if both else (None, None)
-        return Changed(verdict, self.whole.a.n, self.whole.b.n, a, b, difference, noise, dimensions)
+        return Changed(weight, self.whole.a.n, self.whole.b.n, a, b, difference, noise, dimensions)
 
-    def change(self, kind: Kind, value: str, part: Pair) -> ValueChange:
+    def change(self, lot: Lot, value: str, part: Pair) -> ValueChange:
         """What one part has to do with it."""
         a, b = self.measured(part)
         share_a, share_b = self._share(part.a.n, self.whole.a.n), self._share(part.b.n, self.whole.b.n)
@@ -200,7 +200,7 @@ class _Sides:
         excess = mix + rate - share * self.difference
         beyond = max(0.0, abs(excess) - NOISE_SIGMAS * sigma) if part.n >= OBSERVATIONS_MIN else 0.0
         return ValueChange(
-            kind, value, part.a.n, part.b.n, a, b, _told(mix + rate), _told(mix), _told(rate),
+            lot, value, part.a.n, part.b.n, a, b, _told(mix + rate), _told(mix), _told(rate),
             _told(beyond if excess > 0 else -beyond),
         )  # fmt: skip
 
@@ -235,23 +235,23 @@ def _told(number: float) -> float:
 
 def _dimension(sides: _Sides, found: Dimension) -> DimensionChange:
     changes = [
-        sides.change(Kind.VALUE if value or found.may_lack else Kind.ABSENT, value, pair)
+        sides.change(Lot.VALUE if value or found.may_lack else Lot.ABSENT, value, pair)
         for value, pair in found.values.items()
     ]
     named = sum(found.values.values(), Pair())
     known = named if found.known is None else found.known
     if found.may_lack and (lacking := sides.whole - known).n:
-        changes.append(sides.change(Kind.ABSENT, "", lacking))
-    changes.sort(key=lambda one: (-abs(one.excess), -abs(one.contribution), one.kind.value, one.value))
+        changes.append(sides.change(Lot.ABSENT, "", lacking))
+    changes.sort(key=lambda one: (-abs(one.excess), -abs(one.contribution), one.lot.value, one.value))
     if found.overlapping:
         score = sides.score(max((abs(one.excess) for one in changes), default=0.0))
         return DimensionChange(found.name, True, score, tuple(changes[:VALUES_SHOWN]))
     rest = known - named
     for one in changes[VALUES_SHOWN:]:
-        rest += found.values[one.value] if one.kind is not Kind.ABSENT or not found.may_lack else sides.whole - known
+        rest += found.values[one.value] if one.lot is not Lot.ABSENT or not found.may_lack else sides.whole - known
     # Before noise is taken off they are as much above as below.
     above = sum(one.excess for one in changes if one.excess > 0)
     below = -sum(one.excess for one in changes if one.excess < 0)
     score = sides.score(max(above, below))
-    other = (sides.change(Kind.OTHER, "", rest),) if rest.n else ()
+    other = (sides.change(Lot.OTHER, "", rest),) if rest.n else ()
     return DimensionChange(found.name, False, score, (*changes[:VALUES_SHOWN], *other))

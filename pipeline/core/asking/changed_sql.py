@@ -11,11 +11,14 @@ from typing import Any
 
 from pipeline.core.asking.changed import Dimension, Pair, Sums
 from pipeline.core.asking.language import METADATA, Filter
+from pipeline.core.asking.question import WORKSPACE, Question
 from pipeline.core.asking.sql import Bound, where
 from schemas.rule import Metric
 
 VALUES_MAX = 1000  # of a dimension, those with the most observations; a key of metadata with more is no dimension
 KEYS_MAX = 100
+ROWS_MAX = (KEYS_MAX + 10) * VALUES_MAX
+SECONDS_MAX = 30
 WHOLE = "whole"
 EVERYTHING = Filter()
 
@@ -46,7 +49,7 @@ _BY_DETECTION = frozenset({Metric.CONFIDENCE_MEAN})
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class Subset:
     """Inferences of [start_ms, end_ms) that a filter holds for."""
 
     start_ms: int
@@ -55,21 +58,12 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """SQL and what is bound in it."""
-
-    sql: str
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Compared:
+class Sides:
     """The two sides. `a` None: all inferences of `common` that are not b."""
 
-    workspace: str
-    common: Side
-    a: Side | None
-    b: Side
+    common: Subset
+    a: Subset | None
+    b: Subset
 
     @property
     def scale_a(self) -> float:
@@ -80,35 +74,34 @@ class Compared:
 
     def rows(self, bound: Bound, columns: str) -> str:
         """These columns of the rows of either side; in_a and in_b say of which."""
-        workspace = bound.text(self.workspace)
-        in_b = _of(self.b, bound, workspace)
-        in_a = f"NOT in_b AND {_of(self.common, bound, workspace)}" if self.a is None else _of(self.a, bound, workspace)
-        sides = [self.common, self.b] if self.a is None else [self.a, self.b]
-        start, end = min(side.start_ms for side in sides), max(side.end_ms for side in sides)
+        in_b, common = of_subset(self.b, bound), of_subset(self.common, bound)
+        in_a = f"{common} AND NOT in_b" if self.a is None else of_subset(self.a, bound)
+        both = [self.common, self.b] if self.a is None else [self.a, self.b]
+        start_ms, end_ms = min(side.start_ms for side in both), max(side.end_ms for side in both)
         return (
             f"SELECT {in_b} AS in_b, {in_a} AS in_a, {columns} FROM inferences"
-            f" WHERE workspace = {workspace} AND {_between(start, end, bound)}"
-            f" AND {where(self.common.asked, bound, workspace)} AND (in_a OR in_b)"
+            f" WHERE workspace = {WORKSPACE} AND {_between(start_ms, end_ms, bound)}"
+            f" AND {where(self.common.asked, bound, WORKSPACE)} AND (in_a OR in_b)"
         )
 
 
-def overview(compared: Compared) -> Question:
-    """Rows (key of metadata, how many values it has, NULL), the most frequent first; and ("", rows, p95 of a in us)."""
+def overview(sides: Sides) -> Question:
+    """Rows (0, key of metadata, how many values it has, NULL), and (1, "", inferences, p95 of a's latency in us)."""
     bound = Bound()
-    rows = compared.rows(bound, "metadata, latency_us")
+    rows = sides.rows(bound, "metadata, latency_us")
     sql = (
         f"WITH found AS ({rows}) "
-        f"SELECT key, values, CAST(NULL AS Nullable(Float64)) AS p95 FROM ("
+        f"SELECT 0, key, values, CAST(NULL AS Nullable(Float64)) AS p95 FROM ("
         f"SELECT pair.1 AS key, uniqCombined(12)(pair.2) AS values, count() AS n FROM ("
         f"SELECT arrayJoin(CAST(metadata AS Array(Tuple(String, String)))) AS pair FROM found)"
         f" GROUP BY key ORDER BY n DESC, key LIMIT {KEYS_MAX}) "
-        f"UNION ALL SELECT '', count(), if(countIf(in_a AND latency_us IS NOT NULL) = 0, NULL,"
+        f"UNION ALL SELECT 1, '', count(), if(countIf(in_a AND latency_us IS NOT NULL) = 0, NULL,"
         f" quantileDDIf(0.01, 0.95)(ifNull(latency_us, 0), in_a AND latency_us IS NOT NULL)) FROM found"
     )
-    return Question(sql, bound.parameters)
+    return Question(sql, bound.parameters, ROWS_MAX, SECONDS_MAX)
 
 
-def values(compared: Compared, metric: Metric, keys: Sequence[str], slow_us: float) -> Question:
+def values(sides: Sides, metric: Metric, keys: Sequence[str], slow_us: float) -> Question:
     """Rows (dimension, key, value, sums of a and of b, sums of the whole dimension on a and b)."""
     bound = Bound()
     n, total, squares = (text.replace("{slow}", bound.number(slow_us)) for text in _OBSERVED[metric])
@@ -123,21 +116,21 @@ def values(compared: Compared, metric: Metric, keys: Sequence[str], slow_us: flo
         else ""
     )
     tags = "if(empty(tags), [''], arrayDistinct(CAST(tags AS Array(String))))"
-    rows = compared.rows(
+    rows = sides.rows(
         bound,
         f"arrayJoin(arrayConcat([{', '.join(pairs)}], arrayMap(t -> ('tag', '', t, {own}), {tags}),"
         f" {_classes(metric)}{of_metadata})) AS one,"
         f" toUInt64({n}) AS n, toUInt64({total}) AS total, toUInt128({squares}) AS squares",
     )
-    sides = ", ".join(f"sumIf(one.{at}, in_{side}) AS {side}{at}" for side in "ab" for at in (4, 5, 6))
+    summed = ", ".join(f"sumIf(one.{at}, in_{side}) AS {side}{at}" for side in "ab" for at in (4, 5, 6))
     known = ", ".join(f"sum({side}{at}) OVER (PARTITION BY dimension, key)" for side in "ab" for at in (4, 5, 6))
     sql = (
         f"SELECT dimension, key, value, a4, a5, a6, b4, b5, b6, {known} FROM ("
-        f"SELECT one.1 AS dimension, one.2 AS key, one.3 AS value, {sides} FROM ({rows})"
+        f"SELECT one.1 AS dimension, one.2 AS key, one.3 AS value, {summed} FROM ({rows})"
         f" GROUP BY dimension, key, value)"
         f" ORDER BY dimension, key, a4 + b4 DESC, value LIMIT {VALUES_MAX} BY dimension, key"
     )
-    return Question(sql, bound.parameters)
+    return Question(sql, bound.parameters, ROWS_MAX, SECONDS_MAX)
 
 
 def understood(rows: Iterable[Sequence[Any]], metric: Metric) -> tuple[Pair, list[Dimension]]:
@@ -168,8 +161,9 @@ def _classes(metric: Metric) -> str:
     )
 
 
-def _of(side: Side, bound: Bound, workspace: str) -> str:
-    return f"({_between(side.start_ms, side.end_ms, bound)} AND {where(side.asked, bound, workspace)})"
+def of_subset(subset: Subset, bound: Bound) -> str:
+    """The condition that a row of it meets; the workspace is the caller's to ask for."""
+    return f"({_between(subset.start_ms, subset.end_ms, bound)} AND {where(subset.asked, bound, WORKSPACE)})"
 
 
 def _between(start_ms: int, end_ms: int, bound: Bound) -> str:
