@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.asking.changed import METRICS, Changed, Dimension, Lot, Pair, Sums, Weight, explain
-from pipeline.core.asking.changed_sql import Sides, Subset, overview, understood, values
+from pipeline.core.asking.changed.explanation import METRICS, Changed, Dimension, Lot, Pair, Sums, Weight, explain
+from pipeline.core.asking.changed.questions import Sides, Subset, overview, understood, values
 from pipeline.core.asking.language import parse
 from schemas.rule import Metric
 

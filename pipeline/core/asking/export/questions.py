@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from pipeline.core.asking.changed_sql import Subset, of_subset
+from pipeline.core.asking.changed.questions import Subset, of_subset
 from pipeline.core.asking.question import WORKSPACE, Question
 from pipeline.core.asking.sql import Bound
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.asking.changed import Dimension, Pair, Sums
+from pipeline.core.asking.changed.explanation import Dimension, Pair, Sums
 from pipeline.core.asking.language import METADATA, Filter
 from pipeline.core.asking.question import WORKSPACE, Question
 from pipeline.core.asking.sql import Bound, where

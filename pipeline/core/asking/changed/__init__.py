@@ -1,0 +1,1 @@
+"""What changed between two sides of inferences, and what of them makes the difference."""
