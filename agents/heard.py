@@ -13,7 +13,7 @@ from schemas.rule import Rule
 log = structlog.get_logger()
 
 
-class Refusals:
+class RefusedRecords:
     """Records of one worker's topics: the first of its kind is said."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -34,7 +34,7 @@ class HeardRules:
 
     def __init__(self, followed: FollowedTopic, topic: str, metrics: Metrics) -> None:
         """`topic` as on the broker."""
-        self._followed, self._topic, self._refusals = followed, topic, Refusals(metrics)
+        self._followed, self._topic, self._refusals = followed, topic, RefusedRecords(metrics)
         self._version, self._sound = -1, dict[str, Rule]()
 
     def sound(self) -> Mapping[str, Rule]:

@@ -14,7 +14,7 @@ import structlog
 
 from agents.app import Role, host, make_app
 from agents.checkpoint import Checkpoint, Checkpoints
-from agents.heard import Refusals
+from agents.heard import RefusedRecords
 from agents.world import World
 from pipeline.config import Settings
 from pipeline.core.alerting.outages import Outages, OutagesState
@@ -97,7 +97,7 @@ class NotifierWork:
         self._read_s = read_s
         self._settings, self._world, self._clock = settings, world, world.clock
         self.output = Producer(world.log)
-        self._refusals = Refusals(world.metrics)
+        self._refusals = RefusedRecords(world.metrics)
         self._rules = settings.topic(RULES.name)
         self.rules = FollowedTopic(world.log, self._rules)
         self._checkpoints = Checkpoints(settings, world, self.output)

@@ -76,6 +76,7 @@ SNAPSHOTS_NOT_USED = Counter(
 SNAPSHOT_SECONDS = Histogram("inferwatch_snapshot_seconds", "From a state to its snapshot on Kafka.", buckets=_INSERTS)
 
 HTTP_REQUESTS = Counter("inferwatch_http_requests_total", "Requests that were answered.", ["part", "status"])
+LIVE_VIEWERS = Gauge("inferwatch_live_viewers", "Who watches the live stream of this process.")
 INGESTED = Counter("inferwatch_ingested_total", "Records that came by HTTP and that Kafka has acknowledged.", ["kind"])
 NOT_INGESTED = Counter("inferwatch_not_ingested_total", "Records that came by HTTP, not taken.", ["kind", "reason"])
 INGEST_SECONDS = Histogram(

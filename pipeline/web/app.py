@@ -57,6 +57,14 @@ class Working(Protocol):
         """For ever. What it raises ends the process."""
 
 
+@runtime_checkable
+class Endless(Protocol):
+    """A part with answers that take long, or for ever."""
+
+    def end(self) -> None:
+        """The process ends: brings them to an end."""
+
+
 class App:
     """What the server calls."""
 

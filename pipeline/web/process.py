@@ -18,7 +18,7 @@ from pipeline.edge.kafka.connection import KafkaUnavailable
 from pipeline.edge.store.questions import Questions
 from pipeline.web.access.book import AccessBook
 from pipeline.web.access.door import Door, door_of
-from pipeline.web.app import App, Part, Working
+from pipeline.web.app import App, Endless, Part, Working
 from pipeline.web.images.gallery import Gallery
 from pipeline.web.images.part import Images
 from pipeline.web.ingest.part import Ingest
@@ -104,7 +104,17 @@ async def run(
         work = (topic.follow_forever(), _write_uses(settings, door.book), state.watch_forever(kafka))
         beside = [asyncio.create_task(one) for one in work]
         beside += [asyncio.create_task(part.work()) for part in parts if isinstance(part, Working)]
-        serving = asyncio.create_task(serve(front, settings.web_host, settings.web_port, when_asked_to_end))
+
+        def asked_to_end(action: Callable[[], None]) -> None:
+            def end() -> None:
+                action()
+                for part in parts:
+                    if isinstance(part, Endless):
+                        part.end()
+
+            when_asked_to_end(end)
+
+        serving = asyncio.create_task(serve(front, settings.web_host, settings.web_port, asked_to_end))
         log.info("web_started", parts=list(names), host=settings.web_host, port=settings.web_port)
         try:
             done, _ = await asyncio.wait({serving, *beside}, return_when=asyncio.FIRST_COMPLETED)

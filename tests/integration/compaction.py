@@ -1,6 +1,7 @@
 """Kafka's log cleaner at work on a topic, now: records and batches go, their offsets stay."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Mapping
 
@@ -12,9 +13,10 @@ from pipeline.config import Settings
 from pipeline.edge.kafka.client import admin, client_options
 
 CLEANS_WITHIN_S = 60.0
+SEGMENT_MS = 100
 EAGER = {
     "cleanup.policy": "compact",
-    "segment.ms": "100",
+    "segment.ms": str(SEGMENT_MS),
     "min.cleanable.dirty.ratio": "0.001",
     "min.compaction.lag.ms": "0",
     "delete.retention.ms": "0",
@@ -31,7 +33,9 @@ async def configure(settings: Settings, kind: ConfigResourceType, name: str, con
 
 async def roll(settings: Settings, topic: str, partitions: int) -> None:
     """Each partition begins a new segment, with an aborted batch: what lies before may be cleaned."""
-    await asyncio.sleep(0.3)  # a segment's age
+    before = time.monotonic()
+    while time.monotonic() - before < 3 * SEGMENT_MS / 1000:
+        await asyncio.sleep(0.05)
     producer = AIOKafkaProducer(**client_options(settings), transactional_id=f"roll-{topic}")
     await producer.start()
     try:

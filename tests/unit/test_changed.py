@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.core.asking.changed.explanation import METRICS, Changed, Dimension, Lot, Pair, Sums, Weight, explain
+from pipeline.core.asking.changed.explanation import METRICS, Changed, Dimension, Lot, Pair, SideSums, Weight, explain
 from pipeline.core.asking.changed.questions import Sides, Subset, overview, understood, values
 from pipeline.core.asking.language import parse
 from schemas.rule import Metric
@@ -17,8 +17,8 @@ from schemas.rule import Metric
 Row = dict[str, Any]  # dimensions by name, and "x": what is measured, a whole number
 
 
-def sums(rows: list[Row]) -> Sums:
-    return Sums(len(rows), sum(row["x"] for row in rows), sum(row["x"] ** 2 for row in rows))
+def sums(rows: list[Row]) -> SideSums:
+    return SideSums(len(rows), sum(row["x"] for row in rows), sum(row["x"] ** 2 for row in rows))
 
 
 def dimensions(a: list[Row], b: list[Row]) -> Iterator[Dimension]:
@@ -137,9 +137,11 @@ def test_what_is_not_named_is_there_as_other_and_what_is_not_given_as_absent() -
 
 def test_values_that_were_not_asked_for_are_in_other() -> None:
     cut = Dimension(
-        "device", {"cam-1": Pair(Sums(50, 50, 50), Sums(60, 60, 60))}, known=Pair(Sums(90, 80, 80), Sums(95, 70, 70))
+        "device",
+        {"cam-1": Pair(SideSums(50, 50, 50), SideSums(60, 60, 60))},
+        known=Pair(SideSums(90, 80, 80), SideSums(95, 70, 70)),
     )
-    found = explain(Metric.ERROR_RATE, Pair(Sums(90, 80, 80), Sums(95, 70, 70)), [cut])
+    found = explain(Metric.ERROR_RATE, Pair(SideSums(90, 80, 80), SideSums(95, 70, 70)), [cut])
     assert [(v.lot, v.a_count, v.b_count) for v in found.dimensions[0].values] == [
         (Lot.VALUE, 50, 60),
         (Lot.OTHER, 40, 35),
@@ -148,10 +150,10 @@ def test_values_that_were_not_asked_for_are_in_other() -> None:
 
 def test_tags_overlap_so_the_strongest_stands_for_all() -> None:
     pairs = {
-        "night": Pair(Sums(100, 100, 100), Sums(500, 500, 500)),
-        "edge": Pair(Sums(950, 50, 50), Sums(950, 450, 450)),
+        "night": Pair(SideSums(100, 100, 100), SideSums(500, 500, 500)),
+        "edge": Pair(SideSums(950, 50, 50), SideSums(950, 450, 450)),
     }
-    whole = Pair(Sums(1000, 100, 100), Sums(1000, 500, 500))
+    whole = Pair(SideSums(1000, 100, 100), SideSums(1000, 500, 500))
     found = explain(Metric.ERROR_RATE, whole, [Dimension("tag", pairs, overlapping=True)])
     assert found.dimensions[0].overlapping
     assert found.dimensions[0].values[0].value == "night"
@@ -173,9 +175,13 @@ def test_what_the_store_brings_becomes_dimensions() -> None:
         ("tag", "", "", 10, 4, 4, 20, 6, 6, 10, 4, 4, 20, 6, 6),
     ]
     whole, (site, tag) = understood(found, Metric.ERROR_RATE)
-    assert whole == Pair(Sums(10, 4, 4), Sums(20, 6, 6))
+    assert whole == Pair(SideSums(10, 4, 4), SideSums(20, 6, 6))
     assert site == Dimension(
-        "metadata.site", {"s1": Pair(Sums(3, 1, 1), Sums(4, 1, 1))}, False, True, Pair(Sums(5, 2, 2), Sums(6, 3, 3))
+        "metadata.site",
+        {"s1": Pair(SideSums(3, 1, 1), SideSums(4, 1, 1))},
+        False,
+        True,
+        Pair(SideSums(5, 2, 2), SideSums(6, 3, 3)),
     )
     assert (tag.overlapping, tag.may_lack) == (True, False)
 

@@ -17,7 +17,7 @@ from pipeline.core.asking.sql import Bound, chosen, where, window_where
 KEYS = {"model": "model_id", "device": "device_id", "class": "class"}  # what numbers can be told apart by
 
 
-class Place(Enum):
+class NumbersAt(Enum):
     """Where the answer comes from."""
 
     MODELS = "model_windows"
@@ -96,19 +96,19 @@ class Stretch:
         return pieces(self.start_ms // 1000, -(-self.end_ms // 1000), self.now_ms // 1000, self.kept)
 
 
-def place(asked: Filter, keys: Iterable[str], numbers: Iterable[str]) -> Place:
+def place(asked: Filter, keys: Iterable[str], numbers: Iterable[str]) -> NumbersAt:
     """Where these numbers, told apart by `keys`, can be asked."""
     fields, told = {term.field for term in asked.terms}, set(keys)
     if (fields | told) <= {"model", "device"}:
-        return Place.MODELS
+        return NumbersAt.MODELS
     parts = {part for number in numbers for part in NUMBERS[number][0]}
     of_class = [term for term in asked.terms if term.field == "class"]
     is_one = not any(term.negated or not term.values for term in of_class) and len(of_class) < 2
     # An inference with two of the classes would count twice.
     counts_once = "inferences" not in parts or "class" in told or _is_single(asked)
     if (fields | told) <= {"model", "class"} and is_one and counts_once and not parts & _NOT_OF_CLASSES:
-        return Place.CLASSES
-    return Place.ROWS
+        return NumbersAt.CLASSES
+    return NumbersAt.ROWS
 
 
 def _is_single(asked: Filter) -> bool:
@@ -122,31 +122,33 @@ def select(
     numbers: Sequence[str],
     bound: Bound,
     keys: Mapping[str, str],
-    at: Place | None = None,
+    at: NumbersAt | None = None,
 ) -> str:
     """The keys (name -> SQL of the source's columns) and the numbers, a row for each value of the keys."""
     at = at or place(asked, (name for name, column in KEYS.items() if column in keys.values()), numbers)
     parts = list(dict.fromkeys(part for number in numbers for part in NUMBERS[number][0]))
-    how = _OF_ROWS if at is Place.ROWS else _OF_WINDOWS
+    how = _OF_ROWS if at is NumbersAt.ROWS else _OF_WINDOWS
     inner = [f"{column} AS {name}" for name, column in keys.items()] + [f"{how[part]} AS {part}" for part in parts]
     source = (
-        _rows(asked, over, bound, "class" in keys.values()) if at is Place.ROWS else _windows(at, asked, over, bound)
+        _rows(asked, over, bound, "class" in keys.values())
+        if at is NumbersAt.ROWS
+        else _windows(at, asked, over, bound)
     )
     grouped = f" GROUP BY {', '.join(keys)}" if keys else ""
     outer = [*keys, *(f"{_made(number, at)} AS {number}_" for number in numbers)]
     return f"SELECT {', '.join(outer)} FROM (SELECT {', '.join(inner)} FROM ({source}){grouped})"
 
 
-def _made(number: str, at: Place) -> str:
+def _made(number: str, at: NumbersAt) -> str:
     how = NUMBERS[number][1]
     if how not in _ROW_LEVELS:
         return how
-    if at is Place.ROWS:
+    if at is NumbersAt.ROWS:
         return f"if(latencies = 0, NULL, latency_map[{_ROW_LEVELS[how]}] / 1000)"
     return _MS.format(_FROM_BUCKETS.format(percent=how))
 
 
-def _windows(at: Place, asked: Filter, over: Stretch | Piece, bound: Bound) -> str:
+def _windows(at: NumbersAt, asked: Filter, over: Stretch | Piece, bound: Bound) -> str:
     condition = window_where(asked, bound)
     parts = (over,) if isinstance(over, Piece) else over.pieces
     texts = [

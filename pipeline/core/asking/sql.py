@@ -68,7 +68,7 @@ def where(asked: Filter, bound: Bound, workspace: str) -> str:
 def window_where(asked: Filter, bound: Bound) -> str:
     """The same of a table of windows, for a filter that asks about nothing but what windows know."""
     parts = [
-        _texts(term, "class", bound) if term.field == "class" and term.values else _condition(term, bound, "")
+        texts(term, "class", bound) if term.field == "class" and term.values else _condition(term, bound, "")
         for term in asked.terms
     ]
     return " AND ".join(f"({part})" for part in parts) or "1"

@@ -6,12 +6,13 @@ It connects at its first question and is closed by the one who made it. Requests
 import asyncio
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self
 from urllib.parse import urlsplit
 
 import clickhouse_connect
+from aiohttp import ClientError
 from clickhouse_connect.driver.asyncclient import AsyncClient
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
@@ -80,6 +81,18 @@ class ClickHouse:
         except (ClickHouseError, OSError) as error:
             raise self._said("refused a query", error) from error
 
+    async def stream(
+        self, sql: str, parameters: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> AsyncGenerator[bytes]:
+        """What a query with a FORMAT of its own answers, as it comes. It raises where the answer is cut short."""
+        try:
+            client = await self._connected()
+            async with await client.raw_stream(sql, dict(parameters), dict(settings)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except (ClickHouseError, ClientError, OSError) as error:
+            raise self._said("refused a query", error) from error
+
     async def do(self, sql: str, settings: Mapping[str, int] | None = None) -> None:
         """Runs a statement that has no rows."""
         try:
@@ -128,7 +141,7 @@ class ClickHouse:
     def _said(self, what: str, error: Exception, advice: str = "") -> ClickHouseUnavailable:
         """No answer, or what the answer was."""
         where = f"ClickHouse at {self._settings.clickhouse_url}"
-        if isinstance(error, OperationalError | OSError):
+        if isinstance(error, OperationalError | ClientError | OSError):
             advice = "; check INFERWATCH_CLICKHOUSE_URL and that the server runs"
             return ClickHouseUnavailable(f"{where} does not answer ({_reason(error)}){advice}")
         return ClickHouseRefused(f"{where} {what}: {_answer(error)}{advice}")

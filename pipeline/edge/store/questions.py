@@ -6,7 +6,8 @@ each step of progress. What is over its limits ends too, and says so.
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any
 
 from pipeline.config.sections import StoreSettings
@@ -15,6 +16,7 @@ from pipeline.edge.store.client import ClickHouse, ClickHouseRefused, credential
 from pipeline.edge.store.tenancy import SETTING
 
 AT_ONCE = 8  # of one process; ClickHouse has other users, and each question several threads
+STREAMS_AT_ONCE = 2
 WAITING_MAX = 200
 WAIT_S = 5.0
 MEMORY_BYTES_MAX = 1_000_000_000
@@ -41,7 +43,8 @@ class Questions:
         self._is_set_up = bool(credentials(settings, "query")[1])
         limits = {"max_memory_usage": MEMORY_BYTES_MAX, "cancel_http_readonly_queries_on_client_close": 1}
         self._store = ClickHouse(settings, "query", answer_s=60, limits=limits)
-        self._free, self._waiting = asyncio.Semaphore(at_once), 0
+        self._free, self._streams = asyncio.Semaphore(at_once), asyncio.Semaphore(STREAMS_AT_ONCE)
+        self._waiting = 0
 
     def of(self, workspace: str) -> "WorkspaceQuestions":
         """Those about one workspace; "*": about the installation as a whole (its dead letters)."""
@@ -49,41 +52,60 @@ class Questions:
 
     async def ask(self, workspace: str, question: Question) -> list[tuple[Any, ...]]:
         """The rows. Raises NotSetUpError, TooMuchError, TooManyError, ClickHouseUnavailable."""
-        if not self._is_set_up:
-            raise NotSetUpError("set INFERWATCH_CLICKHOUSE_QUERY_PASSWORD, then run: inferwatch migrate --users")
-        await self._take_turn()
-        try:
-            return await self._store.ask(
-                question.text,
-                {**question.parameters, "workspace": workspace},
-                {
-                    SETTING: workspace,
-                    "max_execution_time": question.seconds_max,
-                    "max_result_rows": question.rows_max,
-                    "result_overflow_mode": "throw",
-                },
-            )
-        except ClickHouseRefused as error:
-            if (found := _CODE.search(str(error))) and found[1] in _LIMITS:
-                raise TooMuchError(found[1].lower().replace("_", " ")) from error
-            raise
-        finally:
-            self._free.release()
+        async with self._turn(self._free):
+            with _limits_told():
+                return await self._store.ask(*_bound(workspace, question))
+
+    async def stream(self, workspace: str, question: Question) -> AsyncGenerator[bytes]:
+        """The bytes of a question that says its FORMAT, as they come. Raises as `ask`; also when it has begun."""
+        async with self._turn(self._streams):
+            with _limits_told():
+                async with aclosing(self._store.stream(*_bound(workspace, question))) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
 
     async def close(self) -> None:
         """Lets go of the connections."""
         await self._store.close()
 
-    async def _take_turn(self) -> None:
+    @asynccontextmanager
+    async def _turn(self, free: asyncio.Semaphore) -> AsyncIterator[None]:
+        if not self._is_set_up:
+            raise NotSetUpError("set INFERWATCH_CLICKHOUSE_QUERY_PASSWORD, then run: inferwatch migrate --users")
         if self._waiting >= WAITING_MAX:
             raise TooManyError
         self._waiting += 1
         try:
-            await asyncio.wait_for(self._free.acquire(), WAIT_S)
+            await asyncio.wait_for(free.acquire(), WAIT_S)
         except TimeoutError:
             raise TooManyError from None
         finally:
             self._waiting -= 1
+        try:
+            yield
+        finally:
+            free.release()
+
+
+def _bound(workspace: str, question: Question) -> tuple[str, Mapping[str, Any], Mapping[str, Any]]:
+    """Text, parameters and settings of a question about one workspace."""
+    settings = {
+        SETTING: workspace,
+        "max_execution_time": question.seconds_max,
+        "max_result_rows": question.rows_max,
+        "result_overflow_mode": "throw",
+    }
+    return question.text, {**question.parameters, "workspace": workspace}, settings
+
+
+@contextmanager
+def _limits_told() -> Iterator[None]:
+    try:
+        yield
+    except ClickHouseRefused as error:
+        if (found := _CODE.search(str(error))) and found[1] in _LIMITS:
+            raise TooMuchError(found[1].lower().replace("_", " ")) from error
+        raise
 
 
 class WorkspaceQuestions:
@@ -95,6 +117,10 @@ class WorkspaceQuestions:
     async def ask(self, question: Question) -> list[tuple[Any, ...]]:
         """The rows. Raises as Questions.ask."""
         return await self._questions.ask(self.workspace, question)
+
+    def stream(self, question: Question) -> AsyncGenerator[bytes]:
+        """The bytes. Raises as Questions.stream; to be closed by who does not read to the end."""
+        return self._questions.stream(self.workspace, question)
 
     async def ask_all(self, *questions: Question) -> Sequence[list[tuple[Any, ...]]]:
         """The rows of each, asked side by side; the first that fails ends the others."""

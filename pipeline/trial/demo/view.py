@@ -10,7 +10,7 @@ from rich.text import Text
 from pipeline.core.detection.detector import FIRST_SAY_WINDOWS
 from pipeline.core.windows.log_clock import WINDOW_MS
 from pipeline.edge.clock import now_ms
-from pipeline.edge.store.queries.demo import Alert, Stretch, Window
+from pipeline.edge.store.queries.demo import Alert, PhaseNumbers, Window
 from pipeline.trial.demo.job import BEAT_S, Camera, Demo
 
 WINDOWS_SHOWN = 30
@@ -114,7 +114,9 @@ def alerts_table(alerts: Sequence[Alert], start_ms: int) -> Table:
 
 
 def summary(
-    totals: Mapping[str, tuple[int, int]], overall: Mapping[str, Stretch], phases: Mapping[str, Mapping[str, Stretch]]
+    totals: Mapping[str, tuple[int, int]],
+    overall: Mapping[str, PhaseNumbers],
+    phases: Mapping[str, Mapping[str, PhaseNumbers]],
 ) -> Table:
     """All from ClickHouse, a column for each model: counts, p95, and how sure and how right it was in each phase."""
     table = Table(title="What ClickHouse has of it", title_justify="left")
@@ -133,5 +135,5 @@ def summary(
     return table
 
 
-def _told(stretch: Stretch | None, form: str) -> str:
+def _told(stretch: PhaseNumbers | None, form: str) -> str:
     return "-" if stretch is None else form.format(stretch)

@@ -7,7 +7,7 @@ from litestar.params import Parameter
 
 from pipeline.config import Settings
 from pipeline.core.asking.language import Filter, parse
-from pipeline.core.asking.numbers import Place, Stretch
+from pipeline.core.asking.numbers import NumbersAt, Stretch
 from pipeline.core.asking.pieces import DAY_S
 from pipeline.web.asgi import Refused
 from pipeline.web.query.asked import Asked
@@ -46,11 +46,11 @@ class About:
         """As much time, right before it."""
         return Stretch(2 * self.start_ms - self.end_ms, self.start_ms, self.now_ms, self.kept)
 
-    def are_kept(self, start_ms: int, at: Place) -> bool:
+    def are_kept(self, start_ms: int, at: NumbersAt) -> bool:
         """Does it hold everything since then?"""
-        return at is not Place.ROWS or self.now_ms - start_ms <= self.rows_days * DAY_S * 1000
+        return at is not NumbersAt.ROWS or self.now_ms - start_ms <= self.rows_days * DAY_S * 1000
 
-    def check(self, at: Place) -> None:
+    def check(self, at: NumbersAt) -> None:
         """Raises Refused where single inferences are needed that are not kept any more."""
         if not self.are_kept(self.start_ms, at):
             raise Refused(

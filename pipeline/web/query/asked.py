@@ -24,6 +24,7 @@ from pipeline.web.access.door import Door
 from pipeline.web.access.principal import May, Principal
 from pipeline.web.asgi import Refused, headers_of
 from pipeline.web.board.board import Board
+from pipeline.web.query.watching import Watching
 
 Wrap = Callable[[Callable[..., Any]], HTTPRouteHandler]
 
@@ -31,20 +32,24 @@ Wrap = Callable[[Callable[..., Any]], HTTPRouteHandler]
 class Asked:
     """Who asks about which workspace, and what an answer is made from."""
 
-    __slots__ = ("board", "clock", "kafka", "questions", "settings", "store", "who", "workspace")
+    __slots__ = ("again", "board", "clock", "kafka", "questions", "settings", "store", "watching", "who", "workspace")
 
     def __init__(
         self,
         workspace: str,
         who: Principal,
+        again: Callable[[], Principal],
         *,
         questions: Questions,
         board: Board,
+        watching: Watching,
         kafka: Kafka,
         clock: Clock,
         settings: Settings,
     ) -> None:
         self.workspace, self.who = workspace, who  # admitted for what the route declares
+        self.again = again  # is that still so? For an answer that takes long. Raises Refused
+        self.watching = watching
         self.store: WorkspaceQuestions = questions.of(workspace)
         self.questions = questions  # for another workspace, or "*": ask `who` first whether they may
         self.board = board  # of every workspace: what is another's must not be told
@@ -86,12 +91,20 @@ class Admission:
     """The guard and the dependency of every route."""
 
     def __init__(
-        self, door: Door, questions: Questions, board: Board, kafka: Kafka, clock: Clock, settings: Settings
+        self,
+        door: Door,
+        questions: Questions,
+        board: Board,
+        watching: Watching,
+        kafka: Kafka,
+        clock: Clock,
+        settings: Settings,
     ) -> None:
         self._door = door
         self._given: Mapping[str, Any] = {
             "questions": questions,
             "board": board,
+            "watching": watching,
             "kafka": kafka,
             "clock": clock,
             "settings": settings,
@@ -104,7 +117,11 @@ class Admission:
         for name, value in params.items():
             params[name] = unquote(str(value))
         scope: Any = connection.scope
-        scope["state"]["who"] = self._door.admit(scope, headers_of(scope), may_of(handler), params["workspace"])
+
+        def again() -> Principal:
+            return self._door.admit(scope, headers_of(scope), may_of(handler), params["workspace"])
+
+        scope["state"]["who"], scope["state"]["again"] = again(), again
         known = self.query_names.get(str(handler), frozenset())
         if unknown := sorted(set(connection.query_params) - known - {"api_key"}):
             told = f"it knows {', '.join(sorted(known))}" if known else "it knows none"
@@ -112,4 +129,5 @@ class Admission:
 
     async def provide(self, request: Request[Any, Any, Any]) -> Asked:
         """What a handler is given."""
-        return Asked(request.path_params["workspace"], request.scope["state"]["who"], **self._given)
+        state = request.scope["state"]
+        return Asked(request.path_params["workspace"], state["who"], state["again"], **self._given)

@@ -9,7 +9,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from pipeline.core.asking import catalogue
 from pipeline.core.asking.language import Filter, Term, Value
-from pipeline.core.asking.numbers import Place, Stretch, place, select
+from pipeline.core.asking.numbers import NumbersAt, Stretch, place, select
 from pipeline.core.asking.question import Question
 from pipeline.core.asking.sql import Bound
 from pipeline.web.access.principal import May
@@ -66,7 +66,7 @@ class ClassSummary(msgspec.Struct, frozen=True, rename={"name": "class"}):
     confidence_p50: float | None
 
 
-class ClassList(msgspec.Struct, frozen=True):
+class ClassCounts(msgspec.Struct, frozen=True):
     """The most frequent first. `detections`: of all classes together; `left_out`: how many classes are not told."""
 
     items: list[ClassSummary]
@@ -80,7 +80,7 @@ class ModelDetails(msgspec.Struct, frozen=True):
 
     name: str
     versions: list[ModelSummary]
-    classes: ClassList
+    classes: ClassCounts
 
 
 @get(May.QUERY, "/models")
@@ -103,7 +103,7 @@ async def show_model(asked: Asked, about: About, model_id: str, version: str = "
 
 
 @get(May.QUERY, "/classes")
-async def list_classes(asked: Asked, about: About) -> ClassList:
+async def list_classes(asked: Asked, about: About) -> ClassCounts:
     """The classes that were seen: how often, how surely, and what has changed."""
     return await _classes(asked, about, about.filter)
 
@@ -141,7 +141,7 @@ def _summary(names: Sequence[str], numbers: Mapping[str, Any], seen_s: tuple[int
     return msgspec.convert(said, ModelSummary)
 
 
-async def _classes(asked: Asked, about: About, wanted: Filter) -> ClassList:
+async def _classes(asked: Asked, about: About, wanted: Filter) -> ClassCounts:
     at = place(wanted, ("class",), CLASS_NUMBERS)
     about.check(at)
     stretches = (about.over, about.before) if about.are_kept(about.before.start_ms, at) else (about.over,)
@@ -149,7 +149,7 @@ async def _classes(asked: Asked, about: About, wanted: Filter) -> ClassList:
     total, total_before = (sum(int(row[1]) for row in rows) for rows in (now, before))
     earlier = {row[0]: row[1] / total_before for row in before} if total_before else {}
     items = [_class(row, total, earlier) for row in sorted(now, key=lambda row: (-row[1], row[0]))]
-    return ClassList(items[:CLASSES_MAX], total, max(0, len(items) - CLASSES_MAX))
+    return ClassCounts(items[:CLASSES_MAX], total, max(0, len(items) - CLASSES_MAX))
 
 
 def _class(row: tuple[Any, ...], total: int, earlier: dict[str, float]) -> ClassSummary:
@@ -159,7 +159,7 @@ def _class(row: tuple[Any, ...], total: int, earlier: dict[str, float]) -> Class
     return ClassSummary(name, detections, inferences, share, was, None if was is None else share - was, *confidence)
 
 
-def _class_question(wanted: Filter, over: Stretch, at: Place) -> Question:
+def _class_question(wanted: Filter, over: Stretch, at: NumbersAt) -> Question:
     bound = Bound()
     return Question(select(wanted, over, CLASS_NUMBERS, bound, {"class": "class"}, at), bound.parameters)
 

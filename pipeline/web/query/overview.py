@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
-from pipeline.core.asking.numbers import Place, Stretch, place, select
+from pipeline.core.asking.numbers import NumbersAt, Stretch, place, select
 from pipeline.core.asking.question import Question
 from pipeline.core.asking.sql import Bound
 from pipeline.web.access.principal import May
@@ -71,7 +71,7 @@ def headline(value: float | None, previous: float | None) -> Headline:
     return Headline(value, previous, change)
 
 
-def _question(about: About, over: Stretch, at: Place) -> Question:
+def _question(about: About, over: Stretch, at: NumbersAt) -> Question:
     bound = Bound()
     text = select(about.filter, over, (*COUNTS, *MEANS), bound, {}, at)
     return Question(text, bound.parameters)

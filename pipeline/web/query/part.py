@@ -20,15 +20,31 @@ from pipeline.edge.store.questions import Questions
 from pipeline.web.access.door import Door
 from pipeline.web.asgi import Asgi, Message, Receive, Refused, Scope, Send, answer, headers_of, only
 from pipeline.web.board.board import Board
-from pipeline.web.query import alerts, dead_letters, models, overview, pipeline, rules, silences, views
+from pipeline.web.query import (
+    alerts,
+    compare,
+    dead_letters,
+    export,
+    models,
+    overview,
+    pipeline,
+    rules,
+    silences,
+    stream,
+    views,
+)
 from pipeline.web.query.about import about
 from pipeline.web.query.asked import Admission, may_of
 from pipeline.web.query.document import described, query_names, written
 from pipeline.web.query.errors import answer_error
+from pipeline.web.query.watching import Watching
 
 ROUTES: Sequence[HTTPRouteHandler] = (
     *overview.ROUTES,
     *models.ROUTES,
+    *compare.ROUTES,
+    *export.ROUTES,
+    *stream.ROUTES,
     *alerts.ROUTES,
     *dead_letters.ROUTES,
     *pipeline.ROUTES,
@@ -38,6 +54,7 @@ ROUTES: Sequence[HTTPRouteHandler] = (
 )
 BODY_BYTES_MAX = 1 << 20
 BODY_S = 30.0
+END_S = 8.0  # for answers that have begun when the process ends
 DOCUMENT = "/v1/openapi.json"
 
 
@@ -50,7 +67,9 @@ class Query:
         self._door = door
         self._questions = Questions(settings)
         self._board = Board(settings, kafka)
-        self._app = application(Admission(door, self._questions, self._board, kafka, clock, settings))
+        self._watching = Watching(kafka, settings, clock)
+        self._app = application(Admission(door, self._questions, self._board, self._watching, kafka, clock, settings))
+        self._working: set[asyncio.Future[None]] = set()
         self._document = written(described(self._app))
 
     def find(self, path: str) -> Asgi | None:
@@ -70,8 +89,14 @@ class Query:
             for follow in self._board.work:
                 group.create_task(follow())
 
+    def end(self) -> None:
+        """Answers without an end come to one; others get a little time."""
+        self._watching.end()
+        asyncio.get_running_loop().call_later(END_S, lambda: [work.cancel() for work in self._working])
+
     async def stop(self) -> None:
         """Lets go of what it holds."""
+        await self._watching.stop()
         await self._questions.close()
         await self._board.stop()
 
@@ -94,6 +119,7 @@ class Query:
         raw = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
         asked: Any = {**scope, "path": raw, "state": {}}
         work = asyncio.ensure_future(self._app(asked, received, send))  # type: ignore[arg-type]
+        self._working.add(work)
         watch = asyncio.ensure_future(_until_gone(receive))
         try:
             await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,8 +128,11 @@ class Query:
                 work.cancel()
                 await asyncio.wait({work})
                 return
+            if work.cancelled():
+                raise Refused(503, "ending", "this process ends", retry_after_s=1)
             work.result()
         finally:
+            self._working.discard(work)
             work.cancel()
             watch.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)

@@ -55,26 +55,26 @@ class Weight(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Sums:
+class SideSums:
     """Observations: how many, their sum, the sum of their squares. Whole numbers, so exact in any order."""
 
     n: int = 0
     total: int = 0
     squares: int = 0
 
-    def __add__(self, other: "Sums") -> "Sums":
-        return Sums(self.n + other.n, self.total + other.total, self.squares + other.squares)
+    def __add__(self, other: "SideSums") -> "SideSums":
+        return SideSums(self.n + other.n, self.total + other.total, self.squares + other.squares)
 
-    def __sub__(self, other: "Sums") -> "Sums":
-        return Sums(self.n - other.n, self.total - other.total, self.squares - other.squares)
+    def __sub__(self, other: "SideSums") -> "SideSums":
+        return SideSums(self.n - other.n, self.total - other.total, self.squares - other.squares)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """Of both sides."""
 
-    a: Sums = Sums()
-    b: Sums = Sums()
+    a: SideSums = SideSums()
+    b: SideSums = SideSums()
 
     def __add__(self, other: "Pair") -> "Pair":
         return Pair(self.a + other.a, self.b + other.b)
@@ -209,10 +209,10 @@ class _Sides:
         scale = max(abs(self.difference), self.noise)
         return round(excess / scale, 4) if scale else 0.0
 
-    def _mean(self, sums: Sums) -> float | None:
+    def _mean(self, sums: SideSums) -> float | None:
         return sums.total / sums.n * self._unit if sums.n else None
 
-    def _variance(self, sums: Sums, of: Pair) -> float:
+    def _variance(self, sums: SideSums, of: Pair) -> float:
         """Of a side's mean. A few observations say nothing of their spread: then by those of both sides."""
         known = sums if sums.n >= OBSERVATIONS_MIN else of.a + of.b
         if not sums.n:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.core.asking.changed.explanation import Dimension, Pair, Sums
+from pipeline.core.asking.changed.explanation import Dimension, Pair, SideSums
 from pipeline.core.asking.language import METADATA, Filter
 from pipeline.core.asking.question import WORKSPACE, Question
 from pipeline.core.asking.sql import Bound, where
@@ -137,7 +137,7 @@ def understood(rows: Iterable[Sequence[Any]], metric: Metric) -> tuple[Pair, lis
     """The whole, and the dimensions, of what `values` brought."""
     found: dict[str, tuple[dict[str, Pair], Pair]] = {}
     for dimension, key, value, *numbers in rows:
-        a, b, known_a, known_b = (Sums(*(int(n) for n in numbers[at : at + 3])) for at in (0, 3, 6, 9))
+        a, b, known_a, known_b = (SideSums(*(int(n) for n in numbers[at : at + 3])) for at in (0, 3, 6, 9))
         name = f"{METADATA}.{key}" if dimension == METADATA else dimension
         found.setdefault(name, ({}, Pair(known_a, known_b)))[0][value] = Pair(a, b)
     whole = found.pop(WHOLE, ({}, Pair()))[1]

@@ -23,7 +23,7 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class PhaseNumbers:
     """How a model did between two moments."""
 
     inference_count: int
@@ -79,7 +79,7 @@ class DemoStats:
         )
         return {model_id: (int(windows), int(inferences)) for model_id, windows, inferences in rows}
 
-    async def stretches(self, spans_ms: Sequence[tuple[int, int]]) -> dict[str, Stretch]:
+    async def stretches(self, spans_ms: Sequence[tuple[int, int]]) -> dict[str, PhaseNumbers]:
         """By model: all its inferences in these half-open spans of event time."""
         if not spans_ms:
             return {}
@@ -94,7 +94,7 @@ class DemoStats:
             GROUP BY model_id""",
             self._from_start(),
         )
-        return {model_id: Stretch(*values) for model_id, *values in rows}
+        return {model_id: PhaseNumbers(*values) for model_id, *values in rows}
 
     async def history(self, until_ms: int) -> dict[str, int]:
         """By model: how many windows automatic detection knows of it by then. Of a longer pause it takes an hour."""
