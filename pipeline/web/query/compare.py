@@ -89,7 +89,7 @@ class LeftOut(msgspec.Struct, frozen=True):
     values: int  # about so many
 
 
-class Compared(msgspec.Struct, frozen=True):
+class WhatChanged(msgspec.Struct, frozen=True):
     """What changed."""
 
     metric: str
@@ -118,7 +118,7 @@ async def compare(
     b_filter: str = "",
     b_from: str = "",
     b_to: str = "",
-) -> Compared:
+) -> WhatChanged:
     """What changed between a and b, and what makes the difference."""
     common = period(asked.clock.now_ms(), from_, to)
     of_b = period(asked.clock.now_ms(), b_from, b_to, common, "b_")
@@ -136,7 +136,7 @@ async def compare(
     return await _compared(asked, Metric(metric.value), Sides(of_common, a, b))
 
 
-async def _compared(asked: Asked, metric: Metric, sides: Sides) -> Compared:
+async def _compared(asked: Asked, metric: Metric, sides: Sides) -> WhatChanged:
     found = await asked.store.ask(questions.overview(sides))
     keys = {key: count for is_whole, key, count, _ in found if not is_whole}
     slow_us = next((p95 for is_whole, *_, p95 in found if is_whole), None) or 0.0
@@ -144,7 +144,7 @@ async def _compared(asked: Asked, metric: Metric, sides: Sides) -> Compared:
     rows = await asked.store.ask(questions.values(sides, metric, ranked, slow_us))
     whole, dimensions = questions.understood(rows, metric)
     changed = explain(metric, whole, dimensions, sides.scale_a)
-    return Compared(
+    return WhatChanged(
         metric.value,
         changed.weight.value,
         _SAID[changed.weight],
