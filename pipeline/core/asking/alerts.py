@@ -6,6 +6,7 @@ severity:critical kind:rule,anomaly model:helmets -device:cam-7 label.site:"nort
 from collections.abc import Callable, Mapping
 
 from pipeline.core.asking.language import LABEL, Fields, Filter, Term, Value, ValueKind, parse
+from pipeline.core.asking.match import any_model, any_text
 from pipeline.core.asking.sql import Bound, model, texts
 from schemas.alert import AlertEvent
 
@@ -78,32 +79,5 @@ def alerts_judge(asked: Filter) -> Judge:
 def _judge(term: Term) -> Judge:
     key = term.key
     seen = _SEEN[term.field] if term.field != LABEL else (lambda step: step.labels.get(key, ""))
-    fits = [_fits(value, of_model=term.field == "model") for value in term.values if isinstance(value, Value)]
-    return lambda step: any(fit(seen(step)) for fit in fits) != term.negated
-
-
-def _fits(value: Value, *, of_model: bool) -> Callable[[str], bool]:
-    text = value.text
-    if value.wild:
-        return _wild(text)
-    if of_model and "/" not in text:
-        return lambda seen: seen == text or seen.startswith(f"{text}/")
-    return lambda seen: seen == text
-
-
-def _wild(pattern: str) -> Callable[[str], bool]:
-    """Its * stand for any text. By search from left to right: a regular expression may take for ever."""
-    first, *middle, last = pattern.split("*")
-
-    def fits(text: str) -> bool:
-        if not (text.startswith(first) and text.endswith(last) and len(text) >= len(first) + len(last)):
-            return False
-        at, end = len(first), len(text) - len(last)
-        for part in middle:
-            at = text.find(part, at, end)
-            if at < 0:
-                return False
-            at += len(part)
-        return True
-
-    return fits
+    fits = any_model(term) if term.field == "model" else any_text(term)
+    return lambda step: fits(seen(step)) != term.negated

@@ -57,7 +57,7 @@ def _plain(term: Term) -> Judge:
         return _any_detection([_OF_DETECTION[term.field](term)])
     if term.is_number:
         return _latency(term) if term.field == "latency" else _detections(term)
-    fits = _any_model(term) if term.field == "model" else _any_text(term)
+    fits = any_model(term) if term.field == "model" else any_text(term)
     if term.field == "model":
         return lambda event: fits(event.model_id)
     if term.field == "tag":
@@ -74,7 +74,7 @@ def _any_detection(conditions: list[_Seen]) -> Judge:
 
 
 def _of_class(term: Term) -> _Seen:
-    fits = _any_text(term)
+    fits = any_text(term)
     return lambda one: fits(one.class_name)
 
 
@@ -98,7 +98,7 @@ def _metadata(term: Term) -> Judge:
     key = term.key
     if not term.values:
         return lambda event: key in (event.metadata or ())
-    fits = (lambda text: _is_number_within(term, text)) if term.is_number else _any_text(term)
+    fits = (lambda text: _is_number_within(term, text)) if term.is_number else any_text(term)
 
     def holds(event: InferenceEvent) -> bool:
         own = event.metadata or {}
@@ -124,13 +124,14 @@ def _lies_in(value: Range, number: float) -> bool:
     return above and below
 
 
-def _any_text(term: Term) -> _Text:
+def any_text(term: Term) -> _Text:
+    """Whether a text is one of the term's values."""
     values = [value for value in term.values if isinstance(value, Value)]
     exact = frozenset(value.text for value in values if not value.wild)
     return _either(exact, [_wild(value.text) for value in values if value.wild])
 
 
-def _any_model(term: Term) -> _Text:
+def any_model(term: Term) -> _Text:
     """A name without a version is all its versions."""
     values = [value for value in term.values if isinstance(value, Value)]
     names = tuple(f"{value.text}/" for value in values if not value.wild and "/" not in value.text)
