@@ -104,8 +104,13 @@ async def ask(
         "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in sent.items()],
     }
     said: list[Message] = []
+    sent_body = False
 
     async def receive() -> Message:
+        nonlocal sent_body
+        if sent_body:  # and the client stays
+            await asyncio.Event().wait()
+        sent_body = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(message: Message) -> None:

@@ -114,7 +114,7 @@ class AccessBook:
         user = self._users.get(name)
         hashed = user.password_hash if user is not None else None
         fits = await asyncio.to_thread(credentials.password_fits, password, hashed)
-        return Evidence(By.PASSWORD, name, _proof_of(user)) if fits and user is not None else NotKnown.WRONG_PASSWORD
+        return Evidence(By.PASSWORD, name, proof_of(user)) if fits and user is not None else NotKnown.WRONG_PASSWORD
 
     def key_holder(self, text: str, now_ms: int) -> Evidence | NotKnown:
         """Who signs in by an API key."""
@@ -150,7 +150,7 @@ class AccessBook:
         match session.by:
             case By.PASSWORD:
                 user = self._users.get(session.who)
-                return (None, "") if user is None else (principal.of_user(user), _proof_of(user))
+                return (None, "") if user is None else (principal.of_user(user), proof_of(user))
             case By.KEY:
                 key = self._keys.get(session.who)
                 if key is None or _is_expired(key, now_ms):
@@ -217,7 +217,7 @@ def _is_expired(key: ApiKey, now_ms: int) -> bool:
     return key.expires_at_ms is not None and now_ms >= key.expires_at_ms
 
 
-def _proof_of(user: User) -> str:
-    """Another one when the password or a role is another one, or the person."""
+def proof_of(user: User) -> str:
+    """What a session of this person is begun by: another one when the password or a role is, or the person."""
     roles = sorted((workspace, role.value) for workspace, role in user.roles.items())
     return credentials.digest(f"{user.created_at_ms} {user.password_hash} {roles}")
