@@ -72,7 +72,7 @@ class Counting:
             await self._sleep_long()
         if rng.random() < 0.15:
             await self._turn_back()
-        elif rng.random() < 0.1:
+        elif rng.random() < 0.06:
             await self._make_anew()
         try:
             await asyncio.wait_for(self._finish(), END_S)
