@@ -182,5 +182,9 @@ def _rows(asked: Filter, over: Stretch | Piece, bound: Bound, by_class: bool) ->
 
 def in_time(start_ms: int, end_ms: int) -> str:
     """The condition on event_time."""
-    bounds = (f"fromUnixTimestamp64Milli({at_ms}, 'UTC')" for at_ms in (start_ms, end_ms))
-    return "event_time >= {} AND event_time < {}".format(*bounds)
+    return f"event_time >= {moment(start_ms)} AND event_time < {moment(end_ms)}"
+
+
+def moment(at_ms: int) -> str:
+    """A time in SQL."""
+    return f"fromUnixTimestamp64Milli({at_ms}, 'UTC')"
