@@ -243,9 +243,10 @@ def _dimension(sides: _Sides, found: Dimension) -> DimensionChange:
     if found.may_lack and (lacking := sides.whole - known).n:
         changes.append(sides.change(Lot.ABSENT, "", lacking))
     changes.sort(key=lambda one: (-abs(one.excess), -abs(one.contribution), one.lot.value, one.value))
+    shown = sorted(changes[:VALUES_SHOWN], key=lambda one: -one.excess * sides.difference)  # with the difference first
     if found.overlapping:
         score = sides.score(max((abs(one.excess) for one in changes), default=0.0))
-        return DimensionChange(found.name, True, score, tuple(changes[:VALUES_SHOWN]))
+        return DimensionChange(found.name, True, score, tuple(shown))
     rest = known - named
     for one in changes[VALUES_SHOWN:]:
         rest += found.values[one.value] if one.lot is not Lot.ABSENT or not found.may_lack else sides.whole - known
@@ -254,4 +255,4 @@ def _dimension(sides: _Sides, found: Dimension) -> DimensionChange:
     below = -sum(one.excess for one in changes if one.excess < 0)
     score = sides.score(max(above, below))
     other = (sides.change(Lot.OTHER, "", rest),) if rest.n else ()
-    return DimensionChange(found.name, False, score, (*changes[:VALUES_SHOWN], *other))
+    return DimensionChange(found.name, False, score, (*shown, *other))
