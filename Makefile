@@ -75,6 +75,7 @@ schemas: install ## schemas/json from the structs
 docs: install ## the generated pages of docs/
 	$(BIN)/python -m schemas.reference
 	$(BIN)/python -m pipeline.edge.metrics_reference
+	$(BIN)/python -W ignore -m pipeline.web.query.openapi
 	@{ printf '# Settings\n\nWritten by `make docs`. From the environment, or a TOML file that INFERWATCH_CONFIG_FILE names (keys without the\nprefix, in lower case). A secret may also be given as NAME_FILE, the path of a file that holds it.\n\n'; $(BIN)/inferwatch settings --markdown; } > docs/settings.md
 
 dashboards: install ## Grafana's dashboards and alert rules from deploy/grafana

@@ -47,13 +47,18 @@ def _cover(start_s: int, end_s: int, level: int) -> list[Piece]:
 
 
 def points(start_s: int, end_s: int, points_max: int, now_s: int, kept: Kept) -> tuple[int, Piece]:
-    """How far points are apart, and the windows that make them: of one size, whole points only."""
-    least_s = max(finest(start_s, now_s, kept).seconds, (end_s - start_s) / points_max)
-    step_s = next((step for step in _STEPS if step >= least_s), 0) or -int(-least_s // DAY_S) * DAY_S
-    if (_floor(end_s + step_s - 1, step_s) - _floor(start_s, step_s)) // step_s > points_max:  # its ends stick out
-        step_s = next((step for step in _STEPS if step > step_s), step_s + DAY_S)
+    """How far points are apart, and the windows that make them: of one size, whole points only. At most `points_max`,
+    and two where a range lies across the border of two."""
+    step_s = _step(max(finest(start_s, now_s, kept).seconds, -(-(end_s - start_s) // points_max)))
+    while _floor(end_s + step_s - 1, step_s) - _floor(start_s, step_s) > max(2, points_max) * step_s:
+        step_s = _step(step_s + 1)
     size = max((size for size in SIZES if step_s % size.seconds == 0), key=lambda size: size.seconds)
     return step_s, Piece(size, _floor(start_s, step_s), _floor(end_s + step_s - 1, step_s))
+
+
+def _step(least_s: int) -> int:
+    """The next one that people count by."""
+    return next((step for step in _STEPS if step >= least_s), -(-least_s // DAY_S) * DAY_S)
 
 
 def _floor(at_s: int, step_s: int) -> int:

@@ -20,7 +20,7 @@ NUMBERS = ("inferences", "errors", "latency_p95_ms", "confidence_mean")
 LATE_BEATS = 3  # after which a device that is not heard is not called up any more
 
 
-class Device(msgspec.Struct, frozen=True):
+class DeviceSummary(msgspec.Struct, frozen=True):
     """One device. `state`: up, late (beats are missing), lost (an alert says so), stopped (as it said itself), or
     unknown (it sends no heartbeats in this range). `rate`: inferences a second over the range."""
 
@@ -41,7 +41,7 @@ class Device(msgspec.Struct, frozen=True):
 class DeviceList(msgspec.Struct, frozen=True):
     """By name; `left_out`: how many are not told."""
 
-    items: list[Device]
+    items: list[DeviceSummary]
     left_out: int = 0
     next: str | None = None
 
@@ -79,7 +79,7 @@ def _device(
     is_lost: bool,
     now_ms: int,
     seconds: float,
-) -> Device:
+) -> DeviceSummary:
     count = done.get("inferences", 0)
     sent_ms, last = heard if heard else (None, (None, None, "", None, []))
     interval_ms, version, status, server_id, tags = last
@@ -91,7 +91,7 @@ def _device(
         state = "stopped"
     else:
         state = "up" if now_ms - sent_ms <= LATE_BEATS * interval_ms else "late"
-    return Device(
+    return DeviceSummary(
         device_id=name,
         state=state,
         last_heartbeat=None if sent_ms is None else told(sent_ms),

@@ -3,6 +3,7 @@
 Every refusal has one form (errors.py), whatever the framework believes of it.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,8 +30,11 @@ def described(app: Litestar) -> dict[str, Any]:
         "description": "refused",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
+    times: Counter[str] = Counter()
     for handler, operation in _operations(app, document):
-        operation["operationId"] = handler.handler_name
+        times[handler.handler_name] += 1
+        again = times[handler.handler_name]  # the same at another path
+        operation["operationId"] = handler.handler_name + (f"_{again}" if again > 1 else "")
         operation["summary"] = operation.pop("description", "").partition("\n")[0].removesuffix(".")
         good = {status: told for status, told in operation["responses"].items() if status.startswith("2")}
         operation["responses"] = {**good, "4XX": refusal, "5XX": refusal}
@@ -51,7 +55,7 @@ def query_names(app: Litestar, document: dict[str, Any]) -> dict[str, frozenset[
 
 
 def _operations(app: Litestar, document: dict[str, Any]) -> Iterator[tuple[HTTPRouteHandler, dict[str, Any]]]:
-    for route in app.routes:
+    for route in sorted(app.routes, key=lambda route: route.path):
         if isinstance(route, HTTPRoute) and route.path_format in document["paths"]:
             for handler in route.route_handlers:
                 for method in handler.http_methods:

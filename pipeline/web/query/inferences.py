@@ -23,7 +23,7 @@ _HOUR_MS = 3_600_000
 _WIDTHS_MS = (_HOUR_MS, 24 * _HOUR_MS)  # what is looked at first: a page is often in the newest hour of a month
 
 
-class Detection(msgspec.Struct, frozen=True, rename={"name": "class"}, omit_defaults=True):
+class FoundDetection(msgspec.Struct, frozen=True, rename={"name": "class"}, omit_defaults=True):
     """As the event had it: pixels, (x, y) is the middle of the box."""
 
     name: str
@@ -47,7 +47,7 @@ class ImageFacts(msgspec.Struct, frozen=True):
     url: str | None
 
 
-class Inference(msgspec.Struct, frozen=True):
+class InferenceDetails(msgspec.Struct, frozen=True):
     """One inference. `metadata`: what the event said, and the last word of what came later (those are named)."""
 
     event_id: str
@@ -55,7 +55,7 @@ class Inference(msgspec.Struct, frozen=True):
     model_id: str
     device_id: str | None
     latency_ms: float | None
-    predictions: list[Detection]
+    predictions: list[FoundDetection]
     error: str | None
     image: ImageFacts
     metadata: dict[str, str]
@@ -71,7 +71,7 @@ class Inference(msgspec.Struct, frozen=True):
 class InferenceList(msgspec.Struct, frozen=True):
     """A page. `next`: the cursor of the next one; null: this was the last."""
 
-    items: list[Inference]
+    items: list[InferenceDetails]
     next: str | None = None
 
 
@@ -121,7 +121,7 @@ async def count_inferences(asked: Asked, about: About) -> InferenceTotal:
 
 
 @get(May.QUERY, "/inferences/{event_id:str}")
-async def show_inference(asked: Asked, event_id: str) -> Inference:
+async def show_inference(asked: Asked, event_id: str) -> InferenceDetails:
     """One inference; the newest, where an id came several times."""
     if found := await _told(asked, await asked.store.ask(inferences.one(event_id))):
         return found[0]
@@ -148,7 +148,7 @@ def _spans(by: Sort, start_ms: int, end_ms: int, after: After | None) -> Sequenc
     return [*narrow, (start_ms, end_ms)]
 
 
-async def _told(asked: Asked, rows: Sequence[tuple[Any, ...]]) -> list[Inference]:
+async def _told(asked: Asked, rows: Sequence[tuple[Any, ...]]) -> list[InferenceDetails]:
     """As answers, with what was added later."""
     later: dict[str, dict[str, str]] = {}
     if rows:
@@ -157,10 +157,10 @@ async def _told(asked: Asked, rows: Sequence[tuple[Any, ...]]) -> list[Inference
     return [_inference(row, later.get(row[0], {})) for row in rows]
 
 
-def _inference(row: tuple[Any, ...], later: Mapping[str, str]) -> Inference:
+def _inference(row: tuple[Any, ...], later: Mapping[str, str]) -> InferenceDetails:
     event_id, time_ms, model_id, device_id, latency_us, *columns, extra = row[:12]
     error, width, height, url, metadata, tags, source, deployment, version, partition, offset = row[12:23]
-    return Inference(
+    return InferenceDetails(
         event_id=event_id,
         event_time=told(time_ms),
         model_id=model_id,
@@ -180,10 +180,10 @@ def _inference(row: tuple[Any, ...], later: Mapping[str, str]) -> Inference:
     )
 
 
-def _detections(columns: Sequence[Sequence[Any]], extra: str) -> list[Detection]:
+def _detections(columns: Sequence[Sequence[Any]], extra: str) -> list[FoundDetection]:
     more = msgspec.json.decode(extra) if extra else [{}] * len(columns[0])
     return [
-        Detection(name, ppm / 1_000_000, *(None if math.isnan(side) else side for side in box), **given)
+        FoundDetection(name, ppm / 1_000_000, *(None if math.isnan(side) else side for side in box), **given)
         for name, ppm, *box, given in zip(*columns, more, strict=True)
     ]
 
