@@ -17,7 +17,7 @@ PAGES = (ROOT / "README.md", ROOT / "docs" / "http.md")
 
 
 def lines() -> list[str]:
-    """Lines of blocks that send or ask something; pictures are in test_web_vision.py, the stream in test_web_compare.py."""
+    """Lines of blocks that send or ask; pictures are in test_web_vision.py, the stream in test_web_compare.py."""
     blocks = "".join(re.findall(r"```.*?```", "".join(page.read_text() for page in PAGES), re.S))
     sending = [line for line in blocks.splitlines() if "curl" in line and "$INFERWATCH_URL" in line]
     return [line for line in sending if "/image" not in line and "/stream" not in line]

@@ -1,18 +1,30 @@
 """The query API on the real engines: what is answered, and what can never be."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.config import Settings
+from pipeline.core.asking import inferences
+from pipeline.core.asking.inferences import After, Sort
+from pipeline.core.asking.language import FIELDS, PRESENCES, Filter, Range, Term, Value, ValueKind
+from pipeline.core.asking.numbers import KEYS, NUMBERS, Stretch, select
+from pipeline.core.asking.pieces import points
 from pipeline.core.asking.question import Question
+from pipeline.core.asking.series import SeriesAsked
+from pipeline.core.asking.sql import Bound
+from pipeline.edge.clock import now_ms
 from pipeline.edge.store import tenancy
 from pipeline.edge.store.client import ClickHouseRefused
-from pipeline.edge.store.questions import Questions
+from pipeline.edge.store.questions import Questions, TooManyError, TooMuchError
 from schemas.access import Scope
+from schemas.rule import Metric
 from tests.integration.http_side import http_side, new_key
 from tests.integration.outside import ask, connect
 
@@ -44,10 +56,12 @@ def two_workspaces(settings: Settings) -> None:
             admin.command(f"INSERT INTO dead_letters (value, kafka_time) VALUES {said}")
 
 
-async def _asked(settings: Settings, workspace: str, *texts: str) -> list[list[tuple[object, ...]]]:
+async def _asked(
+    settings: Settings, workspace: str, *texts: str, seconds_max: int = 10
+) -> list[list[tuple[object, ...]]]:
     questions = Questions(settings)
     try:
-        return [await questions.of(workspace).ask(Question(text)) for text in texts]
+        return [await questions.of(workspace).ask(Question(text, seconds_max=seconds_max)) for text in texts]
     finally:
         await questions.close()
 
@@ -114,3 +128,98 @@ def test_the_models_are_those_of_the_workspace_in_the_address(world: Settings, t
         ):
             assert (refused.status, refused.json["reason"]) == (status, reason)
             assert refused.json.keys() == {"reason", "message"}
+
+
+TEXTS = st.sampled_from(["person", "cam-*", "helmets/1", "helmets", "", "a'b", "100%", "\\", "é*"])
+NUMBERS_ASKED = st.sampled_from([Range(0.5, 0.5), Range(high=0.2, high_in=False), Range(low=1), Range(0, 1e17)])
+
+
+def _terms() -> st.SearchStrategy[Term]:
+    def term(name: str, kind: ValueKind) -> st.SearchStrategy[Term]:
+        if kind is ValueKind.PRESENCE:
+            return st.builds(Term, st.sampled_from(PRESENCES), key=st.just("site"), negated=st.booleans())
+        bounds: st.SearchStrategy[Any] = st.lists(NUMBERS_ASKED, min_size=1, max_size=2)
+        words: st.SearchStrategy[Any] = st.lists(
+            TEXTS.map(lambda text: Value(text, "*" in text)), min_size=1, max_size=3
+        )
+        values = {ValueKind.TEXT: [words], ValueKind.NUMBER: [bounds]}.get(kind, [words, bounds])
+        return st.builds(Term, st.just(name), st.one_of(values).map(tuple), st.just("site"), st.booleans())
+
+    return st.one_of([term(name, kind) for name, (kind, _) in FIELDS.items()])
+
+
+def test_every_filter_makes_questions_that_run(world: Settings) -> None:
+    kept = {10: 7, 60: 90, 3600: 730, 86_400: None}
+    now = now_ms()
+
+    async def run() -> int:
+        questions = Questions(world)
+        asked: list[Question] = []
+
+        @settings(max_examples=60, database=None, derandomize=True, deadline=None)
+        @given(st.lists(_terms(), max_size=4).map(lambda terms: Filter(tuple(terms))), st.sampled_from(["", *KEYS]))
+        def draw(drawn: Filter, by: str) -> None:
+            bound, over = Bound(), Stretch(now - 90_000_000, now, now, kept)
+            keys = {"key": KEYS[by]} if by else {}
+            asked.append(Question(select(drawn, over, list(NUMBERS), bound, keys), bound.parameters))
+            asked.append(inferences.page(drawn, (0, now), Sort.LEAST_SURE, After(1, 2, 3), 5))
+            metric = list(Metric)[len(asked) % len(Metric)]
+            asked.append(
+                SeriesAsked(
+                    metric, drawn, points(now // 1000 - 9000, now // 1000, 9, now // 1000, kept)[1], 1800, by
+                ).question()
+            )
+
+        try:
+            draw()
+            for question in asked:
+                await questions.of("acme").ask(question)
+        finally:
+            await questions.close()
+        return len(asked)
+
+    assert asyncio.run(run()) > 100
+
+
+def test_a_question_ends_when_its_client_goes_away(world: Settings) -> None:
+    slow = Question("SELECT sum(sleepEachRow(0.1)) FROM numbers(300) SETTINGS max_block_size = 1")
+
+    def running() -> int:
+        with closing(connect(world, "admin")) as admin:
+            ((count,),) = ask(
+                admin, "SELECT count() FROM system.processes WHERE query LIKE '%sleepEachRow%' AND user != 'admin'"
+            )
+            return int(count)
+
+    async def leave() -> None:
+        questions = Questions(world, at_once=1)
+        try:
+            asking = asyncio.ensure_future(questions.of("acme").ask(slow))
+            await eventually_async(lambda: running() == 1)
+            with pytest.raises(TooManyError):  # no second one at a time
+                await questions.of("acme").ask(Question("SELECT 1"))
+            asking.cancel()
+            await asyncio.wait({asking})
+            assert await questions.of("acme").ask(Question("SELECT 1")) == [(1,)]
+            await eventually_async(lambda: running() == 0)
+        finally:
+            await questions.close()
+
+    asyncio.run(leave())
+
+
+async def eventually_async(holds: Callable[[], bool]) -> None:
+    """Within seconds."""
+    async with asyncio.timeout(10):
+        while not await asyncio.to_thread(holds):
+            await asyncio.sleep(0.1)
+
+
+def test_a_question_has_limits(world: Settings) -> None:
+    for text in (
+        "SELECT number FROM numbers(20000)",
+        "SELECT groupArray(number) FROM numbers(300000000)",
+        "SELECT sum(sleepEachRow(0.5)) FROM numbers(30) SETTINGS max_block_size = 1",
+    ):
+        with pytest.raises(TooMuchError):
+            asyncio.run(_asked(world, "acme", text, seconds_max=1))

@@ -1,7 +1,8 @@
 """`make bench-queries`: what the questions of people and dashboards take over 100 million inferences and their rollups.
 
 Loads a month once (bench_queries_data.py) into a ClickHouse of its own, then asks as the reader: what the dashboards
-ask, the SQL of README.md and docs/queries.md, and searches for single inferences.
+ask, the SQL of README.md and docs/queries.md, searches for single inferences; and what the query API asks, as its user,
+bound by row policies.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from pipeline.edge.clock import now_ms
 from pipeline.edge.local.clickhouse import EmbeddedClickHouse, Passwords
 from pipeline.edge.local.layout import kept_secrets, settings_for
 from pipeline.edge.local.ports import free_ports
+from pipeline.edge.store import tenancy
 from pipeline.edge.store.client import credentials
 from tests.documents import ROOT
 from tests.integration.outside import connect, migrate
@@ -68,15 +70,14 @@ class Answer:
 
 
 class Reader:
-    """Asks over HTTP as the reader does, and hears what was read for it."""
+    """Asks over HTTP as the reader does, or as the HTTP side does, and hears what was read for it."""
 
     def __init__(self, server: EmbeddedClickHouse, settings: Settings) -> None:
         self._server = server
-        user, password = credentials(settings, "reader")
-        self._headers = {"X-ClickHouse-User": user, "X-ClickHouse-Key": password}
+        self._settings = settings
         # The summary is whole only when the answer waits for the end; what an earlier query found must not help.
         options = {"database": settings.clickhouse_database, "wait_end_of_query": 1, "use_query_condition_cache": 0}
-        self._path = "/?" + urlencode(options)
+        self._options = options
         parts = urlsplit(settings.clickhouse_url)
         self._connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
 
@@ -91,9 +92,15 @@ class Reader:
         sql = question.sql.rstrip().rstrip(";")
         if not re.search(r"\bFORMAT \w+\s*$", sql):
             sql += "\nFORMAT JSONCompactEachRow"
+        user, password = credentials(self._settings, "query" if question.workspace else "reader")
+        headers = {"X-ClickHouse-User": user, "X-ClickHouse-Key": password}
+        bound = {f"param_{name}": value for name, value in question.parameters.items()}
+        if question.workspace:
+            bound |= {tenancy.SETTING: question.workspace, "param_workspace": question.workspace}
+        path = "/?" + urlencode({**self._options, **bound})
         for _ in range(times):
             began = time.monotonic()
-            self._connection.request("POST", self._path, body=sql.encode(), headers=self._headers)
+            self._connection.request("POST", path, body=sql.encode(), headers=headers)
             response = self._connection.getresponse()
             body = response.read()
             took.append((time.monotonic() - began) * 1000)

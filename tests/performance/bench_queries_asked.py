@@ -1,8 +1,17 @@
-"""What `make bench-queries` asks: the SQL of dashboards and documents, and searches for single inferences."""
+"""What `make bench-queries` asks: SQL of dashboards, documents and the query API, searches for single inferences."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+from pipeline.core.asking import inferences
+from pipeline.core.asking.inferences import Sort
+from pipeline.core.asking.language import parse
+from pipeline.core.asking.numbers import Stretch, select
+from pipeline.core.asking.pieces import points
+from pipeline.core.asking.series import SeriesAsked
+from pipeline.core.asking.sql import Bound
+from pipeline.web.query import models, overview
+from schemas.rule import Metric
 from tests.documents import all_documented
 from tests.integration.grafana import All, Query, Value, expand, interval_ms, queries
 from tests.performance.bench_queries_data import CLASSES, device_names
@@ -22,18 +31,21 @@ CHOSEN: dict[str, Value] = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One query. `source`: who asks; `range`: over which time."""
+    """One query. `source`: who asks; `range`: over which time; `workspace`: of the query API, asked as its user."""
 
     source: str
     what: str
     range: str
     sql: str
+    workspace: str = ""
+    parameters: Mapping[str, str | float | int] = field(default_factory=dict)
 
 
 def questions(end_s: int, rows: int) -> Iterator[Question]:
     """All of them, about a month of so many inferences that ends at `end_s`."""
     yield from _dashboards(end_s)
     yield from searches(end_s, rows)
+    yield from _api(end_s)
     for query in all_documented():
         sql = query.as_of(end_s).replace("'default'", "'acme'").replace("'order-4711'", f"'{_order(rows)}'")
         yield Question(query.document, query.title, "", sql)
@@ -82,6 +94,38 @@ def searches(end_s: int, rows: int) -> Iterator[Question]:
         over = f"{over_s // DAY_S} d" if over_s >= DAY_S else f"{over_s // 3600} h" if over_s else ""
         sql = f"SELECT {columns} FROM {source} WHERE {where} {since if over_s else ''}"
         yield Question("single inferences", what, over, sql)
+
+
+def _api(end_s: int) -> Iterator[Question]:
+    """What GET /v1/acme/overview, models, classes, series and inferences ask; an overview asks the time before, too."""
+    kept = {10: 7, 60: 90, DAY_S // 24: 730, DAY_S: None}
+    end_ms = end_s * 1000
+
+    def asked(what: str, over: str, text: str, bound: Bound) -> Question:
+        return Question("query API", what, over, text, "acme", bound.parameters)
+
+    for over, length_s in RANGES_S.items():
+        stretch = Stretch(end_ms - length_s * 1000, end_ms, end_ms, kept)
+        for text in ("", "model:helmets"):
+            named = f" of {text}" if text else ""
+            bound = Bound()
+            headline = select(parse(text), stretch, (*overview.COUNTS, *overview.MEANS), bound, {})
+            yield asked(f"headline{named}", over, headline, bound)
+            bound = Bound()
+            told = select(parse(text), stretch, models.NUMBERS, bound, {"model": "model_id"})
+            yield asked(f"models{named}", over, told, bound)
+            bound = Bound()
+            classes = select(parse(text), stretch, models.CLASS_NUMBERS, bound, {"class": "class"})
+            yield asked(f"classes{named}", over, classes, bound)
+        step_s, piece = points(end_s - length_s, end_s, 120, end_s, kept)
+        line = SeriesAsked(Metric.LATENCY_P95_MS, parse(""), piece, step_s, "model").question()
+        yield Question("query API", "series of latency_p95_ms by model", over, line.text, "acme", line.parameters)
+        for text in ("", "model:helmets", "device:cam-003", "has:error", "class:gloves confidence:<0.4"):
+            # The newest hour is looked at first: most often it fills the page.
+            page = inferences.page(parse(text), (end_ms - length_s * 1000, end_ms), Sort.NEWEST, None, 51)
+            total = inferences.total(parse(text), (end_ms - length_s * 1000, end_ms))
+            yield Question("query API", f"inferences {text}", over, page.text, "acme", page.parameters)
+            yield Question("query API", f"inferences/total {text}", over, total.text, "acme", total.parameters)
 
 
 def _order(rows: int) -> str:
