@@ -97,6 +97,7 @@ class Live:
         self._name, self._limits = name, limits
         self._first_ms = started_ms  # windows before are not whole here
         self._viewers: dict[str, dict[str, tuple[Judge, list[Viewer]]]] = {}  # by workspace and filter
+        self._watched: OrderedDict[str, None] = OrderedDict()  # workspaces, also those whose viewers may come again
         self._kept: deque[_Kept] = deque()
         self._kept_bytes = self._number = 0
         self._alerts: OrderedDict[str, None] = OrderedDict()
@@ -109,6 +110,10 @@ class Live:
         groups = self._viewers.setdefault(viewer.workspace, {})
         _, viewers = groups.setdefault(str(viewer.asked), (judge(viewer.asked), []))
         viewers.append(viewer)
+        self._watched[viewer.workspace] = None
+        self._watched.move_to_end(viewer.workspace)
+        if len(self._watched) > WORKSPACES_MAX:
+            del self._watched[next(name for name in self._watched if name not in self._viewers)]
         if after:
             self._replay(viewer, after)
         if Wanted.NUMBERS in viewer.wanted and (known := self._windows.get(viewer.workspace)):
@@ -135,11 +140,10 @@ class Live:
         if isinstance(found, Rejected):
             return  # dead_letters tells of it
         seen = found.value if isinstance(found, Adjusted) else found
-        groups = self._viewers.get(seen.workspace)
-        if groups is None:
+        if seen.workspace not in self._watched:
             return
         kept = self._keep(seen, len(raw or b""))
-        for holds, viewers in groups.values():
+        for holds, viewers in self._viewers.get(seen.workspace, {}).values():
             wanting = [viewer for viewer in viewers if Wanted.INFERENCE in viewer.wanted]
             if wanting and holds(seen):
                 for viewer in wanting:
