@@ -14,9 +14,11 @@ from pipeline.config import Settings
 from pipeline.edge.kafka.batches import Batches
 from pipeline.edge.store.questions import Questions
 from pipeline.web.access import door as doors
+from pipeline.web.access.credentials import make_key
 from pipeline.web.asgi import Message, Refused
 from pipeline.web.roboflow.courier import Courier
 from pipeline.web.roboflow.part import Roboflow
+from schemas.access import Scope
 from tests import roboflow
 from tests.in_process import Topic, book_of
 from tests.unit.test_batches import NOW, Broker
@@ -53,14 +55,15 @@ class Side:
     """A part, its broker, and requests to it."""
 
     def __init__(self, folder: Path, broker: Broker, **settings: Any) -> None:
+        self.topic = Topic({})
         self.settings = Settings(web_spool_dir=folder, **settings)
         self.courier = Courier(self.settings, Batches(cast(Any, broker), 60), Clock())
-        door = doors.Door(book_of(Topic({}), "secret"), Clock())
+        door = doors.Door(book_of(self.topic, "secret"), Clock())
         self.part = Roboflow(self.settings, door, self.courier, Questions(self.settings), None, Clock())
 
-    async def post(self, body: dict[str, Any], path: str = "/inference-stats") -> int:
+    async def post(self, body: dict[str, Any], path: str = "/inference-stats", key: str = "secret") -> int:
         """The status."""
-        scope = {"method": "POST", "path": path, "query_string": b"api_key=secret", "headers": []}
+        scope = {"method": "POST", "path": path, "query_string": f"api_key={key}".encode(), "headers": []}
         told: list[Message] = []
 
         async def receive() -> Message:
@@ -206,3 +209,36 @@ def test_an_entry_that_cannot_be_read_any_more_holds_nothing_up(tmp_path: Path) 
 
     with_part(tmp_path, broker, story)
     assert broker.ids == ["a0"]
+
+
+def test_a_key_is_known_again_while_kafka_is_away_until_kafka_says_otherwise(tmp_path: Path) -> None:
+    made = make_key("hall 2", "acme", [Scope.INGEST], NOW)
+    new = make_key("hall 3", "acme", [Scope.INGEST], NOW)
+
+    async def before(side: Side) -> None:
+        assert await side.post(many("a", 1), key=made.text) == 503  # no key is known yet
+        side.topic.put(made.key)
+        assert await side.post(many("a", 1), key=made.text) == 200
+        await until(side.part._keys_file.exists)
+
+    async def after(side: Side) -> None:
+        assert await side.post(many("b", 1), key=made.text) == 200
+        assert await side.post(many("b", 1), key=made.text[:-1]) == 401
+        assert await side.post(many("b", 1), key=new.text) == 503
+        side.topic.put(new.key)
+        assert await side.post(many("b", 1), key=new.text) == 200
+        assert await side.post(many("b", 1), key=made.text) == 401  # it was revoked meanwhile
+
+    with_part(tmp_path, Log(), before)
+    assert (tmp_path / "keys.msgpack").stat().st_mode & 0o777 == 0o600
+    assert made.text.rpartition("_")[2].encode() not in (tmp_path / "keys.msgpack").read_bytes()
+    with_part(tmp_path, Log(), after)
+
+
+def test_remembered_keys_that_cannot_be_read_are_none(tmp_path: Path) -> None:
+    (tmp_path / "keys.msgpack").write_bytes(b"\xff\xff")
+
+    async def story(side: Side) -> None:
+        assert await side.post(many("a", 1)) == 200
+
+    with_part(tmp_path, Log(), story)

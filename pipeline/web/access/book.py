@@ -17,7 +17,7 @@ from pipeline.edge.kafka.compacted import FollowedTopic
 from pipeline.web.access import credentials, principal
 from pipeline.web.access.principal import EVERYTHING, Grants, Principal
 from pipeline.web.access.sessions import By, Session
-from schemas.access import ApiKey, KeyUse, SignedOut, User, decode, encode, record_key
+from schemas.access import KEY_RECORD, ApiKey, KeyUse, SignedOut, User, decode, encode, record_key
 from schemas.rejection import Rejected
 
 log = structlog.get_logger()
@@ -88,15 +88,29 @@ class AccessBook:
         """Has the topic been read?"""
         return self._topic.ready.is_set()
 
-    def bearer(self, text: str, now_ms: int) -> Principal | NotKnown:
-        """Who has this key."""
+    def remember(self, keys: Mapping[bytes, bytes]) -> None:
+        """Keys as they stood when a process before this one ended. The topic replaces them when it is read."""
+        for key, raw in keys.items():
+            self._learn(key, raw)
+        self._seen = keys
+
+    def to_remember(self) -> tuple[int, Mapping[bytes, bytes]]:
+        """The keys (their hashes), and a number that grows when something changes; 0: not read yet."""
+        if not self.ready:
+            return 0, {}
+        self._read()
+        return self._version, {key: raw for key, raw in self._seen.items() if key.startswith(KEY_RECORD.encode())}
+
+    def bearer(self, text: str, now_ms: int, *, remembered: bool = False) -> Principal | NotKnown:
+        """Who has this key. `remembered`: as long as the topic is not read, what is remembered is good enough."""
         if not text:
             return NotKnown.NO_KEY
         if self._local and credentials.same(credentials.digest(text), self._local):
             return Principal(LOCAL, EVERYTHING)
-        if not self.ready:
+        if self.ready:
+            self._read()
+        elif not remembered or credentials.id_in(text) not in self._keys:
             return NotKnown.NOT_READY
-        self._read()
         key_id = credentials.id_in(text)
         key = self._keys.get(key_id or "")
         if not credentials.fits(text, key, now_ms) or key is None:

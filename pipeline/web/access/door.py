@@ -58,9 +58,9 @@ class Door:
             self.set_session(scope, visit, renewed)
         return who
 
-    def bearer(self, text: str) -> Principal:
-        """Whose key this is, whatever they may. Raises Refused as `know`."""
-        return _sure(self.book.bearer(text, self._clock.now_ms()))
+    def bearer(self, text: str, *, remembered: bool = False) -> Principal:
+        """Whose key this is, whatever they may. Raises Refused as `know`. `remembered`: as of the book's `bearer`."""
+        return _sure(self.book.bearer(text, self._clock.now_ms(), remembered=remembered))
 
     def session(self, scope: Scope, headers: Headers) -> Session | None:
         """The session that a request comes with, and no key; whether it is good is for `know` to say."""

@@ -23,6 +23,7 @@ from pipeline.edge.forwarding import Forwarder
 from pipeline.edge.metrics import FORWARDED, ROBOFLOW_LEFT_OUT
 from pipeline.edge.store.client import ClickHouseUnavailable
 from pipeline.edge.store.questions import NotSetUpError, Questions, TooManyError, TooMuchError
+from pipeline.web.access import remembering
 from pipeline.web.access.book import key_in
 from pipeline.web.access.door import Door
 from pipeline.web.access.limits import Limits
@@ -80,6 +81,8 @@ class Roboflow:
         self._room = Room(settings.ingest_buffer_mb << 20)
         self._limits = Limits(settings.ingest_rate)
         self._beats, self._seen = Beats(), Seen()
+        self._keys_file = settings.web_spool_dir / "keys.msgpack"
+        remembering.begin(door.book, self._keys_file)  # a server sends once, also while Kafka is away
 
     def find(self, path: str) -> Asgi | None:
         """Who answers at this path."""
@@ -104,6 +107,7 @@ class Roboflow:
         """Beside requests, for ever."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._courier.work())
+            group.create_task(remembering.work(self._door.book, self._keys_file))
             if self._forwarder is not None:
                 group.create_task(self._forwarder.work())
 
@@ -123,13 +127,13 @@ class Roboflow:
         only(scope, "POST")
         query, headers = _query(scope), headers_of(scope)
         given = key_in(headers, scope["query_string"])
-        who = self._door.bearer(given) if given else None  # before anything is read, where it can be
+        who = self._bearer(given) if given else None  # before anything is read, where it can be
         held = Held(self._room)
         try:
             body = await bodies.read(receive, headers, held, self._settings.ingest_body_s)
             try:
                 told = pingback.read(body)
-                who = who or self._door.bearer(told.key)
+                who = who or self._bearer(told.key)
                 context = _context(self._workspace(who, query), query, self._clock, self._settings)
                 _allow(who, context.workspace)
                 results = pingback.results(told)
@@ -209,14 +213,14 @@ class Roboflow:
         only(scope, "POST")
         query, headers = _query(scope), headers_of(scope)
         given = key_in(headers, scope["query_string"])
-        who = self._door.bearer(given) if given else None
+        who = self._bearer(given) if given else None
         if who is not None:
             _allow(who, workspace)
         held = Held(self._room)
         try:
             raw = await bodies.read(receive, headers, held, self._settings.ingest_body_s)
             if who is None:
-                who = self._door.bearer(_key_of(raw))
+                who = self._bearer(_key_of(raw))
                 _allow(who, workspace)
             body = shapes.loads(raw) if raw.count(b",") <= pingback.COMMAS_MAX else None
             context = _context(workspace, query, self._clock, self._settings)
@@ -234,6 +238,10 @@ class Roboflow:
     def _limit(self, who: Principal, count: int) -> None:
         if wait_s := self._limits.wait_s(who.name, count, self._clock.monotonic()):
             raise Refused(429, "too_fast", "this key has sent as much as it may for now", retry_after_s=wait_s)
+
+    def _bearer(self, key: str) -> Principal:
+        """Who sends. Raises Refused."""
+        return self._door.bearer(key, remembered=True)
 
     def _workspace(self, who: Principal, query: Query) -> str:
         """A key's own; of a key for all of them the one in the address, or the usual one."""
