@@ -182,7 +182,7 @@ def test_every_filter_makes_questions_that_run(world: Settings) -> None:
 
 
 def test_a_question_ends_when_its_client_goes_away(world: Settings) -> None:
-    slow = Question("SELECT sum(sleepEachRow(0.1)) FROM numbers(300) SETTINGS max_block_size = 1")
+    slow = Question("SELECT sum(sleepEachRow(0.1)) FROM numbers(300) SETTINGS max_block_size = 1", seconds_max=60)
 
     def running() -> int:
         with closing(connect(world, "admin")) as admin:
@@ -192,7 +192,7 @@ def test_a_question_ends_when_its_client_goes_away(world: Settings) -> None:
             return int(count)
 
     async def leave() -> None:
-        questions = Questions(world, at_once=1)
+        questions = Questions(world, at_once=1, wait_s=0.2)
         try:
             asking = asyncio.ensure_future(questions.of("acme").ask(slow))
             await eventually_async(lambda: running() == 1)
@@ -209,8 +209,8 @@ def test_a_question_ends_when_its_client_goes_away(world: Settings) -> None:
 
 
 async def eventually_async(holds: Callable[[], bool]) -> None:
-    """Within seconds."""
-    async with asyncio.timeout(10):
+    """Within seconds: long before its own limits end a question."""
+    async with asyncio.timeout(4):
         while not await asyncio.to_thread(holds):
             await asyncio.sleep(0.1)
 

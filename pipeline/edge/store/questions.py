@@ -39,7 +39,8 @@ class TooManyError(Exception):
 class Questions:
     """All that one process asks."""
 
-    def __init__(self, settings: StoreSettings, at_once: int = AT_ONCE) -> None:
+    def __init__(self, settings: StoreSettings, at_once: int = AT_ONCE, wait_s: float = WAIT_S) -> None:
+        """`wait_s`: until a question that finds no room is refused."""
         self._is_set_up = bool(credentials(settings, "query")[1])
         limits = {"max_memory_usage": MEMORY_BYTES_MAX, "cancel_http_readonly_queries_on_client_close": 1}
         self._store = ClickHouse(settings, "query", answer_s=60, limits=limits)
