@@ -26,7 +26,7 @@ from schemas.topics import AGGREGATES, ALERTS, EVENTS, HEARTBEATS, METADATA, VIS
 from tests import builders
 from tests.asked_once import create_topics
 from tests.integration import oracle
-from tests.integration.groups import commit, committed
+from tests.integration.groups import commit, committed, delete_group
 from tests.integration.outside import kafka_says
 from tests.integration.proof import quick
 from tests.integration.seeding import delete_topic
@@ -253,6 +253,34 @@ def test_aggregates_made_anew_stand_still_until_accepted_and_no_window_is_lost(w
         accept_all(settings)
         workers.start("recorder")
         are_counted(settings, {"old": 100, "new": 200})
+        workers.end_all()
+
+
+def test_what_stands_still_where_nothing_is_committed_holds_up_nothing_else(world: Settings, tmp_path: Path) -> None:
+    settings = quick(world)
+
+    async def beat() -> None:
+        for partition in range(HEARTBEATS.partitions):
+            await transaction(settings, HEARTBEATS.name, partition, [VALUES[HEARTBEATS.name]()], True)
+
+    def are_rows(wanted: dict[str, int]) -> None:
+        eventually(lambda: counted(settings)["rows"] == wanted, 40, f"{wanted}", partial(recorder.says, "/readyz"))
+
+    with fleet(settings, tmp_path) as workers:
+        recorder = workers.start("recorder")
+        asyncio.run(beat())
+        asyncio.run(send(settings, "old", 100, partitions=8))
+        are_rows({"old": 100})
+        beats = "SELECT uniqExact(kafka_partition) FROM device_heartbeats"
+        eventually(lambda: [*oracle.Tables(settings).ask(beats)] == [[HEARTBEATS.partitions]], 20, "the beats are in")
+        workers.end(recorder)
+        make_anew(settings, HEARTBEATS.name)
+        delete_group(settings, RECORDER)
+        asyncio.run(send(settings, "new", 200, partitions=8))
+        recorder = workers.start("recorder")
+        are_rows({"old": 100, "new": 200})
+        beats_of = [f"{settings.topic(HEARTBEATS.name)}/{p}" for p in range(HEARTBEATS.partitions)]
+        workers.wait_stands_still(recorder, beats_of)
         workers.end_all()
 
 

@@ -17,7 +17,7 @@ from pipeline.core.batch import Batch
 from pipeline.edge.kafka.publish import partition_of
 from tests.builders import LogRecord
 from tests.simulation.loop import Clock
-from tests.simulation.luck import Luck, Sender
+from tests.simulation.luck import Luck, Sender, ViolationError
 
 T = TypeVar("T")
 Member = tuple[int, str]  # generation, member id
@@ -237,7 +237,9 @@ class Consumer:
 
     def fetch(self, tp: TopicPartition) -> Batch | None:
         """What getmany() has of one partition."""
-        if tp not in self._positions or tp in self._paused:
+        if tp not in self._positions:
+            raise ViolationError(f"{tp} has no position: the client would look for a committed one before all else")
+        if tp in self._paused:
             return None
         self._highwaters[tp], self._asked_ms[tp] = self._logs[tp].end, self._clock.now_ms()
         log, at, count = self._logs[tp], self._positions[tp], self._luck.rng.choice((1, 3, 20))

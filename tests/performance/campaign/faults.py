@@ -139,7 +139,10 @@ def turned_back(scene: Scene, chance: Random, role: str) -> str:
         with scene.standing_still(role, hard=chance.random() < 0.5):
             scene.send(chance.randint(30, 150), rate=1000)
             scene.until(lambda: delete_group(scene.settings, role), AssertionError)
-        return "all lost"
+            is_said_again = bool(in_trouble(scene.settings))  # of a topic made anew, where no worker had noted it yet
+            if is_said_again:
+                scene.accept()
+        return "all lost" + (", accepted again" if is_said_again else "")
     for _ in range(chance.randint(1, 4)):  # so that there are some to turn back to, in the middle of a cut, too
         scene.send(chance.randint(20, 100))
         hold(chance.uniform(0, 1))

@@ -125,6 +125,11 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         log.info("assigned", generation=member[0], partitions=[f"{tp.topic}/{tp.partition}" for tp in partitions])
         if partitions:
             self.consumer.pause(*partitions)
+            for tp in partitions:
+                # Somewhere, for nothing is fetched before its work begins to read. Without a position the client would
+                # look for a committed one, and where there is none raise that from every fetch: no other partition
+                # would get on while this one waits for ClickHouse or for an operator.
+                self.consumer.seek(tp, 0)
         self.partitions = partitions
         for partition in partitions.values():
             partition.task = asyncio.create_task(self._run(partition))
@@ -174,7 +179,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                     self.fail(error)  # the log was cut under us; after a restart the ledger says what is missing
                 continue
             except (kafka_errors.IllegalStateError, kafka_errors.KafkaError) as error:
-                # NoOffsetForPartition: fetched before our seek. Others: the broker is away, and the client tries on.
+                # The broker is away, and the client tries on.
                 log.debug("fetch_failed", error=repr(error))
                 await asyncio.sleep(poll_s)
                 continue
