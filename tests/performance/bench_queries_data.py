@@ -91,7 +91,7 @@ SELECT
     CAST(mapFilter((k, v) -> v > 0, sumMap(map(
         if(ifNull(latency_us, 0) = 0, -2147483648, toInt32(ceil(log(ifNull(latency_us, 0)) / log(1.01 / 0.99)))),
         toUInt64(isNotNull(latency_us))))), 'Map(Int32, UInt64)'),
-    sum(arraySum(`detections.confidence_ppm`)),
+    sum(arraySum(`detections.confidence_ppm`)), sum(arraySum(p -> toUInt128(p) * p, `detections.confidence_ppm`)),
     min(if(empty(`detections.class`), NULL, arrayMin(`detections.confidence_ppm`))),
     max(if(empty(`detections.class`), NULL, arrayMax(`detections.confidence_ppm`))),
     CAST(sumMap(arrayMap(p -> toInt32(intDiv(p, 10000)), `detections.confidence_ppm`),
@@ -106,7 +106,8 @@ INSERT INTO class_windows_in
 SELECT
     workspace, model_id, class,
     window_start,
-    sum(length(ppm)), count(), sum(arraySum(ppm)), min(arrayMin(ppm)), max(arrayMax(ppm)),
+    sum(length(ppm)), count(), sum(arraySum(ppm)), sum(arraySum(p -> toUInt128(p) * p, ppm)),
+    min(arrayMin(ppm)), max(arrayMax(ppm)),
     CAST(sumMap(arrayMap(p -> toInt32(intDiv(p, 10000)), ppm), arrayMap(p -> toUInt64(1), ppm)), 'Map(Int32, UInt64)'),
     map(toUInt16(0), toUInt64({{first}}))
 FROM
