@@ -16,7 +16,8 @@ from pipeline.edge.store.users import ensure_users
 async def migrate(
     here: Here,
     users: Annotated[
-        bool, typer.Option("--users", help="also create or update the users for writing and for reading")
+        bool,
+        typer.Option("--users", help="also create or update the users that write, read, and ask for the HTTP side"),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="what was done, as JSON on standard output")] = False,
 ) -> None:

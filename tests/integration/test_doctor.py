@@ -43,6 +43,7 @@ def test_all_is_well_but_for_the_workers_that_do_not_run(world: Settings) -> Non
     assert lines["detached parts"].text == "none"
     assert "inferwatch worker recorder" in lines["recorder workers"].text
     assert lines["reader"].text.endswith("may select, and nothing else")
+    assert lines["query"].text == "query may select, in one workspace at a time"
     assert "up to date" in lines["tables"].text
 
 

@@ -18,7 +18,7 @@ from pipeline.edge.kafka.client import Kafka, KafkaUnavailable
 from pipeline.edge.kafka.compacted import read_rules
 from pipeline.edge.notification.addressing import mistakes_in_rules, mistakes_in_settings
 from pipeline.edge.operator.standings import standings
-from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable, credentials
+from pipeline.edge.store.client import ClickHouse, ClickHouseUnavailable, Role, credentials
 from pipeline.edge.store.migrations import MigrationError, has_tables, known_migrations, missing_migrations, recorded
 from pipeline.edge.store.queries import health
 from schemas.topics import EVENTS, TOPICS
@@ -49,17 +49,15 @@ async def examine(kafka: Kafka) -> AsyncIterator[Line]:
     async for line in _in_turn("kafka", _kafka(kafka), questions):
         yield line
     async with AsyncExitStack() as stack:
-        admin, writer, reader = (
-            ClickHouse(settings, "admin"),
-            ClickHouse(settings, "writer"),
-            ClickHouse(settings, "reader"),
-        )
-        for store in (admin, writer, reader):
+        roles: tuple[Role, ...] = ("admin", "writer", "reader", "query")
+        admin, writer, reader, query = stores = [ClickHouse(settings, role) for role in roles]
+        for store in stores:
             await stack.enter_async_context(store)
         tables = [
             ("tables", _migrations(settings, admin)),
             ("writer", _writer(writer)),
             ("reader", _reader(settings, reader)),
+            ("query", _query(settings, query)),
             ("dead letters", _dead_letters(writer)),
             ("parts", _parts(admin)),
             ("detached parts", _detached(admin)),
@@ -227,6 +225,17 @@ async def _reader(settings: Settings, reader: ClickHouse) -> AsyncIterator[Line]
         yield Line("reader", False, text)
     else:
         yield Line("reader", True, f"{reader.user} may select, and nothing else")
+
+
+async def _query(settings: Settings, query: ClickHouse) -> AsyncIterator[Line]:
+    """It names no workspace here, so that it must see nothing."""
+    if not credentials(settings, "query")[1]:
+        text = "the HTTP side answers no questions: INFERWATCH_CLICKHOUSE_QUERY_PASSWORD is not set"
+        yield Line("query", True, text)
+    elif await health.sees_rows(query):
+        yield Line("query", False, f"{query.user} sees every workspace; run: inferwatch migrate --users")
+    else:
+        yield Line("query", True, f"{query.user} may select, in one workspace at a time")
 
 
 async def _dead_letters(writer: ClickHouse) -> AsyncIterator[Line]:

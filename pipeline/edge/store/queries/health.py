@@ -59,6 +59,12 @@ async def may_select(store: ClickHouse) -> None:
     await store.ask("SELECT count() FROM inferences WHERE 0")
 
 
+async def sees_rows(store: ClickHouse) -> bool:
+    """Whether the user sees any row of a workspace. Raises ClickHouseRefused where it may not read our tables."""
+    rows = await store.ask("SELECT 1 FROM model_devices LIMIT 1 UNION ALL SELECT 1 FROM inferences LIMIT 1")
+    return bool(rows)
+
+
 async def may_insert(store: ClickHouse) -> bool:
     """Whether the user may; no row is inserted."""
     try:
