@@ -75,7 +75,7 @@ def _session(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part
 def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     from pipeline.web.query.part import Query  # a framework that only this part needs
 
-    return Query(settings, door, kafka, clock)
+    return Query(settings, door, kafka, clock, _gallery(settings))
 
 
 PARTS: Mapping[str, Make] = {  # who comes first is asked first: `query` takes all that is left of a workspace

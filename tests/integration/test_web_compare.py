@@ -17,6 +17,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 from clickhouse_connect.driver.client import Client
+from PIL import Image
 
 from pipeline.config import Settings
 from pipeline.core.asking.language import parse
@@ -178,6 +179,12 @@ def traffic(at_ms: int) -> list[bytes]:
     return raw
 
 
+def picture() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (100, 80), "red").save(out, "PNG")
+    return out.getvalue()
+
+
 def get(web: HttpSide, path: str, key: str, **asked: Any) -> Any:
     said = web.ask("GET", f"/v1/acme/{path}?{urlencode(asked)}", key=key)
     assert said.status == 200, said.body
@@ -191,7 +198,7 @@ def test_what_changed_is_told_and_what_is_exported_reads_back(world: Settings, t
     with closing(connect(world, "admin")) as client:
         put(client, raw, at_ms)
         put(client, [one.replace(b'"acme"', b'"rival"') for one in raw], at_ms)
-    with http_side(world, tmp_path) as web:
+    with http_side(world, tmp_path, images_url=str(tmp_path / "pictures")) as web:
         _changes(web, key, at_ms)
         _exports(web, key, at_ms, raw)
         _refusals(web, key)
@@ -243,6 +250,11 @@ def _exports(web: HttpSide, key: str, at_ms: int, raw: Sequence[bytes]) -> None:
         labels = [name for name in files.namelist() if name.startswith("labels/")]
         assert len(labels) == 50
         assert files.read(labels[0]) == b"1 0.500000 0.500000 0.200000 0.125000\n"
+    assert web.ask("PUT", "/v1/acme/inferences/e7/image", picture(), kind="").status < 300
+    pictured = get(web, "export", key, format="yolo", filter="id:e7,e8", pictures="true", **span)
+    with zipfile.ZipFile(io.BytesIO(pictured.body)) as files:
+        (name,) = [name for name in files.namelist() if name.startswith("images/")]
+        assert (name[-7:], files.read(name)) == ("-e7.png", picture())
     table = get(web, "export", key, format="csv", filter="has:error", **span)
     assert {line["error"] for line in csv.DictReader(io.StringIO(table.body.decode()))} == {"'=1+1"}
     columns = pq.read_table(io.BytesIO(get(web, "export", key, format="parquet", **span, limit=10, sort="time").body))
@@ -261,6 +273,7 @@ def _refusals(web: HttpSide, key: str) -> None:
         ("compare?against=rest", "no_rest"),
         ("export", "bad_request"),
         ("export?format=coco&limit=0", "bad_request"),
+        ("export?format=coco&pictures=true", "no_pictures"),
         ("stream?events=wings", "bad_events"),
         ("stream?filter=x", "bad_filter"),
     ):

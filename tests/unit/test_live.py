@@ -31,7 +31,7 @@ def viewer(room: Live, line: str = "", workspace: str = "acme", after: str = "",
 
 def happen(room: Live, event_id: str, **fields: Any) -> None:
     own = {"event_id": event_id, "event_time_ms": NOW_MS, "workspace": "acme", "model_id": "m/1", **fields}
-    room.observe_event(orjson.dumps(own), NOW_MS)
+    room.observe_event(orjson.dumps(own), NOW_MS, 3, 7)
 
 
 def frames(one: Viewer) -> list[tuple[str, str, Any]]:
@@ -59,8 +59,8 @@ def test_each_viewer_sees_what_the_filter_holds_for_in_its_own_workspace() -> No
 def test_what_the_pipeline_refuses_is_not_shown() -> None:
     room = live()
     one = viewer(room)
-    room.observe_event(b"{", NOW_MS)
-    room.observe_event(None, NOW_MS)
+    room.observe_event(b"{", NOW_MS, 0, 0)
+    room.observe_event(None, NOW_MS, 0, 1)
     happen(room, "1", latency_ms=-1)
     room.observe_alert(b"{}")
     room.observe_windows(0, b"\x01x")

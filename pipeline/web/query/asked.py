@@ -7,7 +7,7 @@ The guard has admitted the caller before a handler, its parameters or its body a
 unquoted: a %2F in a name is a slash of the name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ from pipeline.web.access.door import Door
 from pipeline.web.access.principal import May, Principal
 from pipeline.web.asgi import Refused, headers_of
 from pipeline.web.board.board import Board
+from pipeline.web.images.gallery import Gallery
 from pipeline.web.query.watching import Watching
 
 Wrap = Callable[[Callable[..., Any]], HTTPRouteHandler]
@@ -32,7 +33,19 @@ Wrap = Callable[[Callable[..., Any]], HTTPRouteHandler]
 class Asked:
     """Who asks about which workspace, and what an answer is made from."""
 
-    __slots__ = ("again", "board", "clock", "kafka", "questions", "settings", "store", "watching", "who", "workspace")
+    __slots__ = (
+        "again",
+        "board",
+        "clock",
+        "gallery",
+        "kafka",
+        "questions",
+        "settings",
+        "store",
+        "watching",
+        "who",
+        "workspace",
+    )
 
     def __init__(
         self,
@@ -43,13 +56,14 @@ class Asked:
         questions: Questions,
         board: Board,
         watching: Watching,
+        gallery: Gallery,
         kafka: Kafka,
         clock: Clock,
         settings: Settings,
     ) -> None:
         self.workspace, self.who = workspace, who  # admitted for what the route declares
         self.again = again  # is that still so? For an answer that takes long. Raises Refused
-        self.watching = watching
+        self.watching, self.gallery = watching, gallery
         self.store: WorkspaceQuestions = questions.of(workspace)
         self.questions = questions  # for another workspace, or "*": ask `who` first whether they may
         self.board = board  # of every workspace: what is another's must not be told
@@ -90,25 +104,9 @@ def may_of(handler: BaseRouteHandler) -> May:
 class Admission:
     """The guard and the dependency of every route."""
 
-    def __init__(
-        self,
-        door: Door,
-        questions: Questions,
-        board: Board,
-        watching: Watching,
-        kafka: Kafka,
-        clock: Clock,
-        settings: Settings,
-    ) -> None:
-        self._door = door
-        self._given: Mapping[str, Any] = {
-            "questions": questions,
-            "board": board,
-            "watching": watching,
-            "kafka": kafka,
-            "clock": clock,
-            "settings": settings,
-        }
+    def __init__(self, door: Door, **given: Any) -> None:
+        """`given`: what every `Asked` is made of."""
+        self._door, self._given = door, given
         self.query_names: dict[str, frozenset[str]] = {}  # what each operation knows in a query string
 
     async def admit(self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:

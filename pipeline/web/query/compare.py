@@ -2,21 +2,20 @@
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
-from typing import Annotated
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
-from litestar.params import Parameter
 
 from pipeline.core.asking.changed import questions
 from pipeline.core.asking.changed.explanation import COUNTED, Changed, Lot, ValueChange, Weight, explain
 from pipeline.core.asking.changed.questions import VALUES_MAX, Sides, Subset
 from pipeline.core.asking.language import METADATA, Filter, Term, Value, parse
+from pipeline.core.asking.numbers import NumbersAt
 from pipeline.web.access.principal import May
 from pipeline.web.asgi import Refused
+from pipeline.web.query.about import About
 from pipeline.web.query.asked import Asked, get
-from pipeline.web.query.moments import told
-from pipeline.web.query.period import period
+from pipeline.web.query.moments import asked_ms, told
 from schemas.rule import Metric
 
 
@@ -107,10 +106,8 @@ class WhatChanged(msgspec.Struct, frozen=True):
 @get(May.QUERY, "/compare")
 async def compare(
     asked: Asked,
+    about: About,
     metric: ComparedMetric = ComparedMetric.INFERENCE_COUNT,
-    filter: str = "",
-    from_: Annotated[str, Parameter(query="from")] = "",
-    to: str = "",
     against: Against | None = None,
     a_filter: str = "",
     a_from: str = "",
@@ -120,20 +117,26 @@ async def compare(
     b_to: str = "",
 ) -> WhatChanged:
     """What changed between a and b, and what makes the difference."""
-    common = period(asked.clock.now_ms(), from_, to)
-    of_b = period(asked.clock.now_ms(), b_from, b_to, common, "b_")
-    b = Subset(of_b.start_ms, of_b.end_ms, parse(b_filter))
-    of_common = Subset(common.start_ms, common.end_ms, parse(filter))
+    about.check(NumbersAt.ROWS)
+    common = Subset(about.start_ms, about.end_ms, about.filter)
+    b = _subset(about, "b", b_filter, b_from, b_to)
+    a: Subset | None = None
     if a_filter or a_from or a_to:
-        of_a = period(asked.clock.now_ms(), a_from, a_to, common, "a_")
-        a: Subset | None = Subset(of_a.start_ms, of_a.end_ms, parse(a_filter))
-    elif against is Against.REST or (against is None and b_filter):
-        a = None
-    else:
+        a = _subset(about, "a", a_filter, a_from, a_to)
+    elif against is Against.BEFORE or (against is None and not b_filter):
         a = Subset(max(0, 2 * b.start_ms - b.end_ms), b.start_ms, b.asked)
-    if a is None and not b_filter and of_b == common:
+    if a is None and not b_filter and (b.start_ms, b.end_ms) == (common.start_ms, common.end_ms):
         raise Refused(400, "no_rest", "b is all there is: say what of it by b_filter, b_from or b_to")
-    return await _compared(asked, Metric(metric.value), Sides(of_common, a, b))
+    return await _compared(asked, Metric(metric.value), Sides(common, a, b))
+
+
+def _subset(about: About, side: str, filter_: str, start: str, end: str) -> Subset:
+    """What is said of a side, and else what both are taken from."""
+    start_ms = asked_ms(f"{side}_from", start) if start else about.start_ms
+    end_ms = asked_ms(f"{side}_to", end) if end else about.end_ms
+    if start_ms >= end_ms:
+        raise Refused(400, "bad_time", f"{side}_from must be before {side}_to")
+    return Subset(start_ms, end_ms, parse(filter_))
 
 
 async def _compared(asked: Asked, metric: Metric, sides: Sides) -> WhatChanged:

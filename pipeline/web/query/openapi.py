@@ -13,7 +13,7 @@ FILE = Path("docs/openapi.json")
 def document() -> bytes:
     """The whole file; nothing is asked of anybody."""
     nobody: Any = None
-    return written(described(application(Admission(nobody, nobody, nobody, nobody, nobody, nobody, nobody))))
+    return written(described(application(Admission(nobody))))
 
 
 if __name__ == "__main__":

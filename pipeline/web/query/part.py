@@ -20,6 +20,7 @@ from pipeline.edge.store.questions import Questions
 from pipeline.web.access.door import Door
 from pipeline.web.asgi import Asgi, Message, Receive, Refused, Scope, Send, answer, headers_of, only
 from pipeline.web.board.board import Board
+from pipeline.web.images.gallery import Gallery
 from pipeline.web.query import (
     alerts,
     compare,
@@ -69,12 +70,22 @@ class Query:
 
     name = "query"
 
-    def __init__(self, settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> None:
+    def __init__(self, settings: Settings, door: Door, kafka: Kafka, clock: Clock, gallery: Gallery) -> None:
         self._door = door
         self._questions = Questions(settings)
         self._board = Board(settings, kafka)
         self._watching = Watching(kafka, settings, clock)
-        self._app = application(Admission(door, self._questions, self._board, self._watching, kafka, clock, settings))
+        admission = Admission(
+            door,
+            questions=self._questions,
+            board=self._board,
+            watching=self._watching,
+            gallery=gallery,
+            kafka=kafka,
+            clock=clock,
+            settings=settings,
+        )
+        self._app = application(admission)
         self._working: set[asyncio.Future[None]] = set()
         self._document = written(described(self._app))
 

@@ -114,7 +114,7 @@ class Watching:
             began_s = loop.time()
             for record in records:
                 if record.topic == events:
-                    live.observe_event(record.value, record.timestamp)
+                    live.observe_event(record.value, record.timestamp, record.partition, record.offset)
                 elif record.topic == alerts:
                     live.observe_alert(record.value)
                 elif record.topic == windows:

@@ -10,7 +10,7 @@ ORDERS: Mapping[str, str] = {
     "-time": "event_time DESC",
     "time": "event_time",
     "confidence": "empty(`detections.class`), arrayMin(`detections.confidence_ppm`)",
-    "-confidence": "empty(`detections.class`), arrayMax(`detections.confidence_ppm`) DESC",
+    "-confidence": "empty(`detections.class`), arrayMin(`detections.confidence_ppm`) DESC",
     "latency": "latency_us NULLS LAST",
     "-latency": "latency_us DESC NULLS LAST",
     "none": "",

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import orjson
 
+from pipeline.core.asking.sql import PPM
 from pipeline.core.rows.inferences import text_of
-from schemas.event import InferenceEvent, Prediction
+from schemas.event import Image, InferenceEvent, Prediction
 from schemas.windows import WINDOW_MS
 
 DETECTIONS_MAX = 100  # shown of one inference
@@ -28,29 +29,34 @@ def frame(name: str, data: Mapping[str, Any], id_: str = "") -> bytes:
     return f"{head}event: {name}\n".encode() + b"data: " + orjson.dumps(data) + b"\n\n"
 
 
-def shown(seen: InferenceEvent) -> dict[str, Any]:
-    """An inference as it is shown in a list."""
+def shown(seen: InferenceEvent, partition: int, offset: int) -> dict[str, Any]:
+    """An inference as it stands in a list of them; metadata that come later are not known yet."""
+    image = seen.image or Image()
     return {
         "event_id": seen.event_id,
         "event_time": _time(seen.event_time_ms),
         "model_id": seen.model_id,
-        "device_id": seen.device_id or "",
+        "device_id": seen.device_id or None,
         "latency_ms": None if seen.latency_ms is None else round(seen.latency_ms * 1000) / 1000,
-        "error": seen.error or "",
-        "detection_count": len(seen.predictions),
-        "detections": [_detection(one) for one in seen.predictions[:DETECTIONS_MAX]],
-        "image_url": (seen.image.url if seen.image else None) or "",
+        "predictions": [_prediction(one) for one in seen.predictions[:DETECTIONS_MAX]],
+        "predictions_left_out": max(0, len(seen.predictions) - DETECTIONS_MAX),
+        "error": seen.error or None,
+        "image": {"width": image.width or None, "height": image.height or None, "url": image.url or None},
         "metadata": {key: text_of(value) for key, value in (seen.metadata or {}).items()},
+        "metadata_added": [],
         "tags": seen.tags or [],
         "source": seen.source or "",
         "deployment": seen.deployment or "",
         "server_version": seen.server_version or "",
+        "kafka_partition": partition,
+        "kafka_offset": offset,
     }
 
 
-def _detection(one: Prediction) -> dict[str, Any]:
-    box = {"x": one.x, "y": one.y, "width": one.width, "height": one.height}
-    return {"class": one.class_name, "confidence": one.confidence} | box
+def _prediction(one: Prediction) -> dict[str, Any]:
+    sides = {"x": one.x, "y": one.y, "width": one.width, "height": one.height}
+    box = {name: side for name, side in sides.items() if side is not None}
+    return {"class": one.class_name, "confidence": round(one.confidence * PPM) / PPM, **box}
 
 
 def numbers_frame(windows: Iterable[tuple[int, list[int]]]) -> bytes:

@@ -85,6 +85,7 @@ class Viewer:
 class _Kept:
     number: int
     event: InferenceEvent
+    place: tuple[int, int]  # on Kafka
     size: int
     frame: bytes = b""  # made when somebody wants it
 
@@ -134,7 +135,7 @@ class Live:
         """All of them."""
         return [one for groups in self._viewers.values() for _, viewers in groups.values() for one in viewers]
 
-    def observe_event(self, raw: bytes | None, time_ms: int) -> None:
+    def observe_event(self, raw: bytes | None, time_ms: int, partition: int, offset: int) -> None:
         """A record of inference.events."""
         found = event.decode(raw, time_ms, self._limits)
         if isinstance(found, Rejected):
@@ -142,7 +143,7 @@ class Live:
         seen = found.value if isinstance(found, Adjusted) else found
         if seen.workspace not in self._watched:
             return
-        kept = self._keep(seen, len(raw or b""))
+        kept = self._keep(seen, (partition, offset), len(raw or b""))
         for holds, viewers in self._viewers.get(seen.workspace, {}).values():
             wanting = [viewer for viewer in viewers if Wanted.INFERENCE in viewer.wanted]
             if wanting and holds(seen):
@@ -194,9 +195,9 @@ class Live:
                 if news in viewer.wanted:
                     viewer.offer(one)
 
-    def _keep(self, seen: InferenceEvent, size: int) -> _Kept:
+    def _keep(self, seen: InferenceEvent, place: tuple[int, int], size: int) -> _Kept:
         self._number += 1
-        kept = _Kept(self._number, seen, size)
+        kept = _Kept(self._number, seen, place, size)
         self._kept.append(kept)
         self._kept_bytes += size
         while len(self._kept) > KEPT_MAX or (self._kept_bytes > KEPT_BYTES_MAX and len(self._kept) > 1):
@@ -217,7 +218,7 @@ class Live:
 
     def _frame(self, kept: _Kept) -> bytes:
         if not kept.frame:
-            kept.frame = frame("inference", shown(kept.event), f"{self._name}-{kept.number}")
+            kept.frame = frame("inference", shown(kept.event, *kept.place), f"{self._name}-{kept.number}")
         return kept.frame
 
     def _add(self, workspace: str, start_ms: int, numbers: Iterable[int]) -> None:
