@@ -302,7 +302,8 @@ def test_no_workspace_is_reached_by_another_spelling_of_its_name(world: World) -
         if isinstance(allowed, May):
             for workspace in ("acme", "%61cme", "ACME", "other%2F..%2Facme", "*", "%2A", "other%00", "."):
                 status = world.status(method, path, headers, workspace)
-                refusals = (400, 403, 404) if path in TABLE["vision"] else (403, 404)  # 400: that is no workspace's name
+                # 400: that is no workspace's name.
+                refusals = (400, 403, 404) if path in TABLE["vision"] else (403, 404)
                 assert status in refusals, (method, path, workspace, status)
             assert world.status(method, path, headers, "other") not in (401, 403)
 

@@ -126,9 +126,8 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         if partitions:
             self.consumer.pause(*partitions)
             for tp in partitions:
-                # Somewhere, for nothing is fetched before its work begins to read. Without a position the client would
-                # look for a committed one, and where there is none raise that from every fetch: no other partition
-                # would get on while this one waits for ClickHouse or for an operator.
+                # Somewhere, for nothing is read of it yet. The client looks for the committed one of what has none,
+                # and where there is none raises that from every fetch: nobody would get on while this one waits.
                 self.consumer.seek(tp, 0)
         self.partitions = partitions
         for partition in partitions.values():
