@@ -63,6 +63,7 @@ EXIT_CODES = {
     "pipeline.edge.operator.rule_file.RuleFileError": 2,
     "pipeline.edge.operator.history.HistoryError": 2,
     "pipeline.edge.operator.plots.PlotsError": 2,
+    "pipeline.edge.images.store.ImagesUnavailable": 2,  # at the start: the setting means nothing
     "pipeline.edge.kafka.connection.KafkaUnavailable": 3,
     "pipeline.edge.store.client.ClickHouseUnavailable": 3,
     "pipeline.edge.local.EmbeddedError": 3,

@@ -166,6 +166,12 @@ def test_pictures_are_forgotten_when_they_are_old(where: str, tmp_path: Path) ->
     assert asyncio.run(ImageStore(url + "/nothing/there").sweep(written_ms, 30)) == 0
 
 
+def test_a_disk_that_is_nearly_full_takes_no_pictures(tmp_path: Path) -> None:
+    with pytest.raises(ImagesUnavailable, match="free"):
+        asyncio.run(ImageStore(str(tmp_path / "new"), keep_free_bytes=1 << 60).put("acme", "e", made(), NOW, {}))
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 @pytest.mark.parametrize("url", ["nothing://here"])
 def test_an_address_that_means_nothing_says_so_at_once(url: str) -> None:
     with pytest.raises(ImagesUnavailable, match="INFERWATCH_IMAGES_URL"):

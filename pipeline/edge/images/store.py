@@ -10,6 +10,7 @@ never replaced by another one: who has seen it may keep it.
 
 import asyncio
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 LOOKS_MAX = 2  # pictures that are unpacked at once: each may take 200 MB for a moment
 REACHES_MAX = 8  # files that are read or written at once
+KEEP_FREE_BYTES = 1 << 30  # on the disk of a directory: others live there, too
 _DAY_S = 86_400
 
 
@@ -56,8 +58,9 @@ _decode = msgspec.json.Decoder(StoredPicture).decode
 class ImageStore:
     """The pictures of all workspaces. Whatever takes its time happens in threads, a few at once."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, keep_free_bytes: int = KEEP_FREE_BYTES) -> None:
         """Raises ImagesUnavailable where fsspec cannot do anything with the address."""
+        self._keep_free_bytes = keep_free_bytes
         try:
             options = {} if "://" in url and not url.startswith("file:") else {"auto_mkdir": True}
             self._files, self._root = fsspec.core.url_to_fs(url, **options)
@@ -76,6 +79,7 @@ class ImageStore:
             if there.digest != digest:
                 raise OtherPictureError(f"there is another picture of {name} already")
             return there
+        await self._reach(self._must_have_room)
         picture = await asyncio.get_running_loop().run_in_executor(self._looks, look_at, raw)
         stored = StoredPicture(
             content_type=picture.content_type,
@@ -119,6 +123,13 @@ class ImageStore:
         self._looks.shutdown(wait=False, cancel_futures=True)
         self._reaches.shutdown(wait=False, cancel_futures=True)
 
+    def _must_have_room(self) -> None:
+        if "file" not in self._files.protocol:
+            return
+        self._files.makedirs(self._root, exist_ok=True)
+        if shutil.disk_usage(self._root).free < self._keep_free_bytes:
+            raise ImagesUnavailable(f"less than {self._keep_free_bytes >> 20} MiB are free on the disk of the pictures")
+
     def _folders(self) -> list[str]:
         return list(self._files.ls(self._root, detail=False)) if self._files.exists(self._root) else []
 
@@ -151,6 +162,8 @@ class ImageStore:
     async def _reach(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._reaches, work)
+        except ImagesUnavailable:
+            raise
         except Exception as error:  # each of fsspec's file systems has errors of its own
             log.warning("images_unavailable", error=repr(error))
             raise ImagesUnavailable(f"the place of the pictures does not answer ({type(error).__name__})") from error
