@@ -27,6 +27,7 @@ from schemas.access import Scope
 from schemas.rule import Metric
 from tests.integration.http_side import http_side, new_key
 from tests.integration.outside import ask, connect
+from tests.integration.seeding import insert
 
 pytestmark = pytest.mark.integration
 
@@ -129,6 +130,36 @@ def test_the_models_are_those_of_the_workspace_in_the_address(world: Settings, t
         ):
             assert (refused.status, refused.json["reason"]) == (status, reason)
             assert refused.json.keys() == {"reason", "message"}
+
+
+def test_a_name_is_itself_whatever_it_holds(world: Settings) -> None:
+    names = [
+        "a\tb",
+        "a\\tb",
+        "a'b\n",
+        "é*",
+        "%41",
+        "a\\",
+        "\\N",
+        "a b&c=d",
+        "{workspace:String}",
+        "a\x00b",
+        '"',
+        "x" * 256,
+    ]
+    with closing(connect(world, "admin")) as admin:
+        insert(admin, "inferences", [{"workspace": n, "device_id": n, "event_time": now_ms() / 1000} for n in names])
+
+    async def found(name: str) -> int:
+        questions = Questions(world)
+        asked = Filter((Term("device", (Value(name),)),))
+        try:
+            ((count,),) = await questions.of(name).ask(inferences.total(asked, (0, 2 * now_ms())))
+            return int(count)
+        finally:
+            await questions.close()
+
+    assert [name for name in names if asyncio.run(found(name)) != 1] == []
 
 
 TEXTS = st.sampled_from(["person", "cam-*", "helmets/1", "helmets", "", "a'b", "100%", "\\", "é*"])

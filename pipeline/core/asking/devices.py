@@ -2,10 +2,8 @@
 
 from pipeline.core.asking.language import Filter
 from pipeline.core.asking.numbers import moment
-from pipeline.core.asking.question import WORKSPACE, Question
+from pipeline.core.asking.question import KEYS_MAX, WORKSPACE, Question
 from pipeline.core.asking.sql import Bound, window_where
-
-DEVICES_MAX = 5000
 
 
 def last_heartbeats(asked: Filter, start_ms: int, end_ms: int) -> Question:
@@ -17,8 +15,9 @@ def last_heartbeats(asked: Filter, start_ms: int, end_ms: int) -> Question:
         "argMax((interval_ms, version, status, server_id, tags), sent_at) "
         f"FROM device_heartbeats WHERE workspace = {WORKSPACE} AND sent_at >= {moment(start_ms)} "
         f"AND sent_at < {moment(end_ms)} AND kafka_time >= {moment(start_ms)} AND {window_where(of_devices, bound)} "
-        f"GROUP BY device_id ORDER BY device_id LIMIT {DEVICES_MAX}",
+        "GROUP BY device_id",
         bound.parameters,
+        KEYS_MAX,
     )
 
 
@@ -26,5 +25,6 @@ def silent() -> Question:
     """device_id and state of each open alert about a device that is not heard."""
     return Question(
         f"SELECT device_id, state FROM open_alerts WHERE workspace = {WORKSPACE} AND kind = 'heartbeat' "
-        f"AND device_id != '' LIMIT {DEVICES_MAX}"
+        "AND device_id != ''",
+        rows_max=KEYS_MAX,
     )

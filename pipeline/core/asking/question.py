@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 WORKSPACE = "{workspace:String}"  # in every text: the workspace that is asked about
 ROWS_MAX = 10_000
+KEYS_MAX = 200_000  # models, devices or classes, a row each
 SECONDS_MAX = 10
 
 

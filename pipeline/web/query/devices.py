@@ -7,9 +7,8 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from pipeline.core.asking import devices
-from pipeline.core.asking.devices import DEVICES_MAX
 from pipeline.core.asking.numbers import place, select
-from pipeline.core.asking.question import Question
+from pipeline.core.asking.question import KEYS_MAX, Question
 from pipeline.core.asking.sql import Bound
 from pipeline.web.access.principal import May
 from pipeline.web.query.about import About
@@ -17,6 +16,7 @@ from pipeline.web.query.asked import Asked, get
 from pipeline.web.query.moments import told
 
 NUMBERS = ("inferences", "errors", "latency_p95_ms", "confidence_mean")
+DEVICES_MAX = 5000
 LATE_BEATS = 3  # after which a device that is not heard is not called up any more
 
 
@@ -56,7 +56,7 @@ async def list_devices(asked: Asked, about: About) -> DeviceList:
     beats, open_alerts, rows = await asked.store.ask_all(
         devices.last_heartbeats(about.filter, about.start_ms, about.end_ms),
         devices.silent(),
-        Question(text, bound.parameters),
+        Question(text, bound.parameters, KEYS_MAX),
     )
     heard = {device_id: (sent_ms, last) for device_id, sent_ms, last in beats}
     done = {row[0]: dict(zip(NUMBERS, row[1:], strict=True)) for row in rows if row[0]}

@@ -10,7 +10,7 @@ from litestar.handlers import HTTPRouteHandler
 from pipeline.core.asking import catalogue
 from pipeline.core.asking.language import Filter, Term, Value
 from pipeline.core.asking.numbers import NumbersAt, Stretch, place, select
-from pipeline.core.asking.question import Question
+from pipeline.core.asking.question import KEYS_MAX, Question
 from pipeline.core.asking.sql import Bound
 from pipeline.web.access.principal import May
 from pipeline.web.asgi import Refused
@@ -46,9 +46,13 @@ class ModelSummary(msgspec.Struct, frozen=True):
 
 
 class ModelList(msgspec.Struct, frozen=True):
-    """All models, those seen last first, also those that did nothing in the range; there are no pages of them."""
+    """All models, those seen last first, also those that did nothing in the range; there are no pages of them.
+
+    `left_out`: how many are not told, of more than a thousand.
+    """
 
     items: list[ModelSummary]
+    left_out: int = 0
     next: str | None = None
 
 
@@ -86,7 +90,7 @@ class ModelDetails(msgspec.Struct, frozen=True):
 @get(May.QUERY, "/models")
 async def list_models(asked: Asked, about: About) -> ModelList:
     """The models of a workspace, and how they do."""
-    return ModelList(await _summaries(asked, about, about.filter))
+    return ModelList(*await _summaries(asked, about, about.filter))
 
 
 @get(May.QUERY, ["/models/{model_id:str}", "/models/{model_id:str}/{version:str}"])
@@ -97,9 +101,10 @@ async def show_model(asked: Asked, about: About, model_id: str, version: str = "
     async with asyncio.TaskGroup() as group:
         versions = group.create_task(_summaries(asked, about, narrowed))
         classes = group.create_task(_classes(asked, about, narrowed))
-    if not versions.result():
+    found, _ = versions.result()
+    if not found:
         raise Refused(404, "not_found", f"there is no model {whole}")
-    return ModelDetails(versions.result()[0].name, versions.result(), classes.result())
+    return ModelDetails(found[0].name, found, classes.result())
 
 
 @get(May.QUERY, "/classes")
@@ -108,20 +113,22 @@ async def list_classes(asked: Asked, about: About) -> ClassCounts:
     return await _classes(asked, about, about.filter)
 
 
-async def _summaries(asked: Asked, about: About, wanted: Filter) -> list[ModelSummary]:
+async def _summaries(asked: Asked, about: About, wanted: Filter) -> tuple[list[ModelSummary], int]:
+    """And how many are left out."""
     at = place(wanted, ("model",), NUMBERS)
     about.check(at)
     bound = Bound()
     text = select(wanted, about.over, NUMBERS, bound, {"model": "model_id"}, at)
     known = Filter(tuple(term for term in wanted.terms if term.field in ("model", "device")))
-    there, rows = await asked.store.ask_all(catalogue.models(known), Question(text, bound.parameters))
+    there, rows = await asked.store.ask_all(catalogue.models(known), Question(text, bound.parameters, KEYS_MAX))
     numbers = {row[0]: dict(zip(NUMBERS, row[1:], strict=True)) for row in rows}
     is_whole = known == wanted  # else only those that the filter finds in the range
-    return [
+    items = [
         _summary(names, numbers.get(names[0], {}), (first, last))
-        for *names, _, first, last in there
+        for *names, first, last, _ in there
         if is_whole or names[0] in numbers
     ]
+    return items, there[0][-1] - len(there) if there else 0
 
 
 def _summary(names: Sequence[str], numbers: Mapping[str, Any], seen_s: tuple[int, int]) -> ModelSummary:
@@ -161,7 +168,7 @@ def _class(row: tuple[Any, ...], total: int, earlier: dict[str, float]) -> Class
 
 def _class_question(wanted: Filter, over: Stretch, at: NumbersAt) -> Question:
     bound = Bound()
-    return Question(select(wanted, over, CLASS_NUMBERS, bound, {"class": "class"}, at), bound.parameters)
+    return Question(select(wanted, over, CLASS_NUMBERS, bound, {"class": "class"}, at), bound.parameters, KEYS_MAX)
 
 
 ROUTES: Sequence[HTTPRouteHandler] = (list_models, show_model, list_classes)
