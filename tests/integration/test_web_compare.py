@@ -1,5 +1,6 @@
 """What changed, exports and the live stream, on the real engines and over HTTP."""
 
+import asyncio
 import csv
 import http.client
 import io
@@ -22,19 +23,25 @@ from PIL import Image
 from pipeline.config import Settings
 from pipeline.core.asking.language import parse
 from pipeline.core.asking.match import judge
+from pipeline.core.asking.question import Question
 from pipeline.core.asking.sql import Bound, where
 from pipeline.core.batch import Batch
 from pipeline.core.rows.inferences import record_events
 from pipeline.edge.clock import now_ms
 from pipeline.edge.kafka.client import Kafka
 from pipeline.edge.local.ports import HOST
+from pipeline.edge.store.client import ClickHouseUnavailable
+from pipeline.edge.store.questions import Questions
 from pipeline.web.access import admin
-from schemas import event
+from schemas import alert, event
 from schemas.access import Scope
+from schemas.alert import AlertEvent, AlertKind, AlertState, Severity
 from schemas.event import InferenceEvent, TimeLimits
 from schemas.tolerance import Adjusted
+from schemas.topics import ALERTS
 from tests.integration.http_side import HttpSide, http_side, new_key
 from tests.integration.outside import ask, connect, kafka_says
+from tests.integration.seeding import publish
 from tests.integration.workers import eventually
 from tests.names import NAMES
 
@@ -198,10 +205,27 @@ def test_what_changed_is_told_and_what_is_exported_reads_back(world: Settings, t
     with closing(connect(world, "admin")) as client:
         put(client, raw, at_ms)
         put(client, [one.replace(b'"acme"', b'"rival"') for one in raw], at_ms)
+    asyncio.run(_breaks_off(world))
     with http_side(world, tmp_path, images_url=str(tmp_path / "pictures")) as web:
         _changes(web, key, at_ms)
         _exports(web, key, at_ms, raw)
         _refusals(web, key)
+
+
+async def _breaks_off(settings: Settings) -> None:
+    """What fails in the middle does not look like an end."""
+    rows = "SELECT throwIf(number = 900000) AS x, repeat('y', 100) AS y FROM numbers(1000000) FORMAT JSONEachRow"
+    questions, chunks = Questions(settings), []
+
+    async def read() -> None:
+        question = Question(rows + " SETTINGS max_block_size = 1000", {}, 10**6)
+        async for chunk in questions.of("acme").stream(question):
+            chunks.append(len(chunk))
+
+    with pytest.raises(ClickHouseUnavailable):
+        await read()
+    assert sum(chunks) > 1 << 20
+    await questions.close()
 
 
 def _changes(web: HttpSide, key: str, at_ms: int) -> None:
@@ -346,6 +370,12 @@ def test_what_happens_is_seen_at_once_by_those_who_may_and_ends_with_the_key_and
             assert time.monotonic() - began_s < 1.5
             assert [all_.next("inference")["event_id"] for _ in range(2)] == ["1", "2"]
             last_id = all_.last_id
+            step = AlertEvent(
+                fingerprint="0" * 16, episode=1, sequence=1, state=AlertState.FIRING, at_ms=1, starts_at_ms=1,
+                kind=AlertKind.RULE, metric="error_rate", severity=Severity.INFO, workspace="acme",
+            )  # fmt: skip
+            asyncio.run(publish(world, world.topic(ALERTS.name), {0: [alert.encode(step)]}))
+            assert one.next("alert")["fingerprint"] == step.fingerprint
         sent(web, "3", device_id="cam-7")
         with watched(web, key, last_id) as again, watched(web, other_key) as other:
             assert again.next("inference", "lost")["event_id"] == "3"
