@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.asking.changed.explanation import METRICS, Changed, Dimension, Lot, Pair, SideSums, Weight, explain
-from pipeline.core.asking.changed.questions import Sides, Subset, overview, understood, values
+from pipeline.core.asking.changed.questions import Sides, Subset, of_many, overview, size, understood, values
 from pipeline.core.asking.language import parse
 from schemas.rule import Metric
 
@@ -118,6 +118,17 @@ def test_half_the_time_is_half_the_count() -> None:
     assert (found.weight, found.a, found.b) == (Weight.SAME, 4000, 4000)
 
 
+def test_of_very_many_one_in_some_is_looked_at_and_counts_stay_what_they_are() -> None:
+    hour = Subset(0, 3_600_000)
+    sides = of_many(Sides(hour, None, hour), 2_000_001)
+    assert (sides.every, sides.scale_a, of_many(sides, 1_000_000).every) == (3, 3.0, 1)
+    assert "intHash32(kafka_offset) % 3 = 0" in overview(sides).text
+    sample = Pair(SideSums(100), SideSums(200))
+    found = explain(Metric.INFERENCE_COUNT, sample, [Dimension("device", {"x": sample})], 3.0, 3.0)
+    assert (found.a, found.b, found.difference, found.dimensions[0].values[0].contribution) == (300, 600, 300, 300)
+    assert found.noise == pytest.approx(3 * 3 * 300**0.5)
+
+
 def test_an_empty_side_is_said_and_few_observations_too() -> None:
     some = traffic(1, 100, confidence)
     assert compared(Metric.CONFIDENCE_MEAN, [], some).weight is Weight.EMPTY
@@ -159,11 +170,11 @@ def test_tags_overlap_so_the_strongest_stands_for_all() -> None:
     assert found.dimensions[0].values[0].value == "night"
 
 
-def test_the_questions_are_two_and_hold_nothing_that_people_wrote() -> None:
+def test_the_questions_hold_nothing_that_people_wrote() -> None:
     evil = "a') OR 1=1 --"
     hour = Subset(0, 3_600_000, parse(f'device:"{evil}"'))
     sides = Sides(hour, None, hour)
-    for question in (overview(sides), values(sides, Metric.CONFIDENCE_MEAN, [evil], 10.0)):
+    for question in (size(sides), overview(sides), values(sides, Metric.CONFIDENCE_MEAN, [evil], 10.0)):
         assert "OR 1=1" not in question.text
         assert evil in question.parameters.values()
 

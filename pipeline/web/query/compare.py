@@ -95,6 +95,7 @@ class WhatChanged(msgspec.Struct, frozen=True):
     verdict: str  # different, same, too_few or empty
     message: str
     measured: str  # what `value`, `difference` and contributions are of
+    looked_at_every: int  # 1: at all; else only one in so many was looked at, and counted
     a: ComparedSide
     b: ComparedSide
     difference: float | None
@@ -140,18 +141,21 @@ def _subset(about: About, side: str, filter_: str, start: str, end: str) -> Subs
 
 
 async def _compared(asked: Asked, metric: Metric, sides: Sides) -> WhatChanged:
+    ((size,),) = await asked.store.ask(questions.size(sides))
+    sides = questions.of_many(sides, size)
     found = await asked.store.ask(questions.overview(sides))
     keys = {key: count for is_whole, key, count, _ in found if not is_whole}
     slow_us = next((p95 for is_whole, *_, p95 in found if is_whole), None) or 0.0
     ranked = [key for key, count in keys.items() if count <= VALUES_MAX]
     rows = await asked.store.ask(questions.values(sides, metric, ranked, slow_us))
     whole, dimensions = questions.understood(rows, metric)
-    changed = explain(metric, whole, dimensions, sides.scale_a)
+    changed = explain(metric, whole, dimensions, sides.scale_a, sides.every)
     return WhatChanged(
         metric.value,
         changed.weight.value,
         _SAID[changed.weight],
         _measured(metric, sides, slow_us),
+        sides.every,
         _side(sides.a or sides.common, sides.a is None, changed.a_count, changed.a),
         _side(sides.b, False, changed.b_count, changed.b),
         changed.difference,
@@ -164,8 +168,8 @@ async def _compared(asked: Asked, metric: Metric, sides: Sides) -> WhatChanged:
 def _measured(metric: Metric, sides: Sides, slow_us: float) -> str:
     if metric is Metric.LATENCY_P95_MS:
         return f"share of inferences slower than {slow_us / 1000:.6g} ms, the 95th percentile of a"
-    if metric in COUNTED and sides.scale_a != 1:
-        return f"{metric.value}; a's times {sides.scale_a:.6g}, as b is longer or shorter"
+    if metric in COUNTED and sides.scale_a != sides.every:
+        return f"{metric.value}; a's times {sides.scale_a / sides.every:.6g}, as b is longer or shorter"
     name: str = metric.value
     return name
 

@@ -139,9 +139,11 @@ class Changed:
     dimensions: tuple[DimensionChange, ...] = ()
 
 
-def explain(metric: Metric, whole: Pair, dimensions: Iterable[Dimension], scale_a: float = 1.0) -> Changed:
-    """The dimensions ranked. `scale_a`: a count of a is multiplied by it, where b's time is longer or shorter."""
-    sides = _Sides(metric, whole, scale_a)
+def explain(
+    metric: Metric, whole: Pair, dimensions: Iterable[Dimension], scale_a: float = 1.0, scale_b: float = 1.0
+) -> Changed:
+    """The dimensions ranked. Counts of a and b are multiplied: they may be of a sample, or of unequal times."""
+    sides = _Sides(metric, whole, scale_a, scale_b)
     if not whole.n or (metric not in COUNTED and not (whole.a.n and whole.b.n)):
         return sides.changed(Weight.EMPTY, ())
     found = [_dimension(sides, one) for one in dimensions]
@@ -158,20 +160,20 @@ def explain(metric: Metric, whole: Pair, dimensions: Iterable[Dimension], scale_
 class _Sides:
     """Both sides as a whole, and what a part of them has to do with the difference."""
 
-    def __init__(self, metric: Metric, whole: Pair, scale_a: float) -> None:
-        self.whole, self._scale = whole, scale_a
+    def __init__(self, metric: Metric, whole: Pair, scale_a: float, scale_b: float) -> None:
+        self.whole, self._scale_a, self._scale_b = whole, scale_a, scale_b
         self._counted, self._unit = metric in COUNTED, UNIT.get(metric, 1.0)
         a, b = self.measured(whole)
         self._a, self._b = a or 0.0, b or 0.0
         self.difference = self._b - self._a
         self.noise = NOISE_SIGMAS * sqrt(self._variance(whole.a, whole) + self._variance(whole.b, whole))
         if self._counted:
-            self.noise = NOISE_SIGMAS * sqrt(whole.b.n + scale_a**2 * whole.a.n)
+            self.noise = NOISE_SIGMAS * sqrt(scale_b**2 * whole.b.n + scale_a**2 * whole.a.n)
 
     def measured(self, pair: Pair) -> tuple[float | None, float | None]:
         """The metric of a part of each side."""
         if self._counted:
-            return pair.a.n * self._scale, float(pair.b.n)
+            return pair.a.n * self._scale_a, pair.b.n * self._scale_b
         return self._mean(pair.a), self._mean(pair.b)
 
     def changed(self, weight: Weight, dimensions: tuple[DimensionChange, ...]) -> Changed:
@@ -187,7 +189,7 @@ class _Sides:
         share = (share_a + share_b) / 2
         if self._counted:
             mix, rate = (b or 0.0) - (a or 0.0), 0.0
-            sigma = sqrt(part.b.n + self._scale**2 * part.a.n)
+            sigma = sqrt(self._scale_b**2 * part.b.n + self._scale_a**2 * part.a.n)
         else:
             # A value that one side lacks has not changed what it measures: it came or went.
             own_a, own_b = a if a is not None else b or 0.0, b if b is not None else a or 0.0

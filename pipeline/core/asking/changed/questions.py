@@ -1,12 +1,13 @@
-"""What is asked of ClickHouse to tell what changed between two sides: two questions, whatever number of dimensions.
+"""What is asked of ClickHouse to tell what changed between two sides: three questions, whatever number of dimensions.
 
-The first (`overview`) finds how many values each key of metadata has, and the 95th percentile of a's latency. The
-second (`values`) brings the sums of every value of every dimension on both sides, and those of the whole with them, so
-that they belong together while rows keep coming in. The whole is a dimension of its own, with one value.
+The first (`size`) counts the rows. Of very many only one in some is looked at, chosen by a hash of its place on Kafka:
+the same ones each time. The second (`overview`) finds how many values each key of metadata has, and the 95th percentile
+of a's latency. The third (`values`) brings the sums of every value of every dimension on both sides, and those of the
+whole with them, so that they belong together while rows keep coming in. The whole is a dimension of its own.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.core.asking.changed.explanation import Dimension, Pair, SideSums
@@ -19,6 +20,7 @@ VALUES_MAX = 1000  # of a dimension, those with the most observations; a key of 
 KEYS_MAX = 100
 ROWS_MAX = (KEYS_MAX + 10) * VALUES_MAX
 SECONDS_MAX = 30
+LOOKED_AT_MAX = 1_000_000
 WHOLE = "whole"
 EVERYTHING = Filter()
 
@@ -64,13 +66,14 @@ class Sides:
     common: Subset
     a: Subset | None
     b: Subset
+    every: int = 1  # one in so many rows is looked at
 
     @property
     def scale_a(self) -> float:
-        """By how much longer b's time is than a's."""
+        """By what a count of a is multiplied: as b's time is longer than a's."""
         if self.a is None:
-            return 1.0
-        return (self.b.end_ms - self.b.start_ms) / (self.a.end_ms - self.a.start_ms)
+            return float(self.every)
+        return self.every * (self.b.end_ms - self.b.start_ms) / (self.a.end_ms - self.a.start_ms)
 
     def rows(self, bound: Bound, columns: str) -> str:
         """These columns of the rows of either side; in_a and in_b say of which."""
@@ -78,11 +81,23 @@ class Sides:
         in_a = f"{common} AND NOT in_b" if self.a is None else of_subset(self.a, bound)
         both = [self.common, self.b] if self.a is None else [self.a, self.b]
         start_ms, end_ms = min(side.start_ms for side in both), max(side.end_ms for side in both)
+        sample = f" AND intHash32(kafka_offset) % {self.every} = 0" if self.every > 1 else ""
         return (
             f"SELECT {in_b} AS in_b, {in_a} AS in_a, {columns} FROM inferences"
             f" WHERE workspace = {WORKSPACE} AND {_between(start_ms, end_ms, bound)}"
-            f" AND {where(self.common.asked, bound, WORKSPACE)} AND (in_a OR in_b)"
+            f" AND {where(self.common.asked, bound, WORKSPACE)} AND (in_a OR in_b){sample}"
         )
+
+
+def size(sides: Sides) -> Question:
+    """One row: how many rows both sides have."""
+    bound = Bound()
+    return Question(f"SELECT count() FROM ({sides.rows(bound, '1')})", bound.parameters, 1, SECONDS_MAX)
+
+
+def of_many(sides: Sides, rows: int) -> Sides:
+    """The same sides, of which not more is looked at than an answer in seconds takes."""
+    return replace(sides, every=max(1, -(-rows // LOOKED_AT_MAX)))
 
 
 def overview(sides: Sides) -> Question:
