@@ -42,6 +42,7 @@ VERBS = {
         "produce:produce",
         "Send realistic detection events to Kafka, until the end that was asked for, or Ctrl-C.",
     ),
+    "import": Verb("carried:import_", "Bring in the events of a client's spool that was carried here, each once."),
     "audit": Verb(
         "audit:audit",
         "Prove that every event is recorded once and every complete window is exact, in Kafka and ClickHouse.",
