@@ -318,6 +318,54 @@ def test_the_spool_keeps_what_could_not_be_sent_and_a_new_program_sends_it(tmp_p
     assert list(tmp_path.glob("*.ndjson")) == []
 
 
+SPOOLING = """
+import os, sys, inferwatch
+monitor = inferwatch.Monitor(sys.argv[1], batch_s=0.01, flush_s=1, heartbeat_s=None, spool=sys.argv[2])
+for n in range(50):
+    monitor.record("m", event_id=f"both-{n}")
+monitor.flush(5)
+pid = os.fork()
+for n in range(50):
+    monitor.record("m", event_id=f"{'parent' if pid else 'child'}-{n}")
+if pid:
+    os.waitpid(pid, 0)
+"""
+
+
+def test_processes_that_share_a_spool_lose_nothing_and_send_nothing_twice(tmp_path: Path) -> None:
+    environ = os.environ | {"PYTHONPATH": str(SOURCE)}
+    spool = str(tmp_path / "spool")
+    with serving(lambda *_: (503, {}, b"")) as server:
+        subprocess.run([sys.executable, "-c", SPOOLING, server.url, spool], env=environ, check=True, timeout=60)
+    with serving() as server:
+        programs = [
+            subprocess.Popen([sys.executable, "-c", SPOOLING, server.url, spool], env=environ) for _ in range(2)
+        ]
+        assert [program.wait(60) for program in programs] == [0, 0]
+        with monitoring(server, spool=spool) as monitor:
+            monitor.start()
+            until(lambda: not list(Path(spool).glob("*.ndjson")))
+            assert monitor.flush(10)
+        whos = dict.fromkeys(("both", "parent", "child"), 3)  # by each of three runs
+        assert server.ids() == {f"{who}-{n}": times for who, times in whos.items() for n in range(50)}
+
+
+def test_a_spool_is_sent_in_the_order_it_was_kept_before_anything_newer(tmp_path: Path) -> None:
+    with (
+        serving(lambda *_: (503, {}, b"")) as server,
+        monitoring(server, spool=str(tmp_path), batch_events=1) as monitor,
+    ):
+        for n in range(4):
+            record(monitor, f"e{n:02d}")
+            until(lambda: len(list(tmp_path.glob("*.ndjson"))) == n + 1)  # noqa: B023
+    with serving() as server, monitoring(server, spool=str(tmp_path)) as monitor:
+        monitor.start()
+        until(lambda: len(server.taken) >= 1)
+        record(monitor, "newer")
+        until(lambda: len(server.taken) == 5)
+        assert [one["event_id"] for one in server.taken] == [*(f"e{n:02d}" for n in range(4)), "newer"]
+
+
 def test_a_device_beats_by_itself_and_says_when_it_stops() -> None:
     with serving() as server:
         with monitoring(server, device_id="cam-7", heartbeat_s=0.05) as monitor:

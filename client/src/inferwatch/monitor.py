@@ -245,6 +245,7 @@ def _watch(monitor: Monitor) -> None:
 
 def _after_fork() -> None:
     for monitor in list(_MONITORS):
+        monitor._sender.leave_to_parent()
         monitor._start()
 
 

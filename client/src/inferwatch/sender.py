@@ -35,6 +35,7 @@ class Sender:
         self._transport = transport
         self._beat = beat
         self._spool = Spool(options.spool, options.spool_bytes_max) if options.spool else None
+        self._replays = True
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
         self._end = threading.Event()
@@ -77,6 +78,11 @@ class Sender:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(0.5, timeout_s))
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: what is open here is the parent's."""
+        if self._spool is not None:
+            self._spool.close()
+
     # -- the thread
 
     def _run(self) -> None:
@@ -100,6 +106,8 @@ class Sender:
                 self._keep(events)
         self._beat_if_due("stopping")
         self._transport.close()
+        if self._spool is not None:
+            self._spool.close()
 
     def _deliver(self, events: list[bytes]) -> None:
         """Until it has arrived, is refused, or is given up."""
@@ -139,7 +147,7 @@ class Sender:
 
     def _replay(self) -> None:
         """What was spooled, oldest first, while the server takes it."""
-        while self._spool is not None and not self._end.is_set():
+        while self._spool is not None and self._replays and not self._end.is_set():
             found = self._spool.oldest()
             if found is None:
                 return
@@ -150,9 +158,13 @@ class Sender:
                 self._pause(max(answer.wait_s, 1.0))
                 return
             if answer.again:
-                self._spool.put(b"\n".join(events[i] for i in answer.again))
+                self._keep([events[i] for i in answer.again])
             self.sent += len(events) - answer.refused - len(answer.again)
-            self._spool.done(path)
+            try:
+                self._spool.done(path)
+            except OSError as error:  # it would be sent again and again
+                self._tell(f"the spool cannot be emptied, and is not sent any more: {error}")
+                self._replays = False
 
     def _keep(self, events: list[bytes]) -> None:
         if self._spool is None:

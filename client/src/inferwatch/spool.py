@@ -1,16 +1,25 @@
-"""Batches that could not be sent, on disk: a file each, whole or not there, replayed in order, bounded in bytes."""
+"""Batches that could not be sent, on disk: a file each, whole or not there, replayed in order, bounded in bytes.
+
+Several processes may share a directory (a forked child has its parent's): each writes under names of its own, and only
+the one that holds the lock replays.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing forks: a directory for each process
+    fcntl = None  # type: ignore[assignment]
 
 SUFFIX = ".ndjson"
 
 
 class Spool:
-    """A directory of batches. One process writes it; another may read it once that has ended."""
+    """A directory of batches."""
 
     def __init__(self, directory: str, bytes_max: int) -> None:
         """Makes the directory. Raises OSError where that cannot be."""
@@ -18,18 +27,18 @@ class Spool:
         self._bytes_max = bytes_max
         self._directory = Path(directory)
         self._directory.mkdir(parents=True, exist_ok=True)
-        last = max((int(path.stem) for path in self.batches()), default=0)
-        self._next = last + 1
+        self._own = os.urandom(4).hex()
+        self._lock: Any = None
 
     def batches(self) -> list[Path]:
         """Oldest first."""
-        found = [path for path in self._directory.glob(f"*{SUFFIX}") if path.stem.isdigit()]
-        return sorted(found, key=lambda path: int(path.stem))
+        found = [path for path in self._directory.glob(f"*{SUFFIX}") if _number(path)]
+        return sorted(found, key=lambda path: (_number(path), path.name))
 
     def put(self, body: bytes) -> None:
         """Keeps a batch; deletes the oldest where there is no room. Raises OSError."""
-        path = self._directory / f"{self._next:012d}{SUFFIX}"
-        self._next += 1
+        number = max(map(_number, self.batches()), default=0) + 1
+        path = self._directory / f"{number:012d}-{self._own}{SUFFIX}"
         unfinished = path.with_suffix(".part")
         with open(unfinished, "wb") as file:
             file.write(body)
@@ -39,7 +48,9 @@ class Spool:
         self._make_room()
 
     def oldest(self) -> tuple[Path, bytes] | None:
-        """The batch to send next."""
+        """The batch to send next; None: there is none, or another process sends."""
+        if not self._may_replay():
+            return None
         for path in self.batches():
             try:
                 return path, path.read_bytes()
@@ -51,18 +62,46 @@ class Spool:
         """The batch has arrived, or never will."""
         path.unlink(missing_ok=True)
 
+    def close(self) -> None:
+        """Another process may replay."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _may_replay(self) -> bool:
+        if fcntl is None or self._lock is not None:
+            return True
+        lock = None
+        try:
+            lock = open(self._directory / ".lock", "ab")  # noqa: SIM115  held until the process ends
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if lock is not None:
+                lock.close()
+            return False
+        self._lock = lock
+        return True
+
     def _make_room(self) -> None:
-        kept = [(path, path.stat().st_size) for path in self.batches()]
+        kept = []
+        for path in self.batches():
+            try:
+                kept.append((path, path.stat().st_size))
+            except OSError:  # another process has just sent it
+                continue
         total = sum(size for _, size in kept)
         for path, size in kept[:-1]:
             if total <= self._bytes_max:
                 return
-            self.dropped += path.read_bytes().count(b"\n") + 1
-            path.unlink(missing_ok=True)
+            try:
+                self.dropped += path.read_bytes().count(b"\n") + 1
+                path.unlink()
+            except OSError:
+                continue
             total -= size
 
 
-def events_in(directory: Path) -> Iterator[bytes]:
-    """Every event of a spool that was carried here, oldest first."""
-    for path in sorted(directory.glob(f"*{SUFFIX}"), key=lambda p: p.name):
-        yield from path.read_bytes().splitlines()
+def _number(path: Path) -> int:
+    """Its place in the order; 0: that is no batch."""
+    number = path.stem.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
