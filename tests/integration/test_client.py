@@ -115,3 +115,21 @@ def test_a_coroutine_is_never_held_up(world: Settings, tmp_path: Path) -> None:
     with http_side(world, tmp_path) as web:
         assert asyncio.run(story(web.url)) < 1
     assert len(ids(world)) == 2000
+
+
+def test_straight_to_kafka_each_event_arrives_once_where_the_http_side_would_put_it(
+    world: Settings, tmp_path: Path
+) -> None:
+    options = {"workspace": "acme", "device_id": "cam-7", "topic_prefix": world.topic_prefix, "batch_s": 0.05}
+    monitor = inferwatch.Monitor(f"kafka://{world.kafka_bootstrap}", **options)  # type: ignore[arg-type]
+    for n in range(1200):
+        monitor.record("helmets/3", [{"class": "person", "confidence": 0.9}], 12.5, event_id=f"e{n}")
+    assert monitor.flush(30)
+    monitor.close()
+    assert monitor.sent == 1200
+    assert ids(world) == {f"e{n}": 1 for n in range(1200)}
+    assert [one["status"] for one in on_topic(world, HEARTBEATS)][-1] == "stopping"
+    gone = inferwatch.Monitor("kafka://127.0.0.1:1", spool=str(tmp_path), batch_s=0.01, timeout_s=2)
+    gone.record("m", event_id="later")
+    eventually(lambda: bool(list(tmp_path.glob("*.ndjson"))), 20, "what cannot be sent is kept")
+    gone.close()

@@ -59,7 +59,7 @@ class Monitor:
         self._count = 0
         self._random = random.Random()  # noqa: S311  a share of events, no secret
         self.queue = Queue(self.options.queue_bytes_max)
-        transport = self._given_transport or HttpTransport(self.options)
+        transport = self._given_transport or _transport(self.options)
         self._sender = Sender(self.options, self.queue, transport, self._heartbeat)
 
     def _fixed_fields(self) -> Event:
@@ -232,6 +232,17 @@ class Inference:
         if error is not None:
             more["error"] = f"{type(error).__name__}: {error}"[:1000]
         self.event_id = self._monitor.record(self._model_id, self.predictions, latency_ms, **more)
+
+
+def _transport(options: Options) -> Transport:
+    if not options.url.startswith("kafka://"):
+        return HttpTransport(options)
+    try:
+        from inferwatch.kafka import KafkaTransport
+
+        return KafkaTransport(options)
+    except ImportError:
+        raise ValueError('url: kafka:// wants aiokafka: pip install "inferwatch-client[kafka]"') from None
 
 
 # -- processes: what a child inherits is not its own to send; at the end everything has one chance more

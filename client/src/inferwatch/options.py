@@ -21,7 +21,7 @@ _ENVIRONMENT = {
 class Options:
     """How a Monitor behaves. Without an address it does nothing, and says so once in its log."""
 
-    url: str = ""  # of the HTTP side; "" : nothing is sent
+    url: str = ""  # of the HTTP side, or kafka://broker:9092; "" : nothing is sent
     api_key: str = ""
     workspace: str = "default"
     device_id: str | None = None
@@ -41,6 +41,7 @@ class Options:
     deployment: str | None = None
     version: str | None = None  # of the program that infers: server_version of its events
     tags: tuple[str, ...] = ()
+    topic_prefix: str = ""  # Kafka alone: put before every topic name
 
     @classmethod
     def of(cls, environment: Mapping[str, str] = os.environ, **given: Any) -> Options:
@@ -53,8 +54,8 @@ class Options:
         values.update({name: value for name, value in given.items() if value is not None or name == "heartbeat_s"})
         options = cls(**values)
         mistakes = []
-        if options.url and not options.url.startswith(("http://", "https://")):
-            mistakes.append(f"url: {options.url!r} must begin with http:// or https://")
+        if options.url and not options.url.startswith(("http://", "https://", "kafka://")):
+            mistakes.append(f"url: {options.url!r} must begin with http://, https:// or kafka://")
         if not 0 < options.sample_rate <= 1:
             mistakes.append(f"sample_rate: {options.sample_rate} must lie above 0 and up to 1")
         if options.batch_events < 1 or options.batch_bytes_max < 1 or options.queue_bytes_max < 1:
