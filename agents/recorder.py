@@ -189,7 +189,7 @@ class Recorder:
         answer = partition.go_on(RECORDER, span, resume_recorder(committed, span, there, self._settings.cut_rows_max))
         name = answer.name
         assert isinstance(name, RecorderName)
-        await note_log(query, topic, number, name.topic_id)
+        await note_log(query, topic, number, name.topic_id, name.epoch)
         return name, _State(name.from_offset, name.topic_id, name.epoch, name.chain, answer.verify_below)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from pipeline.edge.store.answers import Answer, Outcome
 from tests.native_reader import read_block
+from tests.simulation.loop import now_s
 from tests.simulation.luck import Luck, Sender, ViolationError
 
 Row = dict[str, Any]
@@ -59,7 +60,7 @@ class Table:
 
     def _add(self, row: Row) -> None:
         if "window_start" not in row:
-            self.rows.append(row)
+            self.rows.append({**row, "ingested_ms": _now_ms()})
             return
         key = row["workspace"], row["model_id"], row.get("device_id", row.get("class")), row["window_start"]
         merged = self.windows.get(key)
@@ -109,7 +110,7 @@ class ClickHouse:
         names = ("inferences", "dead_letters", *WINDOW_TABLES)
         self.tables = {name: Table(name, tokens_max) for name in names}
         self._contents: dict[tuple[str, str], bytes] = {}
-        self.topic_ids: dict[tuple[str, str], str] = {}
+        self.noted: dict[tuple[str, str], list[tuple[str, str, int]]] = {}  # ids of topics, epochs, since when
         self.is_up = True
 
     def forget_tokens(self) -> None:
@@ -183,16 +184,29 @@ class ClickHouse:
 
     def _question(self, sql: str) -> Callable[[], Answer]:
         if found := re.fullmatch(_NOTE, sql):
-            topic, partition, topic_id = found.groups()
-            return lambda: Answer(Outcome.DONE, self.topic_ids.update({(topic, partition): topic_id}) or "")
+            topic, partition, topic_id, epoch = found.groups()
+            return lambda: self._note((topic, partition), topic_id, epoch)
         if found := re.fullmatch(_NOTED, sql):
             place = found[1], found[2]
-            return lambda: Answer(Outcome.DONE, f"{self.topic_ids.get(place, '')}\n")
+            return lambda: Answer(Outcome.DONE, self._noted(place))
         for pattern, ask in _QUESTIONS:
             if found := re.fullmatch(pattern, sql):
                 values = found.groupdict()
                 return lambda: Answer(Outcome.DONE, "".join(f"{line}\n" for line in ask(self.tables, values)))
         raise AssertionError(f"not a question that this model knows: {sql}")
+
+    def _note(self, place: tuple[str, str], topic_id: str, epoch: str) -> Answer:
+        self.noted.setdefault(place, []).append((topic_id, epoch, _now_ms()))
+        return Answer(Outcome.DONE)
+
+    def _noted(self, place: tuple[str, str]) -> str:
+        rows = self.noted.get(place, [("", "0", 0)])
+        topic_id, epoch, since_ms = rows[-1]
+        return f"{topic_id}\t{epoch}\t{since_ms if len({row[0] for row in rows}) > 1 else 0}\n"
+
+
+def _now_ms() -> int:
+    return round(now_s() * 1000)
 
 
 def _floored(row: Row, seconds: int) -> Row:
@@ -235,12 +249,17 @@ def _rows_recorded(tables: Mapping[str, Table], asked: Mapping[str, str]) -> lis
         for name in (asked["table"], "dead_letters")
         for row in tables[name].rows
         if row["kafka_partition"] == partition and row.get("kafka_topic", topic) == topic
+        if row["ingested_ms"] >= int(asked["since"] or 0)
     ]
     return [max((offset for offset in found if offset >= least), default=r"\N")]
 
 
-_NOTE = r"INSERT INTO kafka_logs \(topic, partition, topic_id\) VALUES \('([^']+)', (\d+), '([^']+)'\)"
-_NOTED = r"SELECT argMax\(topic_id, seen_at\) FROM kafka_logs WHERE topic = '([^']+)' AND partition = (\d+)"
+_NOTE = r"INSERT INTO kafka_logs \(topic, partition, topic_id, epoch\) VALUES \('([^']+)', (\d+), '([^']+)', (\d+)\)"
+_NOTED = (
+    r"SELECT argMax\(topic_id, seen_at\), argMax\(epoch, seen_at\), "
+    r"if\(uniqExact\(topic_id\) > 1, toUnixTimestamp64Milli\(max\(seen_at\)\), 0\) "
+    r"FROM kafka_logs WHERE topic = '([^']+)' AND partition = (\d+)"
+)
 _SOURCE = r"maxOrNull\(source\[(?P<partition>\d+)\]\)"
 _SAME_SOURCE = r"maxOrNull\(source\[(?P=partition)\]\)"
 _SINCE = r"mapContains\(source, (?P=partition)\) AND source\[(?P=partition)\] >= (?P<least>\d+)"
@@ -268,9 +287,10 @@ _QUESTIONS: tuple[tuple[str, Callable[[Mapping[str, Table], Mapping[str, str]], 
     ),
     (
         r"SELECT maxOrNull\(o\) FROM \(SELECT maxOrNull\(kafka_offset\) AS o FROM (?P<table>\w+) "
-        r"WHERE kafka_partition = (?P<partition>\d+) AND kafka_offset >= (?P<least>\d+) UNION ALL "
+        r"WHERE kafka_partition = (?P<partition>\d+) AND kafka_offset >= (?P<least>\d+)"
+        rf"(?: AND ingested_at >= {_MS.format('since')})? UNION ALL "
         r"SELECT maxOrNull\(kafka_offset\) FROM dead_letters WHERE kafka_topic = '(?P<topic>[^']+)' "
-        r"AND kafka_partition = (?P=partition) AND kafka_offset >= (?P=least)\)",
+        r"AND kafka_partition = (?P=partition) AND kafka_offset >= (?P=least)(?: AND ingested_at >= .*)?\)",
         _rows_recorded,
     ),
 )
