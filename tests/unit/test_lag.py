@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any, cast
 
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import TopicPartition
 
 from pipeline.core.batch import Batch
@@ -52,6 +53,21 @@ def deliver(partition: Partition, first: int, times_ms: list[int], size: int = 1
     offsets = range(first, first + len(times_ms))
     values = [b"x" * size] * len(times_ms)
     partition.deliver(Batch(TP.topic, TP.partition, offsets, times_ms, [None] * len(times_ms), values))
+
+
+class GivenUp(Consumer):
+    """Its assignment is gone, and it has yet to say so."""
+
+    def seek(self, tp: TopicPartition, offset: int) -> None:
+        raise IllegalStateError(tp)
+
+
+def test_a_partition_whose_assignment_is_gone_leaves_and_fails_nothing() -> None:
+    partition = Partition(cast(Any, Group(GivenUp(5), Clock([0]))), TP, (1, "member"))
+    partition.seek(3)
+    assert (partition.leaving, partition.next_offset, partition.failure) == (True, 3, None)
+    partition.stand_still("a reason")
+    assert partition.failure == "a reason"
 
 
 def test_a_record_that_waits_here_counts_once() -> None:

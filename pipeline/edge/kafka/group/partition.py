@@ -2,9 +2,11 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import IllegalStateError
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 
 from pipeline.core.batch import Batch
@@ -95,7 +97,7 @@ class Partition:
         """Nothing of it is taken any more until an operator has acted. Other partitions go on."""
         self.failure = why
         self._paused = True
-        self._group.consumer.pause(self.tp)
+        self._tell(self._group.consumer.pause)
         self.leave()
         if self.task is not None:
             self.task.cancel()
@@ -103,7 +105,7 @@ class Partition:
     def seek(self, offset: int) -> None:
         """Reading begins at `offset`."""
         self.next_offset = offset
-        self._group.consumer.seek(self.tp, offset)
+        self._tell(lambda tp: self._group.consumer.seek(tp, offset))
         self.restored = True
         self.alive()
         self._resume()
@@ -170,7 +172,7 @@ class Partition:
         self._arrived.set()
         if self.pending_bytes > self._group.partition_bytes_max and not self._paused:
             self._paused = True
-            self._group.consumer.pause(self.tp)
+            self._tell(self._group.consumer.pause)
 
     def come_to(self, position: int) -> None:
         """From the fetcher, after `deliver`: where the consumer is. An offset is not a record.
@@ -224,7 +226,14 @@ class Partition:
     def _resume(self) -> None:
         if self._paused and not self.leaving and self.failure is None:
             self._paused = False
-            self._group.consumer.resume(self.tp)
+            self._tell(self._group.consumer.resume)
+
+    def _tell(self, client: Callable[[TopicPartition], object]) -> None:
+        """The client gives an assignment up a moment before it says so: then there is nobody to tell, and we leave."""
+        try:
+            client(self.tp)
+        except IllegalStateError:
+            self.leave()
 
     # -- naming
 

@@ -126,9 +126,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         if partitions:
             self.consumer.pause(*partitions)
             for tp in partitions:
-                # Somewhere, for nothing is read of it yet. The client looks for the committed one of what has none,
-                # and where there is none raises that from every fetch: nobody would get on while this one waits.
-                self.consumer.seek(tp, 0)
+                self.consumer.seek(tp, 0)  # without a position the client asks for a commit, and raises where none is
         self.partitions = partitions
         for partition in partitions.values():
             partition.task = asyncio.create_task(self._run(partition))
@@ -177,8 +175,7 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
                 if not await self._find_other_logs():
                     self.fail(error)  # the log was cut under us; after a restart the ledger says what is missing
                 continue
-            except (kafka_errors.IllegalStateError, kafka_errors.KafkaError) as error:
-                # The broker is away, and the client tries on.
+            except (kafka_errors.IllegalStateError, kafka_errors.KafkaError) as error:  # the client tries on
                 log.debug("fetch_failed", error=repr(error))
                 await asyncio.sleep(poll_s)
                 continue
@@ -197,7 +194,10 @@ class Partitions(ConsumerRebalanceListener):  # type: ignore[misc]
         Records are believed only if, once they are here, their topic still is the one that was restored: a topic made
         anew goes on giving records at the old offsets.
         """
-        reading = [(p, await self.consumer.position(p.tp)) for p in self.partitions.values() if p.restored]
+        try:
+            reading = [(p, await self.consumer.position(p.tp)) for p in self.partitions.values() if p.restored]
+        except kafka_errors.IllegalStateError:
+            return  # all are given up, and nobody has told us yet: what came is nobody's
         if batches:
             await self._find_other_logs()
         for partition, position in reading:
