@@ -135,7 +135,7 @@ def made_anew(scene: Scene, chance: Random, topic: str) -> str:
 
 def turned_back(scene: Scene, chance: Random, role: str) -> str:
     """Each partition's commit becomes one of those it once was, or all are lost with their group."""
-    if chance.random() < 0.2:
+    if chance.random() < 0.2 and (role == RECORDER or scene.has_links()):  # without, it is not promised
         with scene.standing_still(role, hard=chance.random() < 0.5):
             scene.send(chance.randint(30, 150), rate=1000)
             scene.until(lambda: delete_group(scene.settings, role), AssertionError)

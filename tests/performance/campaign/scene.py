@@ -19,8 +19,9 @@ from aiokafka.structs import ConsumerRecord, OffsetAndMetadata, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.core.ledger.standing import AGGREGATOR, RECORDER
-from schemas.topics import EVENTS, HEARTBEATS, METADATA
+from schemas.topics import AGGREGATES, EVENTS, HEARTBEATS, METADATA
 from tests.integration import oracle
+from tests.integration.compaction import read
 from tests.integration.cutting import Cutting, cutting
 from tests.integration.feed import Feed, Traffic
 from tests.integration.groups import committed
@@ -209,6 +210,11 @@ class Scene:
             if of == role and (any_generation or generation == self.generation)
         ]
         return [*names, committed(self.settings, role)]
+
+    def has_links(self) -> bool:
+        """Whether inference.aggregates knows of every partition of events: its records' keys are these."""
+        found = asyncio.run(read(self.settings, self.settings.topic(AGGREGATES.name), AGGREGATES.partitions))
+        return len({record.key for record in found}) >= EVENTS.partitions
 
     def accept(self) -> None:
         """The operator goes through what doctor says, with all workers stopped; groups of killed ones need a while."""
