@@ -20,7 +20,8 @@ help: ## this list
 
 install: $(VENV)/.installed ## a .venv with the command inferwatch and all that its tests need
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+CONSOLE := pipeline/web/console
+$(VENV)/.installed: pyproject.toml constraints.txt $(CONSOLE)/package-lock.json
 	@for python in $(PYTHONS); do \
 	  if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then \
 	    echo "installing into $(VENV) with $$("$$python" --version); the first time this takes a minute or two"; \
@@ -31,6 +32,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	echo "Install one (Debian, Ubuntu: python3 and python3-venv) or say make PYTHON=/path/to/python3" >&2; \
 	exit 1
 	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	@$(CONSOLE)/fetch_assets.sh "$(CURDIR)/$(BIN)/python"
 	@touch $@
 
 demo: install ## the whole thing: real Kafka, real ClickHouse, a real model; stop it with Ctrl-C

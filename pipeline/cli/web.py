@@ -16,7 +16,9 @@ async def web(
     here: Here,
     parts: Annotated[
         str,
-        typer.Option(help="which parts, comma-separated; default: all (ingest, images, vision, roboflow, query)"),
+        typer.Option(
+            help="parts, comma-separated; default: all (ingest, session, console, images, vision, roboflow, query)"
+        ),
     ] = "",
 ) -> None:
     """Take in events over HTTP, and answer questions, until it is told to stop (SIGTERM).

@@ -99,7 +99,7 @@ KINDS = ("events", "heartbeats", "metadata")  # what comes by HTTP
 LEFT_OUT = ("prediction", "latency", "time", "details", "repeat", "inference")
 FORWARD_OUTCOMES = ("sent", "failed", "dropped", "withheld")  # dropped: too many wait; withheld: it holds a key of ours
 # Of the HTTP side; process: /metrics, /healthz, /readyz.
-HTTP_PARTS = ("process", "ingest", "session", "images", "vision", "roboflow", "query")
+HTTP_PARTS = ("process", "ingest", "session", "console", "images", "vision", "roboflow", "query")
 HTTP_REASONS = ("other_workspace", "unknown_type", "not_acknowledged")  # besides those of a record
 
 BUILD.info({"version": version("inferwatch")})

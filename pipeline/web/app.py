@@ -5,6 +5,7 @@ may query every workspace, unless INFERWATCH_WEB_METRICS_OPEN says otherwise.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import orjson
@@ -65,6 +66,14 @@ class Endless(Protocol):
         """The process ends: brings them to an end."""
 
 
+@runtime_checkable
+class Inquiring(Protocol):
+    """A part whose answers are made of what others answer."""
+
+    def meet(self, find: Callable[[str], Asgi | None]) -> None:
+        """`find`: who of the others answers at a path."""
+
+
 class App:
     """What the server calls."""
 
@@ -74,6 +83,9 @@ class App:
         """`not_ready`: why the process as a whole does not work."""
         self._parts, self._door, self._not_ready = parts, door, not_ready
         self._metrics_open = metrics_open
+        for part in parts:
+            if isinstance(part, Inquiring):
+                part.meet(partial(_found, [other for other in parts if other is not part]))
         self._pages = {"/healthz": self._healthz, "/readyz": self._readyz, "/metrics": self._metrics}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -143,6 +155,10 @@ class App:
         except Refused:
             return False
         return True
+
+
+def _found(parts: Sequence[Part], path: str) -> Asgi | None:
+    return next((found for part in parts if (found := part.find(path)) is not None), None)
 
 
 async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:

@@ -94,6 +94,12 @@ def query_of(scope: Scope) -> dict[str, str]:
     return {name: values[-1] for name, values in found.items()}
 
 
+def local_path(path: str) -> str:
+    """A page of ours to go on to, as somebody's address says; anything else is the first one."""
+    sound = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isascii() and path.isprintable()
+    return path if sound else "/"
+
+
 def only(scope: Scope, *methods: str) -> None:
     """Raises Refused (405) for any other method."""
     if scope["method"] not in methods:

@@ -19,6 +19,7 @@ from pipeline.edge.store.questions import Questions
 from pipeline.web.access.book import AccessBook
 from pipeline.web.access.door import Door, door_of
 from pipeline.web.app import App, Endless, Part, Working
+from pipeline.web.console.part import Pages
 from pipeline.web.images.gallery import Gallery
 from pipeline.web.images.part import Images
 from pipeline.web.ingest.part import Ingest
@@ -78,9 +79,14 @@ def _query(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
     return Query(settings, door, kafka, clock, _gallery(settings))
 
 
+def _console(settings: Settings, door: Door, kafka: Kafka, clock: Clock) -> Part:
+    return Pages(settings, door, clock)
+
+
 PARTS: Mapping[str, Make] = {  # who comes first is asked first: `query` takes all that is left of a workspace
     "ingest": _ingest,
     "session": _session,
+    "console": _console,  # before roboflow: it hands on what comes to / with a key
     "images": _images,
     "vision": _vision,
     "roboflow": _roboflow,

@@ -36,7 +36,7 @@ class For(Enum):
     KNOWN = "whoever is known"
     SIGNED_IN = "who has a session"
     QUERY_EVERYWHERE = "who may query every workspace"
-    KEY = "who has a key"  # Roboflow's servers have no cookies, and may send their key in the body
+    # Roboflow's servers have no cookies, and may send their key in the body.
     KEY_INGEST = "a key that may send to this workspace"
     KEY_INGEST_OWN = "a key that may send, to its own workspace"
 
@@ -58,6 +58,15 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, May | For]]] = {
         "/session/oidc": {"GET": For.EVERYBODY},
         "/session/oidc/callback": {"GET": For.EVERYBODY},
     },
+    "console": {
+        "/": {"GET": For.EVERYBODY, "HEAD": For.EVERYBODY},  # with a key it is roboflow's, which is for a key
+        "/sign-in": {"GET": For.EVERYBODY, "HEAD": For.EVERYBODY, "POST": For.EVERYBODY},
+        "/sign-out": {"POST": For.EVERYBODY},
+        "/static/{version}/{name}": {"GET": For.EVERYBODY, "HEAD": For.EVERYBODY},
+        "/w/{workspace}/": {"GET": May.QUERY, "HEAD": May.QUERY},
+        "/w/{workspace}/pipeline": {"GET": May.QUERY, "HEAD": May.QUERY},
+        "/w/{workspace}/badge": {"GET": May.QUERY, "HEAD": May.QUERY},
+    },
     "images": {
         "/v1/{workspace}/inferences/{id}/image": {"GET": May.QUERY, "HEAD": May.QUERY, "PUT": May.INGEST},
     },
@@ -77,7 +86,6 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, May | For]]] = {
         "/v2/events": {"POST": May.INGEST},
     },
     "roboflow": {
-        "/": {"GET": For.KEY, "HEAD": For.KEY},
         "/inference-stats": {"POST": For.KEY_INGEST_OWN},
         "/{workspace}/inference-stats": {"GET": May.QUERY, "POST": For.KEY_INGEST},
         "/{workspace}/inference-stats/metadata": {"POST": For.KEY_INGEST},
@@ -262,8 +270,6 @@ def expected(who: str, allowed: May | For | None, headers: Mapping[str, str]) ->
             return set() if known else {401}
         case For.SIGNED_IN:
             return set() if known and in_session else ({400} if known else {401})
-        case For.KEY:
-            return set() if known and not in_session else {401}
         case For.KEY_INGEST | For.KEY_INGEST_OWN:
             own = allowed is For.KEY_INGEST_OWN and who in ELSEWHERE
             may = own or May.INGEST in MAY.get(who, frozenset())
@@ -352,3 +358,8 @@ def _known_paths(part: Part) -> Iterator[str]:
         if isinstance(node, ast.Name):
             found = getattr(inspect.getmodule(part.find), node.id, "")
             yield found.pattern if isinstance(found, re.Pattern) else found if isinstance(found, str) else ""
+
+
+def test_a_key_at_the_front_door_is_roboflows_question_and_must_be_good(world: World) -> None:
+    assert world.status("GET", "/", {"x-api-key": "wrong"}) == 401
+    assert world.status("GET", "/", world.sent["query key"]) == 200

@@ -30,7 +30,19 @@ from pipeline.web.access.once import OnceLinks
 from pipeline.web.access.principal import Principal
 from pipeline.web.access.sessions import TEXT_LENGTH_MAX, Session
 from pipeline.web.access.visits import DEVICE, OIDC, Visit
-from pipeline.web.asgi import COOKIES, Asgi, Receive, Refused, Scope, Send, answer, headers_of, only, read_body
+from pipeline.web.asgi import (
+    COOKIES,
+    Asgi,
+    Receive,
+    Refused,
+    Scope,
+    Send,
+    answer,
+    headers_of,
+    local_path,
+    only,
+    read_body,
+)
 from schemas.access import SignedOut
 
 if TYPE_CHECKING:
@@ -147,7 +159,7 @@ class SignIns:
             raise Refused(401, "link_used", "the link is used or too old; inferwatch users link makes another")
         visit = self._door.visit(scope, headers_of(scope))
         self._begin(scope, visit, self._door.book.local_holder())
-        await _go(send, _local(_asked(scope, "next")))
+        await _go(send, local_path(_asked(scope, "next")))
 
     async def _to_provider(self, scope: Scope, receive: Receive, send: Send) -> None:
         only(scope, "GET")
@@ -156,7 +168,7 @@ class SignIns:
         wait_s = self._begun.wait_s(visit.address, 1, self._clock.monotonic())
         if wait_s:
             raise Refused(429, "too_many_attempts", "too many attempts; wait", retry_after_s=wait_s)
-        url, kept = await self._provider.begin(_local(_asked(scope, "next")), self._clock.now_ms())
+        url, kept = await self._provider.begin(local_path(_asked(scope, "next")), self._clock.now_ms())
         scope[COOKIES].append(visits.cookie(visit, OIDC, kept))
         await _go(send, url)
 
@@ -241,12 +253,6 @@ def _asked(scope: Scope, name: str) -> str:
     with suppress(ValueError):  # more fields than any page of ours has
         return str(parse_qs(scope["query_string"].decode("latin-1"), max_num_fields=20).get(name, [""])[-1])
     return ""
-
-
-def _local(path: str) -> str:
-    """A page of ours; anything else is the first one."""
-    sound = path.startswith("/") and path[1:2] not in ("/", "\\") and path.isascii() and path.isprintable()
-    return path if sound else "/"
 
 
 async def _go(send: Send, url: str) -> None:
