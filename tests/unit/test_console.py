@@ -132,7 +132,7 @@ def console() -> Console:
     return made
 
 
-PAGES = ("/w/acme/", "/w/acme/pipeline", "/w/acme/badge")
+PAGES = ("/w/acme/", "/w/acme/alerts", "/w/acme/pipeline", "/w/acme/badge")
 
 
 def test_the_first_page_shows_numbers_models_and_what_is_wrong(console: Console) -> None:
@@ -269,3 +269,12 @@ def test_the_time_of_the_address_is_what_is_asked_for(console: Console) -> None:
 def test_a_question_of_roboflows_at_the_front_door_goes_on_to_who_answers_it() -> None:
     console = Console()
     assert console.ask("GET", "/").headers["location"] == "/sign-in"
+
+
+def test_alerts_that_are_open_and_that_were_stand_apart_and_the_older_are_a_link_away(console: Console) -> None:
+    page = console.page("/w/acme/alerts?range=24h")
+    assert page.text.count("confidence of helmets fell") == 2
+    assert "seen 0.3, expected 0.8" in page.text
+    assert "/w/acme/alerts?range=24h&cursor=5-f" in page.links
+    console.page("/w/acme/alerts?range=24h&cursor=5-f")
+    assert any(subject == "alerts/history" and "cursor=5-f" in query for subject, query in console.answers.asked)

@@ -64,6 +64,7 @@ TABLE: Mapping[str, Mapping[str, Mapping[str, May | For]]] = {
         "/sign-out": {"POST": For.EVERYBODY},
         "/static/{version}/{name}": {"GET": For.EVERYBODY, "HEAD": For.EVERYBODY},
         "/w/{workspace}/": {"GET": May.QUERY, "HEAD": May.QUERY},
+        "/w/{workspace}/alerts": {"GET": May.QUERY, "HEAD": May.QUERY},
         "/w/{workspace}/pipeline": {"GET": May.QUERY, "HEAD": May.QUERY},
         "/w/{workspace}/badge": {"GET": May.QUERY, "HEAD": May.QUERY},
     },

@@ -41,7 +41,7 @@ from pipeline.web.asgi import (
 from pipeline.web.console.address import RANGES, Address
 from pipeline.web.console.asking import Asking, Find
 from pipeline.web.console.assets import CHARTS, FRAGMENTS, Assets
-from pipeline.web.console.pages import overview, pipeline
+from pipeline.web.console.pages import alerts, overview, pipeline
 from pipeline.web.console.shown import FILTERS
 from pipeline.web.console.visit import Looking, Page, Visitor
 from schemas.access import EVERY_WORKSPACE
@@ -51,6 +51,7 @@ log = structlog.get_logger()
 Show = Callable[[Looking], Awaitable[Page]]
 PAGES: Mapping[str, Show] = {
     "": overview.show,
+    "alerts": alerts.show,
     "pipeline": pipeline.show,
     "badge": pipeline.badge,
 }
@@ -91,7 +92,6 @@ class Pages:
             "has_charts": CHARTS in self._assets,
             "has_fragments": FRAGMENTS in self._assets,
             "ranges": RANGES,
-            "pages": PAGES.keys(),
             "has_oidc": bool(settings.oidc_issuer),
         }
 
