@@ -156,20 +156,33 @@ def test_an_acknowledgement_of_another_episode_or_a_second_one_changes_nothing()
     assert machine.acknowledge(SUBJECT.fingerprint, START_MS, "bob", "", START_MS) == []
 
 
+def test_the_same_acknowledgement_heard_again_does_not_take_what_has_got_worse() -> None:
+    """Whatever people say is heard again at each change of rules and silences, and after each restart."""
+    machine = LifeCycle()
+    machine.observe(condition(START_MS))
+    word = (SUBJECT.fingerprint, START_MS, "ada", "", START_MS + 1000)
+    assert len(machine.acknowledge(*word)) == 1
+    (worse,) = machine.observe(condition(START_MS + STEP_MS, severity=Severity.CRITICAL))
+    assert worse.state is AlertState.FIRING
+    assert machine.acknowledge(*word) == []
+    (anew,) = machine.acknowledge(*word[:4], START_MS + 2 * STEP_MS)
+    assert anew.state is AlertState.ACKNOWLEDGED
+
+
 def test_an_alert_that_is_given_back_fires_again_once_and_may_be_taken_again() -> None:
     machine = LifeCycle()
     fired = machine.observe(condition(START_MS))[-1]
 
-    def say(says: Says) -> list[AlertState]:
+    def say(says: Says, at_ms: int = START_MS) -> list[AlertState]:
         ack_id = acknowledgement_id(fired.fingerprint, fired.episode)
-        ack = Acknowledgement(id=ack_id, author="ada", at_ms=START_MS, says=says)
+        ack = Acknowledgement(id=ack_id, author="ada", at_ms=at_ms, says=says)
         return [step.state for step in machine.hear(ack, START_MS)]
 
     assert say("free") == []
     assert say("taken") == [AlertState.ACKNOWLEDGED]
     assert say("free") == [AlertState.FIRING]
     assert say("free") == []
-    assert say("taken") == [AlertState.ACKNOWLEDGED]
+    assert say("taken", START_MS + STEP_MS) == [AlertState.ACKNOWLEDGED]
 
 
 def test_a_person_ends_what_has_no_data_and_what_is_breached_still_begins_anew() -> None:

@@ -39,6 +39,7 @@ class OpenEpisode:
     has_fired: bool = False
     acknowledged_by: str | None = None
     comment: str = ""
+    taken: tuple[str, int] | None = None  # by whom and when, the last time: the same word is heard again and again
 
 
 @dataclass(slots=True)
@@ -112,9 +113,9 @@ class LifeCycle:
         opened = track.episode if track else None
         if track is None or opened is None or opened.starts_at_ms != episode:
             return []
-        if not opened.has_fired or opened.acknowledged_by is not None:
-            return []
-        opened.acknowledged_by, opened.comment = author, comment
+        if not opened.has_fired or opened.acknowledged_by is not None or opened.taken == (author, at_ms):
+            return []  # the last one: it was for something lesser
+        opened.acknowledged_by, opened.comment, opened.taken = author, comment, (author, at_ms)
         if opened.state in (AlertState.FIRING, AlertState.SUPPRESSED):
             return [self._step(track, AlertState.ACKNOWLEDGED, at_ms, opened.last)]
         return []  # as soon as it is breached again
