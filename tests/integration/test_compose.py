@@ -121,7 +121,7 @@ def test_the_admin_may_do_everything_and_nobody_comes_in_without_a_password(
 def test_the_sql_that_makes_the_users_is_what_clickhouse_understands(settings: Settings) -> None:
     """The embedded engine parses it, but has no place to keep users: on a real ClickHouse it has not been run here."""
     statements, report = statements_for_users(settings)
-    assert [line.split(":")[0] for line in report] == ["writer", "reader"]
+    assert [line.split(":")[0] for line in report] == ["writer", "reader", "query"]
     client = connect(settings, "admin")
     try:
         for statement in statements:
