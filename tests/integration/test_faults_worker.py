@@ -9,7 +9,7 @@ from pipeline.config import Settings
 from schemas.topics import AGGREGATES, EVENTS
 from tests.integration.feed import Feed, Traffic, own_time
 from tests.integration.proof import prove, quick
-from tests.integration.workers import Action, Fault, Fleet, Step, WorkerUnderTest, eventually, fleet
+from tests.integration.workers import Action, Fault, Fleet, Step, WorkerUnderTest, eventually, fleet, partitions_of
 
 pytestmark = pytest.mark.integration
 
@@ -66,7 +66,7 @@ def test_workers_frozen_at_each_step_wake_up_after_their_partitions_went_elsewhe
         for pair in (STEPS[:2], STEPS[2:]):
             frozen = [worker for step in pair for worker in start_faulty(workers, step, Action.FREEZE)]
             workers.wait_struck(*frozen)
-            for worker, count in zip(others, (8, 28), strict=True):
+            for worker, count in zip(others, map(partitions_of, ("aggregator", "recorder")), strict=True):
                 eventually(partial(owns, worker, count), 60, f"{worker.label} has all partitions")
             for worker in frozen:
                 worker.resume()

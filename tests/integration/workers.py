@@ -18,6 +18,7 @@ from pipeline.config import PREFIX, Settings, to_environ
 from pipeline.edge.local.ports import HOST, free_port
 from pipeline.edge.local.process import Child
 from pipeline.edge.local.worker import Worker
+from schemas.roles import ROLES
 
 FAULT = "TEST_FAULT"  # the environment variable that carries a Fault, as JSON
 
@@ -72,6 +73,11 @@ def eventually(condition: Callable[[], bool], timeout_s: float, what: str, told:
     while not condition():
         assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what} {told()}"
         time.sleep(0.05)
+
+
+def partitions_of(role: str) -> int:
+    """How many a role has to share, with the topics as we create them."""
+    return sum(topic.partitions for one in ROLES if one.name == role for topic in one.reads)
 
 
 class WorkerUnderTest(Worker):
@@ -180,6 +186,10 @@ class Fleet:
     def owned(self, role: str) -> float:
         """How many partitions the workers of a role say are theirs."""
         return sum(worker.metric("inferwatch_partitions", state="assigned") for worker in self.alive(role))
+
+    def own_all(self, role: str, more: int = 0) -> bool:
+        """Whether each partition of a role's topics has one owner; `more`: than we create."""
+        return self.owned(role) == partitions_of(role) + more
 
     def wait_stands_still(self, worker: WorkerUnderTest, where: list[str], timeout_s: float = 60) -> None:
         """/readyz says 503 and names exactly these partitions, each with a reason for an operator."""
