@@ -174,7 +174,7 @@ class Fleet:
         self.wait_ready(*both)
         return both
 
-    def wait_ready(self, *workers: WorkerUnderTest, timeout_s: float = 60) -> None:
+    def wait_ready(self, *workers: WorkerUnderTest, timeout_s: float = 120) -> None:
         """Each of these has its partitions and works on them."""
         for worker in workers:
             eventually(worker.works, timeout_s, f"{worker.label} ready", partial(worker.says, "/readyz"))
@@ -201,7 +201,7 @@ class Fleet:
 
         eventually(named, timeout_s, f"{worker.label} says that {where} stand still", lambda: worker.says("/readyz"))
 
-    def wait_struck(self, *workers: WorkerUnderTest, timeout_s: float = 60) -> None:
+    def wait_struck(self, *workers: WorkerUnderTest, timeout_s: float = 120) -> None:
         """The faults of these have struck; those that kill have killed."""
         for worker in workers:
             assert worker.fault is not None
