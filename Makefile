@@ -38,7 +38,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt $(CONSOLE)/package-lock.json
 demo: install ## the whole thing: real Kafka, real ClickHouse, a real model; stop it with Ctrl-C
 	$(BIN)/inferwatch demo $(ARGS)
 
-check: install ## linters, types, import contracts, fast unit tests: before each commit, half a minute
+check: install ## linters, types, import contracts, fast unit tests: before each commit, a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
