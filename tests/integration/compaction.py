@@ -76,7 +76,6 @@ async def compact(settings: Settings, topic: str, partitions: int) -> int:
         async with asyncio.timeout(CLEANS_WITHIN_S):
             while True:
                 await roll(settings, topic, partitions)
-                await asyncio.sleep(1)
                 now = await read(settings, topic, partitions)
                 keys = Counter((record.partition, record.key) for record in now)
                 if all(n == 1 for n in keys.values()) and all(r.key and r.value is not None for r in now):

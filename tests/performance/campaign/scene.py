@@ -6,7 +6,6 @@ remembered. `settle` ends all faults, waits, and compares every row and every wi
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -275,7 +274,6 @@ class Scene:
     def finish(self) -> oracle.Report:
         """The last judgement, when no worker can add to it."""
         self.wait_works()
-        time.sleep(1)
         with self.standing_still(*SLOTS):
             self._over.set()
         return self.settle()
